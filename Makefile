@@ -1,0 +1,43 @@
+# Every target creates .venv from the lock first; nothing outside this folder is changed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: run test demo soak bench lint lock clean
+
+run: $(VENV)/.run-ready
+	$(BIN)/mailboxd run $(ARGS)
+
+demo: $(VENV)/.run-ready
+	$(BIN)/mailboxd demo $(ARGS)
+
+test: $(VENV)/.dev-ready
+	$(BIN)/python -m pytest $(ARGS)
+
+soak: $(VENV)/.dev-ready
+	$(BIN)/python -m pytest -m slow -s $(ARGS)
+
+bench: $(VENV)/.dev-ready
+	$(BIN)/python -m pytest -m benchmark -s $(ARGS)
+
+# libp2p drags in trio-typing, whose stubs for an old trio would hide trio's own types from the type checker.
+lint: $(VENV)/.dev-ready
+	rm -rf $(VENV)/lib/python3*/site-packages/trio-stubs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+lock: $(VENV)/.dev-ready
+	./scripts/lock.sh
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/.run-ready: requirements.lock pyproject.toml
+	PYTHON=$(PYTHON) ./scripts/setup.sh requirements.lock
+	touch $@
+
+$(VENV)/.dev-ready: requirements-dev.lock pyproject.toml
+	PYTHON=$(PYTHON) ./scripts/setup.sh requirements-dev.lock
+	touch $@ $(VENV)/.run-ready

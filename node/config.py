@@ -1,0 +1,50 @@
+"""What a mailbox is told at its start, checked and typed. How it is told is `node.cli`'s business."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from protocols.addresses import PeerAddress
+from protocols.model import Retention
+
+__all__ = ["HttpPeer", "ListenAddress", "RunConfig"]
+
+
+@dataclass(frozen=True, slots=True)
+class ListenAddress:
+    """An address to listen on; port 0 picks a free one. `host` is an IP address or a name, without brackets."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpPeer:
+    """A mailbox that only speaks the Toy API, by its base URL without a trailing slash."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """Everything `mailboxd run` can be told. Defaults are those of the design's section 4."""
+
+    data_dir: Path
+    http: tuple[ListenAddress, ...] = (ListenAddress("0.0.0.0", 3411),)
+    p2p: ListenAddress = ListenAddress("0.0.0.0", 0)
+    peers: tuple[PeerAddress | HttpPeer, ...] = ()
+    mdns: bool = True
+    network: str = "main"
+    sync_interval_s: float = 30.0
+    retention: Retention = field(default_factory=Retention)
+    storage_limit_bytes: int | None = None
+    log_level: str = "info"
+    log_json: bool = False
+    name: str | None = None

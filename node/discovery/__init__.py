@@ -1,0 +1,1 @@
+"""How mailboxes find each other: one interface (`api`), mDNS (`mdns`) and fixed addresses (`static`)."""

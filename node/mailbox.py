@@ -1,0 +1,76 @@
+"""The mailbox itself: takes messages from clients and peers, answers reads, forgets what is too old.
+
+Everything that enters or leaves the store passes here, so that age and clock rules stand in one place.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import trio
+
+from node.clock import Clock
+from node.store.api import Arrival, Position, PutResult, ReadPage, Store, StoreError
+from protocols.limits import (
+    EXPIRY_BATCH_MESSAGES,
+    EXPIRY_CHECK_INTERVAL_S,
+    MISSING_MAX,
+    READ_PAGE_BYTES,
+)
+from protocols.model import LogName, Retention, digest_of
+
+__all__ = ["Mailbox"]
+
+log = logging.getLogger(__name__)
+
+
+class Mailbox:
+    """The core that HTTP and sync share. Its collaborators are ports; it does no I/O of its own."""
+
+    def __init__(self, store: Store, *, clock: Clock, retention: Retention) -> None:
+        self.store = store
+        self.clock = clock
+        self.retention = retention
+        self.stored = 0
+        self.served = 0
+
+    def alive_from_s(self) -> int:
+        """The smallest first stored (Unix seconds) that is alive now."""
+        return self.retention.alive_from(self.clock.now_s())
+
+    async def deliver(self, messages: Sequence[tuple[LogName, int, bytes]]) -> PutResult:
+        """Stores messages (log, seq, blob) that a client brings: all or none, durable on return.
+
+        Raises StoreFull or StoreUnavailable; then nothing was stored.
+        """
+        stamp_s = self.retention.stamp(self.clock.now_s())
+        arrivals = [Arrival(name, seq, blob, digest_of(blob), stamp_s) for name, seq, blob in messages]
+        result = await self.store.put(arrivals)
+        self.stored += result.stored
+        return result
+
+    async def read(self, query: Mapping[str, Mapping[str, int]], *, after: Position | None = None) -> ReadPage:
+        """One page of the answer to a client's `get`; see `Store.read`. Raises StoreUnavailable."""
+        page = await self.store.read(
+            query,
+            alive_from_s=self.alive_from_s(),
+            missing_max=MISSING_MAX,
+            after=after,
+            page_bytes=READ_PAGE_BYTES,
+        )
+        self.served += sum(len(entry.messages) for entry in page.entries)
+        return page
+
+    async def _expire_due(self) -> None:
+        while await self.store.expire(self.alive_from_s(), messages_max=EXPIRY_BATCH_MESSAGES):
+            await trio.lowlevel.checkpoint()  # between batches, stores come first
+
+    async def expire_forever(self) -> None:
+        """Removes what is too old, in small batches, for as long as the mailbox runs."""
+        while True:
+            try:
+                await self._expire_due()
+            except StoreError as error:
+                log.warning("expiry will be tried again: %s", error)
+            await trio.sleep(EXPIRY_CHECK_INTERVAL_S)

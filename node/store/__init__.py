@@ -1,0 +1,38 @@
+"""Where messages are kept: one interface (`api`), SQLite (`sqlite`) and memory (`memory`).
+
+Start with `api.py`; the contract that every implementation passes is in `tests/contracts/test_store.py`.
+"""
+
+from node.store.api import (
+    Arrival,
+    Change,
+    LogEntries,
+    LogItems,
+    Position,
+    PutResult,
+    ReadPage,
+    Statistics,
+    Store,
+    StoredItem,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+    VerifyReport,
+)
+
+__all__ = [
+    "Arrival",
+    "Change",
+    "LogEntries",
+    "LogItems",
+    "Position",
+    "PutResult",
+    "ReadPage",
+    "Statistics",
+    "Store",
+    "StoreError",
+    "StoreFull",
+    "StoreUnavailable",
+    "StoredItem",
+    "VerifyReport",
+]

@@ -1,0 +1,231 @@
+"""The store's interface: what every implementation promises, in the words of the data model.
+
+A message is kept under (topic, log, seq, digest). Different blobs of one key (variants) are all kept, up to
+`VARIANTS_MAX`: the first ones by (first stored, digest), so that every mailbox keeps the same ones. The first of them
+is the one served. The same blob again changes nothing but `first stored`, which merges by minimum.
+
+All methods are called from the trio thread. Nothing here knows the time: callers say what is alive.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from protocols.model import Item, LogName
+
+__all__ = [
+    "Arrival",
+    "Change",
+    "LogEntries",
+    "LogItems",
+    "Position",
+    "PutResult",
+    "ReadPage",
+    "Statistics",
+    "Store",
+    "StoreError",
+    "StoreFull",
+    "StoreUnavailable",
+    "StoredItem",
+    "VerifyReport",
+]
+
+
+class StoreError(Exception):
+    """The store could not do it. The message is fit for a user."""
+
+
+class StoreFull(StoreError):
+    """No room: the storage limit or the disk is reached. Nothing of the request was stored; reads still work."""
+
+
+class StoreUnavailable(StoreError):
+    """The disk failed or the store is closed. Nothing of the request was stored; trying later may work."""
+
+
+class Arrival(NamedTuple):
+    """A message on its way into the store. `digest` is that of `blob` (the caller has computed or verified it)."""
+
+    name: LogName
+    seq: int
+    blob: bytes
+    digest: bytes
+    first_stored_s: int
+
+
+class StoredItem(NamedTuple):
+    """A message that the store holds or held, without its blob."""
+
+    name: LogName
+    item: Item
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one committed transaction changed, for the index and the event stream.
+
+    `stored` are new messages, `merged` known ones whose first stored became earlier (the item has the new one),
+    `removed` those that expired or were displaced by earlier variants. `origin` is whatever the caller passed to `put`.
+    """
+
+    stored: Sequence[StoredItem] = ()
+    merged: Sequence[StoredItem] = ()
+    removed: Sequence[StoredItem] = ()
+    origin: object = None
+
+
+class PutResult(NamedTuple):
+    """What became of a put: counts, and the watermark of every log in it (None: seq 0 never held).
+
+    `known` were held already (including those whose first stored merged), `dropped` fell to the variant bound.
+    """
+
+    stored: int
+    known: int
+    dropped: int
+    watermarks: Mapping[LogName, int | None]
+
+
+class Position(NamedTuple):
+    """Where a read goes on: the first (topic, log, seq) that has not been returned."""
+
+    topic: str
+    log: str
+    seq: int
+
+
+class LogEntries(NamedTuple):
+    """A part of one log in an answer: (seq, blob) ascending, one served variant for each seq.
+
+    `missing` stands in a log's first part only, ascending, and is empty for logs that the query did not list.
+    """
+
+    name: LogName
+    messages: Sequence[tuple[int, bytes]]
+    missing: Sequence[int] = ()
+
+
+class ReadPage(NamedTuple):
+    """One page of an answer, in (topic, log, seq) order; `after` is None when it is the last. A log's entry is absent
+    if it has neither messages nor missing ones in this page."""
+
+    entries: Sequence[LogEntries]
+    after: Position | None
+
+
+class LogItems(NamedTuple):
+    """Items of one log, ascending by (seq, digest)."""
+
+    name: LogName
+    items: Sequence[Item]
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Totals over everything stored, expired or not. `messages` counts variants; `bytes` is the sum of blob sizes.
+
+    `logs` and `topics` count those with at least one message.
+    """
+
+    messages: int
+    bytes: int
+    logs: int
+    topics: int
+    storage_limit_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What a check of the whole store found. `problems` are sentences for a user; empty means sound."""
+
+    messages: int
+    bytes: int
+    problems: Sequence[str] = field(default_factory=tuple)
+
+
+class Store(abc.ABC):
+    """A mailbox's messages. Implementations are opened and closed by their own async context managers."""
+
+    def __init__(self) -> None:
+        self._listeners: list[Callable[[Change], None]] = []
+
+    def subscribe(self, listener: Callable[[Change], None]) -> None:
+        """`listener` is called in the trio thread after every commit that changed something, in commit order,
+        whether or not whoever asked for it is still waiting. It must not raise or block."""
+        self._listeners.append(listener)
+
+    def _announce(self, change: Change) -> None:
+        if change.stored or change.merged or change.removed:
+            for listener in self._listeners:
+                listener(change)
+
+    @abc.abstractmethod
+    async def put(self, arrivals: Sequence[Arrival], *, origin: object = None) -> PutResult:
+        """Stores all of `arrivals` in one transaction or none, and returns once it is durable.
+
+        If the caller is cancelled while waiting, the transaction may still be committed (and announced).
+        Raises StoreFull or StoreUnavailable; then nothing was stored.
+        """
+
+    @abc.abstractmethod
+    async def read(
+        self,
+        query: Mapping[str, Mapping[str, int]],
+        *,
+        alive_from_s: int,
+        missing_max: int,
+        after: Position | None = None,
+        page_bytes: int,
+    ) -> ReadPage:
+        """Answers a phone: for every topic of `query` all its logs; of logs listed with a height only seqs above it.
+
+        Only messages with first stored >= `alive_from_s` are returned, and of variants the one with the smallest
+        (first stored, digest). `missing` of a listed log holds the seqs in (watermark, height], or 0..height without a
+        watermark, that are not held alive; at most `missing_max` in the whole page, lowest first. Listed logs that are
+        not known have `missing` too.
+        A page is one snapshot, holds at least one message if there is one, and stops after `page_bytes` of blobs.
+        Cost is proportional to what is returned, never to the topic. Raises StoreUnavailable.
+        """
+
+    @abc.abstractmethod
+    async def items(self, name: LogName, seq_from: int, seq_to: int) -> Sequence[Item]:
+        """All variants of a log with seq_from <= seq <= seq_to, ascending by (seq, digest). Raises StoreUnavailable."""
+
+    @abc.abstractmethod
+    async def blobs(self, name: LogName, wanted: Sequence[tuple[int, bytes]]) -> Sequence[bytes | None]:
+        """The blobs of (seq, digest) pairs, None where one is not held. Raises StoreUnavailable."""
+
+    @abc.abstractmethod
+    async def watermarks(self, names: Sequence[LogName]) -> Mapping[LogName, int | None]:
+        """The watermark of each log; None where seq 0 was never held or the log is unknown. Raises StoreUnavailable."""
+
+    @abc.abstractmethod
+    async def adopt_watermarks(self, watermarks: Mapping[LogName, int]) -> None:
+        """Takes over a peer's watermarks, so that what expired before we met the log is not asked for.
+
+        A watermark only ever rises, and only up to what makes sense here: adopted is min(`n`, lowest held seq above
+        our own watermark, minus one), and then it moves on over the seqs held. A log of which nothing above
+        our watermark is held stays as it is, so that a liar can't talk us out of asking for messages. Raises StoreUnavailable.
+        """
+
+    @abc.abstractmethod
+    def scan(self) -> AsyncIterator[LogItems]:
+        """Everything held, log by log in no particular order of logs, a log possibly in several parts (for the index at
+        start). Never reads blobs. Raises StoreUnavailable."""
+
+    @abc.abstractmethod
+    async def expire(self, alive_from_s: int, *, messages_max: int) -> int:
+        """Removes up to `messages_max` messages with first stored < `alive_from_s`, oldest first; returns how many.
+        Watermarks stay. Raises StoreUnavailable."""
+
+    @abc.abstractmethod
+    def statistics(self) -> Statistics:
+        """The totals as of the last commit; costs nothing."""
+
+    @abc.abstractmethod
+    async def verify(self, *, progress: Callable[[int], None] | None = None) -> VerifyReport:
+        """Reads everything and checks it: structure, digests, watermarks, totals. `progress` gets the number of
+        messages checked so far. Raises StoreUnavailable."""

@@ -1,0 +1,144 @@
+"""What a sync session asks of the world.
+
+A session (`session.initiate`, `session.respond`) is a generator: it yields one effect after the other and is sent each
+effect's result. So the whole protocol stands in straight lines, free of I/O, and the same code runs over libp2p and
+SQLite, in a simulated world, and in a property test over two dictionaries.
+
+An effect that the world can't carry out is thrown into the generator as `SessionAborted` (the stream broke, a deadline
+passed, the store failed); the generator does not catch it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeAlias
+
+from protocols.model import Item, LogName
+
+__all__ = [
+    "Claim",
+    "Commit",
+    "Delivery",
+    "Effect",
+    "LogView",
+    "OpenView",
+    "ReadBlobs",
+    "ReadItems",
+    "ReadWatermarks",
+    "Receive",
+    "Send",
+    "SessionAborted",
+    "Settle",
+]
+
+
+class SessionAborted(Exception):
+    """The session can't go on for a reason outside the protocol; the message is fit for a user."""
+
+
+class LogView(Protocol):
+    """An immutable picture of all live logs at one moment. Logs are in ascending order of handle (see `handle_of`).
+
+    A log is cut into blocks of BLOCK_SEQS sequence numbers (block number = seq // BLOCK_SEQS); only blocks that hold
+    something exist. Digests are those of `reconcile.block_digest` and `reconcile.log_state`.
+    """
+
+    @property
+    def handles(self) -> Sequence[bytes]:
+        """All handles, ascending."""
+        ...
+
+    @property
+    def states(self) -> Sequence[bytes]:
+        """The state digest of each log, in the order of `handles`."""
+        ...
+
+    def name(self, handle: bytes) -> LogName | None:
+        """The log of a handle, None if it is not in the view."""
+        ...
+
+    def blocks(self, handle: bytes) -> Sequence[tuple[int, bytes]]:
+        """(block number, block digest) ascending; empty if the log is not in the view."""
+        ...
+
+
+class Delivery(NamedTuple):
+    """A message from the peer whose digest has been verified against its blob. `first_stored_s` is clamped already."""
+
+    name: LogName
+    seq: int
+    blob: bytes
+    digest: bytes
+    first_stored_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send one frame (without its length prefix). Result: None."""
+
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Receive:
+    """Wait for the next frame. Result: its bytes (without the length prefix), or None at a clean end of the stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenView:
+    """Take a picture of all messages with first stored >= `alive_from_s`. Result: LogView."""
+
+    alive_from_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadItems:
+    """Items (all variants) of a log with seq_from <= seq <= seq_to, ascending by (seq, digest), not filtered by age.
+    Result: Sequence[Item]."""
+
+    name: LogName
+    seq_from: int
+    seq_to: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBlobs:
+    """Blobs of (seq, digest) pairs of one log. Result: Sequence[bytes | None] in that order."""
+
+    name: LogName
+    wanted: Sequence[tuple[int, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadWatermarks:
+    """Watermarks of logs. Result: Sequence[int | None] in that order."""
+
+    names: Sequence[LogName]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Ask which of these items this session may fetch: not those that another session is fetching right now, nor any if
+    there is no room. Result: Sequence[bool] in that order. The driver releases a session's claims when it ends."""
+
+    name: LogName
+    items: Sequence[Item]
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Start storing a batch and merging `first stored` of known messages (`merges`), and adopting `watermarks`
+    afterwards. Result: None, at once; the driver has at most a few commits under way and waits before taking more."""
+
+    deliveries: Sequence[Delivery]
+    merges: Sequence[tuple[LogName, Item]] = ()
+    watermarks: Sequence[tuple[LogName, int]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Wait until every commit so far is durable. Result: None."""
+
+
+Effect: TypeAlias = Send | Receive | OpenView | ReadItems | ReadBlobs | ReadWatermarks | Claim | Commit | Settle

@@ -1,0 +1,1 @@
+"""The same node in a simulated world."""
