@@ -171,6 +171,11 @@ class Store(abc.ABC):
         """
 
     @abc.abstractmethod
+    async def merge(self, items: Sequence[StoredItem], *, origin: object = None) -> None:
+        """Lowers `first stored` of messages that are held (same log, seq and digest) to that of `items`, where it is
+        lower; ignores the others. Durable on return. Raises StoreUnavailable."""
+
+    @abc.abstractmethod
     async def read(
         self,
         query: Mapping[str, Mapping[str, int]],
@@ -207,8 +212,9 @@ class Store(abc.ABC):
         """Takes over a peer's watermarks, so that what expired before we met the log is not asked for.
 
         A watermark only ever rises, and only up to what makes sense here: adopted is min(`n`, lowest held seq above
-        our own watermark, minus one), and then it moves on over the seqs held. A log of which nothing above
-        our watermark is held stays as it is, so that a liar can't talk us out of asking for messages. Raises StoreUnavailable.
+        our own watermark, minus one), and then it moves on over the seqs held. A log of which nothing above our
+        watermark is held stays as it is, so that a liar can't talk us out of asking for messages.
+        Raises StoreUnavailable.
         """
 
     @abc.abstractmethod
