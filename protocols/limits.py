@@ -62,3 +62,17 @@ EXPIRY_BATCH_MESSAGES: Final = 500
 
 EXPIRY_CHECK_INTERVAL_S: Final = 5.0
 """How often the wall clock is looked at. Short, because clocks step; an empty check costs one index look-up."""
+
+# --- transport -------------------------------------------------------------------------------------------------
+
+ANNOUNCEMENT_BYTES_MAX: Final = 16 * KIB
+"""Largest announcement on a channel: hints only, thousands of times smaller than what gossip is able to carry."""
+
+ANNOUNCEMENT_QUEUE_MAX: Final = 32
+"""Announcements that wait for their handler. More are dropped: hints are hints."""
+
+STREAMS_PER_PEER_MAX: Final = 128
+"""Streams that one peer may have open to us. Sync needs a few; a thousand would be an attack."""
+
+STREAM_WINDOW_BYTES: Final = 256 * KIB
+"""Bytes in flight in one direction of a stream before the sender waits: Yamux's initial window."""
