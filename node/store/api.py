@@ -189,8 +189,9 @@ class Store(abc.ABC):
 
         Only messages with first stored >= `alive_from_s` are returned, and of variants the one with the smallest
         (first stored, digest). `missing` of a listed log holds the seqs in (watermark, height], or 0..height without a
-        watermark, that are not held alive; at most `missing_max` in the whole page, lowest first. Listed logs that are
-        not known have `missing` too.
+        watermark, that are not held alive; at most `missing_max` in the whole page, lowest first, but at least one for
+        each log that has any: a client takes a listed log without `missing` for complete. Listed logs that are not
+        known have `missing` too. With a `missing_max` of 0 nothing is looked up.
         A page is one snapshot, holds at least one message if there is one, and stops after `page_bytes` of blobs.
         Cost is proportional to what is returned, never to the topic. Raises StoreUnavailable.
         """

@@ -1,0 +1,365 @@
+"""The store in memory: for tests and simulation. Deterministic, no threads; forgets everything when it is dropped."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import NamedTuple
+
+import trio
+
+from node.store._paging import read_page
+from node.store._variants import Occupancy, settle
+from node.store.api import (
+    Arrival,
+    Change,
+    LogItems,
+    Position,
+    PutResult,
+    ReadPage,
+    Statistics,
+    Store,
+    StoredItem,
+    StoreFull,
+    StoreUnavailable,
+    VerifyReport,
+)
+from protocols.limits import SEQ_MAX
+from protocols.model import Item, LogName, check_seq, digest_of
+
+__all__ = ["MemoryStore"]
+
+
+class _Held(NamedTuple):
+    first_stored_s: int
+    blob: bytes
+
+
+@dataclass(slots=True)
+class _Log:
+    """One log. `seqs` are the keys of `variants`, ascending; `variants` map digest to what is held."""
+
+    watermark: int | None = None
+    seqs: list[int] = field(default_factory=list)
+    variants: dict[int, dict[bytes, _Held]] = field(default_factory=dict)
+
+    def advance(self) -> None:
+        """Moves the watermark over everything held directly above it."""
+        following = 0 if self.watermark is None else self.watermark + 1
+        while following in self.variants:
+            self.watermark = following
+            following += 1
+
+    def forget(self, removed: Sequence[tuple[int, bytes]]) -> None:
+        for seq, digest in removed:
+            del self.variants[seq][digest]
+            if not self.variants[seq]:
+                del self.variants[seq]
+        self.seqs = [seq for seq in self.seqs if seq in self.variants]
+
+    def items(self, seq_from: int, seq_to: int) -> list[Item]:
+        return [
+            Item(seq, digest, held.first_stored_s, len(held.blob))
+            for seq in self.seqs[bisect_left(self.seqs, seq_from) : bisect_right(self.seqs, seq_to)]
+            for digest, held in sorted(self.variants[seq].items())
+        ]
+
+
+class _Snapshot:
+    """Nothing changes while a page is put together, so the store itself is the snapshot."""
+
+    def __init__(self, topics: Mapping[str, Mapping[str, _Log]], alive_from_s: int) -> None:
+        self._topics = topics
+        self._alive_from_s = alive_from_s
+
+    def live_logs(self, topic: str, log_from: str) -> Iterator[tuple[str, _Log]]:
+        for log, state in sorted(self._topics.get(topic, {}).items()):
+            if log >= log_from and state.seqs:
+                yield log, state
+
+    def find(self, topic: str, log: str) -> _Log | None:
+        return self._topics.get(topic, {}).get(log)
+
+    def watermark(self, ref: _Log) -> int | None:
+        return ref.watermark
+
+    def alive_seqs(self, ref: _Log, seq_from: int, seq_to: int) -> Iterator[int]:
+        for index in range(bisect_left(ref.seqs, seq_from), len(ref.seqs)):
+            seq = ref.seqs[index]
+            if seq > seq_to:
+                return
+            if any(held.first_stored_s >= self._alive_from_s for held in ref.variants[seq].values()):
+                yield seq
+
+    def served(self, ref: _Log, seq_from: int) -> Iterator[tuple[int, bytes]]:
+        for seq in self.alive_seqs(ref, seq_from, SEQ_MAX):
+            _, _, blob = min(
+                (held.first_stored_s, digest, held.blob)
+                for digest, held in ref.variants[seq].items()
+                if held.first_stored_s >= self._alive_from_s
+            )
+            yield seq, blob
+
+
+class MemoryStore(Store):
+    """See `Store`. Usable at once; `async with` closes it, after which everything raises StoreUnavailable.
+
+    `storage_limit_bytes` counts as in the SQLite store: blobs and an allowance for each message and log.
+    """
+
+    def __init__(self, *, storage_limit_bytes: int | None = None) -> None:
+        super().__init__()
+        self._limit_bytes = storage_limit_bytes
+        self._topics: dict[str, dict[str, _Log]] = {}
+        # first stored -> messages in order of arrival, for expiry
+        self._ages: dict[int, dict[tuple[LogName, int, bytes], None]] = {}
+        self._occupancy = Occupancy()
+        self._is_closed = False
+
+    async def __aenter__(self) -> MemoryStore:
+        await trio.lowlevel.checkpoint()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._is_closed = True
+
+    async def _turn(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if self._is_closed:
+            raise StoreUnavailable("the store is closed")
+
+    def _find(self, name: LogName) -> _Log | None:
+        return self._topics.get(name.topic, {}).get(name.log)
+
+    # --- writing ---------------------------------------------------------------------------------------------------
+
+    async def put(self, arrivals: Sequence[Arrival], *, origin: object = None) -> PutResult:
+        for arrival in arrivals:
+            check_seq(arrival.seq)
+        await self._turn()
+        keys: dict[tuple[LogName, int], dict[bytes, int]] = {}
+        blobs: dict[bytes, bytes] = {}
+        for name, seq, blob, digest, first_stored_s in arrivals:
+            arriving = keys.setdefault((name, seq), {})
+            arriving[digest] = min(first_stored_s, arriving.get(digest, first_stored_s))
+            blobs[digest] = blob
+        plan = {key: settle(self._variants(*key), arriving) for key, arriving in keys.items()}
+        growth = self._growth(plan, blobs)
+        if self._occupancy.exceeds(self._limit_bytes, growth):
+            raise StoreFull(f"the storage limit of {self._limit_bytes} bytes is reached")
+        counts = self._count(arrivals, plan)
+        change = self._apply(plan, blobs, origin)
+        self._occupancy += growth
+        watermarks: dict[LogName, int | None] = {}
+        for name in {arrival.name: None for arrival in arrivals}:
+            log = self._topics[name.topic][name.log]
+            log.advance()
+            watermarks[name] = log.watermark
+        self._announce(change)
+        return PutResult(*counts, watermarks)
+
+    def _variants(self, name: LogName, seq: int) -> dict[bytes, int]:
+        log = self._find(name)
+        held = {} if log is None else log.variants.get(seq, {})
+        return {digest: variant.first_stored_s for digest, variant in held.items()}
+
+    def _growth(
+        self, plan: Mapping[tuple[LogName, int], Mapping[bytes, int]], blobs: Mapping[bytes, bytes]
+    ) -> Occupancy:
+        growth = Occupancy()
+        new_logs: set[LogName] = set()
+        for (name, seq), after in plan.items():
+            log = self._find(name)
+            before = {} if log is None else log.variants.get(seq, {})
+            growth.messages += len(after) - len(before)
+            growth.bytes += sum(len(blobs[digest]) for digest in after if digest not in before)
+            growth.bytes -= sum(len(held.blob) for digest, held in before.items() if digest not in after)
+            if log is None or not log.seqs:
+                new_logs.add(name)
+        growth.logs = len(new_logs)
+        growth.topics = sum(not self._is_live(topic) for topic in {name.topic for name in new_logs})
+        return growth
+
+    def _is_live(self, topic: str) -> bool:
+        return any(log.seqs for log in self._topics.get(topic, {}).values())
+
+    def _count(
+        self, arrivals: Sequence[Arrival], plan: Mapping[tuple[LogName, int], Mapping[bytes, int]]
+    ) -> tuple[int, int, int]:
+        """(stored, known, dropped) of each arrival; a repetition within the request is known."""
+        stored = known = dropped = 0
+        seen: set[tuple[LogName, int, bytes]] = set()
+        for arrival in arrivals:
+            identity = (arrival.name, arrival.seq, arrival.digest)
+            if arrival.digest not in plan[arrival.name, arrival.seq]:
+                dropped += 1
+            elif identity in seen or arrival.digest in self._variants(arrival.name, arrival.seq):
+                known += 1
+            else:
+                stored += 1
+            seen.add(identity)
+        return stored, known, dropped
+
+    def _apply(
+        self, plan: Mapping[tuple[LogName, int], Mapping[bytes, int]], blobs: Mapping[bytes, bytes], origin: object
+    ) -> Change:
+        stored: list[StoredItem] = []
+        merged: list[StoredItem] = []
+        removed: list[StoredItem] = []
+        for (name, seq), after in plan.items():
+            log = self._topics.setdefault(name.topic, {}).setdefault(name.log, _Log())
+            if seq not in log.variants:
+                log.variants[seq] = {}
+                insort(log.seqs, seq)
+            held = log.variants[seq]
+            for digest in [digest for digest in held if digest not in after]:
+                gone = held.pop(digest)
+                self._age(gone.first_stored_s).pop((name, seq, digest))
+                removed.append(StoredItem(name, Item(seq, digest, gone.first_stored_s, len(gone.blob))))
+            for digest, first_stored_s in after.items():
+                before = held.get(digest)
+                if before is not None and before.first_stored_s == first_stored_s:
+                    continue
+                blob = blobs[digest] if before is None else before.blob
+                self._set(name, seq, digest, _Held(first_stored_s, blob))
+                item = StoredItem(name, Item(seq, digest, first_stored_s, len(blob)))
+                (stored if before is None else merged).append(item)
+        return Change(stored, merged, removed, origin)
+
+    def _age(self, first_stored_s: int) -> dict[tuple[LogName, int, bytes], None]:
+        return self._ages.setdefault(first_stored_s, {})
+
+    def _set(self, name: LogName, seq: int, digest: bytes, held: _Held) -> None:
+        variants = self._topics[name.topic][name.log].variants[seq]
+        before = variants.get(digest)
+        if before is not None:
+            self._age(before.first_stored_s).pop((name, seq, digest))
+        variants[digest] = held
+        self._age(held.first_stored_s)[name, seq, digest] = None
+
+    async def merge(self, items: Sequence[StoredItem], *, origin: object = None) -> None:
+        await self._turn()
+        merged: dict[tuple[LogName, int, bytes], StoredItem] = {}
+        for name, item in items:
+            log = self._find(name)
+            held = None if log is None else log.variants.get(item.seq, {}).get(item.digest)
+            if held is not None and item.first_stored_s < held.first_stored_s:
+                self._set(name, item.seq, item.digest, held._replace(first_stored_s=item.first_stored_s))
+                new = Item(item.seq, item.digest, item.first_stored_s, len(held.blob))
+                merged[name, item.seq, item.digest] = StoredItem(name, new)
+        self._announce(Change(merged=list(merged.values()), origin=origin))
+
+    async def adopt_watermarks(self, watermarks: Mapping[LogName, int]) -> None:
+        await self._turn()
+        for name, theirs in watermarks.items():
+            log = self._find(name)
+            if log is None:
+                continue
+            ours = -1 if log.watermark is None else log.watermark
+            above = bisect_right(log.seqs, ours)
+            if above == len(log.seqs):
+                continue
+            adopted = min(theirs, log.seqs[above] - 1)
+            if adopted > ours:
+                log.watermark = adopted
+                log.advance()
+
+    async def expire(self, alive_from_s: int, *, messages_max: int) -> int:
+        await self._turn()
+        gone: dict[LogName, list[tuple[int, bytes]]] = {}
+        removed: list[StoredItem] = []
+        for first_stored_s in sorted(self._ages):
+            if first_stored_s >= alive_from_s or len(removed) >= messages_max:
+                break
+            age = self._ages[first_stored_s]
+            for name, seq, digest in list(age)[: messages_max - len(removed)]:
+                del age[name, seq, digest]
+                gone.setdefault(name, []).append((seq, digest))
+                size = len(self._topics[name.topic][name.log].variants[seq][digest].blob)
+                removed.append(StoredItem(name, Item(seq, digest, first_stored_s, size)))
+            if not age:
+                del self._ages[first_stored_s]
+        for name, messages in gone.items():
+            self._forget(name, messages)
+        self._occupancy.messages -= len(removed)
+        self._occupancy.bytes -= sum(stored.item.size for stored in removed)
+        self._announce(Change(removed=removed))
+        return len(removed)
+
+    def _forget(self, name: LogName, messages: Sequence[tuple[int, bytes]]) -> None:
+        logs = self._topics[name.topic]
+        logs[name.log].forget(messages)
+        if logs[name.log].seqs:
+            return
+        self._occupancy.logs -= 1
+        if not self._is_live(name.topic):
+            self._occupancy.topics -= 1
+        if logs[name.log].watermark is None:  # nothing worth remembering
+            del logs[name.log]
+            if not logs:
+                del self._topics[name.topic]
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    async def read(
+        self,
+        query: Mapping[str, Mapping[str, int]],
+        *,
+        alive_from_s: int,
+        missing_max: int,
+        after: Position | None = None,
+        page_bytes: int,
+    ) -> ReadPage:
+        await self._turn()
+        snapshot = _Snapshot(self._topics, alive_from_s)
+        return read_page(snapshot, query, missing_max=missing_max, after=after, page_bytes=page_bytes)
+
+    async def items(self, name: LogName, seq_from: int, seq_to: int) -> Sequence[Item]:
+        await self._turn()
+        log = self._find(name)
+        return [] if log is None else log.items(seq_from, seq_to)
+
+    async def blobs(self, name: LogName, wanted: Sequence[tuple[int, bytes]]) -> Sequence[bytes | None]:
+        await self._turn()
+        log = self._find(name)
+        found = [None if log is None else log.variants.get(seq, {}).get(digest) for seq, digest in wanted]
+        return [None if held is None else held.blob for held in found]
+
+    async def watermarks(self, names: Sequence[LogName]) -> Mapping[LogName, int | None]:
+        await self._turn()
+        return {name: None if (log := self._find(name)) is None else log.watermark for name in names}
+
+    async def scan(self) -> AsyncIterator[LogItems]:
+        for topic in sorted(self._topics):
+            for log in sorted(self._topics.get(topic, {})):
+                await self._turn()
+                state = self._find(LogName(topic, log))
+                if state is not None and state.seqs:
+                    yield LogItems(LogName(topic, log), state.items(0, SEQ_MAX))
+
+    def statistics(self) -> Statistics:
+        held = self._occupancy
+        return Statistics(held.messages, held.bytes, held.logs, held.topics, self._limit_bytes)
+
+    async def verify(self, *, progress: Callable[[int], None] | None = None) -> VerifyReport:
+        problems: list[str] = []
+        messages = size = 0
+        for topic, logs in list(self._topics.items()):
+            for name, log in list(logs.items()):
+                await self._turn()
+                for seq, digest, held in [(s, d, h) for s, vs in log.variants.items() for d, h in vs.items()]:
+                    messages += 1
+                    size += len(held.blob)
+                    if digest_of(held.blob) != digest:
+                        problems.append(f"message {seq} of log {name} in topic {topic} is damaged")
+                if (0 if log.watermark is None else log.watermark + 1) in log.variants:
+                    problems.append(f"the watermark of log {name} in topic {topic} is too low")
+                if progress is not None:
+                    progress(messages)
+        if (messages, size) != (self._occupancy.messages, self._occupancy.bytes):
+            problems.append("the totals are wrong")
+        return VerifyReport(messages, size, problems)
