@@ -65,7 +65,80 @@ MISSING_MAX: Final = 10_000
 """Sequence numbers reported as missing in one page, lowest first: the newer reference's bound for one log."""
 
 EXPIRY_BATCH_MESSAGES: Final = 500
-"""Messages removed in one transaction: 22-28 ms of write lock as measured, below the 50 ms that we allow."""
+"""Most messages removed in one transaction."""
+
+EXPIRY_LOCK_S: Final = 0.015
+"""An expiry transaction takes no more messages once it has lasted so long, whatever their number: a cold cache or an SD
+card makes each of them dear, and stores must not wait for more than 50 ms, the commit included."""
+
+EXPIRY_SLICE_MESSAGES: Final = 16
+"""Messages removed between two looks at the clock."""
+
+EMPTY_LOGS_MAX: Final = 250_000
+"""Logs of which only the watermark is left, about 200 bytes each. Beyond that, those empty for longest are forgotten: a
+store that remembered every log for ever could be filled with names."""
+
+BLOB_CHUNK_BYTES: Final = 256 * KIB
+"""Blobs are stored in pieces of this size, so that removing a blob of 48 MiB is many short transactions."""
+
+RECLAIM_BATCH_CHUNKS: Final = 4
+"""Pieces of large removed blobs that are freed in one transaction."""
+
+VACUUM_STEP_PAGES: Final = 256
+"""Free pages (4 KiB) given back to the file system in one step: 1.5 ms as measured."""
+
+VACUUM_FREE_PAGES_MIN: Final = 4096
+"""Free pages (16 MiB) that are kept for reuse before the file is made smaller; and never less than a quarter of it,
+because what expired is about to be replaced."""
+
+STORE_QUEUE_BYTES: Final = 64 * MIB
+"""Blob bytes (and MESSAGE_OVERHEAD_BYTES each) that wait for the disk; who brings more waits before it is queued. Room
+for one largest request, so that a slow disk slows clients down instead of filling memory."""
+
+COMMIT_BATCH_BYTES: Final = 8 * MIB
+"""Bytes, counted as above, that share one commit: bounds how long a small store waits behind others. A larger request
+is committed alone."""
+
+COMMIT_BATCH_MESSAGES: Final = 4096
+"""Messages that share one commit, for the same reason; beyond a few hundred, more of them gain nothing."""
+
+CHECKPOINT_PAGES: Final = 4000
+"""Estimated pages (4 KiB) in the write-ahead log after which they are copied into the database: 1.3-1.5 times as fast
+as SQLite's 1000 in scattered stores, for 16 MiB of disk."""
+
+WAL_BYTES_MAX: Final = 64 * MIB
+"""Length of the write-ahead log above which the writer waits for readers to let go of it."""
+
+WAL_READERS_WAIT_S: Final = 1.0
+"""Longest such wait. Reads take milliseconds; only a running `verify` holds out longer, and then we go on."""
+
+WRITER_CACHE_BYTES: Final = 64 * MIB
+"""Page cache of the writer: the keys of a million messages."""
+
+READER_CACHE_BYTES: Final = 4 * MIB
+"""Page cache of each reader; the operating system caches the rest."""
+
+READERS_MAX: Final = 4
+"""Reads at the same time, each with a thread and a connection: enough for a slow disk's queue and for a Pi's cores."""
+
+LOG_CACHE_MAX: Final = 65_536
+"""Logs whose state the writer remembers (about 500 bytes each), so that most stores need no look-up at all."""
+
+SCAN_PAGE_MESSAGES: Final = 4096
+"""Messages in one step of a scan: about 5 ms in a reader thread."""
+
+VERIFY_PAGE_BYTES: Final = 4 * MIB
+"""Blob bytes checked in one short read transaction, so that a check does not hold the write-ahead log."""
+
+VERIFY_PROBLEMS_MAX: Final = 100
+"""Problems listed by a check; a damaged disk has millions and says nothing new with them."""
+
+DISK_RESERVE_BYTES: Final = 64 * MIB
+"""Free space that is left on the disk, or a twentieth of a small one: expiry must be able to write in order to free
+anything, and a full disk breaks the rest of the machine."""
+
+STORE_BUSY_TIMEOUT_S: Final = 5.0
+"""How long the writer waits if another program has locked the store."""
 
 READ_MESSAGE_OVERHEAD_BYTES: Final = 64
 """Counted for each message of a page beside its blob, so that a million empty messages are not one page."""
@@ -94,6 +167,86 @@ STREAMS_PER_PEER_MAX: Final = 128
 
 STREAM_WINDOW_BYTES: Final = 256 * KIB
 """Bytes in flight in one direction of a stream before the sender waits: Yamux's initial window."""
+
+STREAM_WINDOW_BYTES_MAX: Final = 1 * MIB
+"""What a stream's receive window grows to while its reader keeps up: 20 MiB/s over a path of 50 ms."""
+
+UNREAD_BYTES_PER_CONNECTION_MAX: Final = 8 * MIB
+"""Bytes that one connection may make us hold unread. Honest peers have a few streams, read as they come."""
+
+UNREAD_BYTES_TOTAL_MAX: Final = 64 * MIB
+"""The same over all connections, so that many attackers together can't exhaust a small computer either."""
+
+SEND_QUEUE_BYTES: Final = 256 * KIB
+"""Frames of all streams that wait for one connection's socket: enough to keep it busy between two switches of task."""
+
+CONTROL_QUEUE_FRAMES_MAX: Final = 1024
+"""Answers (pongs, resets, window updates) that wait for one connection's socket. Who makes us owe more and does not
+read them is cut off."""
+
+REFUSED_STREAMS_MAX: Final = 2048
+"""Streams beyond `STREAMS_PER_PEER_MAX` that a connection may ask for, all told, before it is cut off."""
+
+PING_INTERVAL_S: Final = 2.0
+"""A connection from which nothing was heard for this long is pinged."""
+
+PING_UNANSWERED_MAX: Final = 2
+"""Pings without any sign of life before a connection counts as dead: a frozen peer is noticed within 6 s, a Wi-Fi
+hiccup of 4 s is forgiven."""
+
+SEND_STALL_S: Final = 60.0
+"""A peer that lets no byte through the socket for this long is cut off."""
+
+HANDSHAKE_S: Final = 5.0
+"""From the accepted socket to the running connection. Measured 10 ms on a laptop; a Pi with Wi-Fi needs 0.3 s."""
+
+HANDSHAKES_MAX: Final = 64
+"""Handshakes under way. The oldest is dropped for a new one, so that silent sockets can't lock honest peers out."""
+
+HANDSHAKES_PER_IP_MAX: Final = 16
+"""The same for one address."""
+
+INBOUND_CONNECTIONS_MAX: Final = 256
+"""Accepted connections. An idle one is closed for a new one; a mailbox on a large LAN meets some dozens of others."""
+
+INBOUND_CONNECTIONS_PER_IP_MAX: Final = 32
+"""The same for one address: room for a few mailboxes on one machine and their reconnects."""
+
+INBOUND_IDLE_S: Final = 30.0
+"""An accepted connection without a stream of ours for this long may be closed in favour of a new one."""
+
+CONNECTIONS_PER_PEER_MAX: Final = 4
+"""Connections with one mailbox. Two come about when both sides dial at once; with more, the oldest is closed."""
+
+DIAL_S: Final = 4.0
+"""For the TCP connection to one address of a peer."""
+
+DIAL_STAGGER_S: Final = 0.25
+"""Head start of each address over the next one, as in RFC 8305."""
+
+DIALS_MAX: Final = 8
+"""Addresses of one peer that are tried in one go: a host with many interfaces, not a list that an attacker made."""
+
+OPEN_STREAM_S: Final = 10.0
+"""For opening a stream and agreeing on its protocol."""
+
+CLOSE_S: Final = 3.0
+"""For closing something in good order before it is dropped."""
+
+GOSSIP_RPC_BYTES_MAX: Final = 64 * KIB
+"""Largest gossip frame that is read: an announcement and its envelope, four times over."""
+
+GOSSIP_MESSAGES_PER_S: Final = 50.0
+"""Gossip messages accepted from one neighbour, sustained. Mailboxes send a few per second each and forward others'."""
+
+GOSSIP_MESSAGES_BURST: Final = 200
+"""The same for a moment."""
+
+RESTART_BACKOFF_S: Final = 0.5
+"""First pause before the network part is restarted after a failure; it doubles each time, with jitter."""
+
+RESTART_BACKOFF_MAX_S: Final = 60.0
+"""Longest such pause."""
 
 # --- keeping in step: the node's side of sync --------------------------------------------------------------------
 
@@ -156,3 +309,229 @@ SUPERVISE_PAUSE_FIRST_S: Final = 1.0
 
 SUPERVISE_PAUSE_MAX_S: Final = 60.0
 """Longest such pause; a part that ran for longer than this starts anew with the first."""
+
+# --- discovery -------------------------------------------------------------------------------------------------
+
+MDNS_TXT_BYTES_MAX: Final = 400
+"""Largest TXT record that is read: ours has about 30 bytes, and DNS-SD asks for less than 400 on multicast. (wire)"""
+
+NETWORK_TAG_CHARS_MAX: Final = 32
+"""Longest network tag: a word for people, and a TXT string has to hold it. (wire)"""
+
+PROTOCOL_VERSION_MAX: Final = 65_535
+"""Highest protocol version in a TXT record: a bound for a number from a stranger. (wire)"""
+
+NEIGHBOUR_ADDRESSES_MAX: Final = 6
+"""Addresses that are tried per mailbox: cable, WLAN and a bridge in both IP versions; more is a list to scan for a
+stranger."""
+
+MDNS_ANNOUNCED_ADDRESSES_MAX: Final = 8
+"""Addresses in our own announcement, so that it stays one Ethernet packet with both instance names."""
+
+MDNS_INTERFACES_MAX: Final = 16
+"""Interfaces on which we speak: a machine full of containers has hundreds, of which a LAN is behind a few."""
+
+MDNS_PACKET_BYTES_MAX: Final = 9_000
+"""Largest mDNS packet (RFC 6762, section 17)."""
+
+MDNS_NAMES_PER_PACKET_MAX: Final = 16
+"""Mailboxes read from one packet. A responder speaks for those on its machine only."""
+
+MDNS_PACKETS_PER_SECOND: Final = 200
+MDNS_PACKETS_BURST: Final = 600
+"""Packets about our service that are parsed, over all sources. Fifty mailboxes that all answer need fifty. What is
+over it waits in the kernel's buffer and is dropped there, which costs nothing."""
+
+MDNS_ANY_PACKETS_PER_SECOND: Final = 2_000
+MDNS_ANY_PACKETS_BURST: Final = 4_000
+"""Packets of any service that are looked at: ten times a busy link's; the rest is dropped in the kernel, too."""
+
+MDNS_RESOLVES_PER_SECOND: Final = 5
+MDNS_RESOLVES_BURST: Final = 10
+"""Questions about mailboxes that were only named: bounds what inventors of names can make us send."""
+
+MDNS_SOURCE_PACKETS_PER_SECOND: Final = 20
+MDNS_SOURCE_PACKETS_BURST: Final = 60
+"""The same per source address, so that one loud machine can't use up what is for all. A responder may say a thing
+once a second; a machine with many mailboxes or a reflector needs a few times that."""
+
+MDNS_SOURCES_MAX: Final = 512
+"""Source addresses whose rate is remembered: more than a /24 has hosts."""
+
+NEIGHBOURS_LIVE_MAX: Final = 512
+"""Mailboxes that answer and are reported: far more than one link carries, and each costs a probe every 15 s."""
+
+NEIGHBOURS_LIVE_PER_HOST_MAX: Final = 32
+"""Of these behind one address: many for a test machine, few enough that one port can't be announced under ten
+thousand names."""
+
+NEIGHBOURS_WAITING_MAX: Final = 512
+"""Mailboxes that were announced but did not answer (yet). The oldest of the source with most of them makes room, so
+that whoever invents names pushes out own inventions."""
+
+PROBE_TIMEOUT_S: Final = 2.0
+"""How long a TCP connection to an announced address may take: what the phones' app grants."""
+
+PROBE_INTERVAL_S: Final = 15.0
+"""How often a live neighbour is tried: four times within the time after which it counts as lost."""
+
+PROBE_RETRY_S: Final = 3.0
+"""Soonest next try of a mailbox that did not answer: the pace of the app's newer generation. Doubles up to a minute."""
+
+PROBE_RETRY_MAX_S: Final = 60.0
+"""Longest pause between two tries of a mailbox that is announced but does not answer."""
+
+PROBES_LIVE_MAX: Final = 16
+"""Live neighbours tried at the same time: 512 of them, all gone silent, are through within 64 s."""
+
+PROBES_WAITING_MAX: Final = 16
+"""Announced mailboxes tried at the same time, apart from the live ones so that neither starves the other."""
+
+PROBES_WAITING_PER_SECOND: Final = 20
+"""Tries of announced mailboxes per second: bounds what inventors of names can make us do to others on the LAN."""
+
+NEIGHBOUR_LOST_AFTER_S: Final = 60.0
+"""A mailbox that was not heard of for this long is dropped: the design's figure."""
+
+NEIGHBOUR_FORGET_AFTER_S: Final = 600.0
+"""A mailbox that does not answer is tried on for this long after its last announcement."""
+
+GOODBYE_RECHECK_S: Final = 15.0
+"""After a goodbye the mailbox is not tried for this long: it needs time to stop. A forged goodbye thus costs a short
+absence, and not more than one per NEIGHBOUR_LOST_AFTER_S is believed."""
+
+MDNS_QUERY_INTERVAL_S: Final = 15.0
+"""How often we ask who is there. Grows with the number of live neighbours beyond MDNS_KNOWN_ANSWERS_MAX."""
+
+MDNS_KNOWN_ANSWERS_MAX: Final = 20
+"""Live neighbours that a query lists so that they need not answer: as many as fit into one packet."""
+
+MDNS_REPEAT_S: Final = 1.0
+"""Soonest repetition of a multicast (RFC 6762, section 6), so that nobody makes us flood the link."""
+
+MDNS_QUERY_INTERVAL_MAX_S: Final = 120.0
+"""Longest that interval grows: a mailbox whose announcements were all lost is found within two minutes."""
+
+INTERFACE_POLL_S: Final = 1.0
+"""How often the addresses of this machine are looked at: costs about a millisecond."""
+
+INTERFACE_SETTLE_S: Final = 0.5
+"""How long they must stay the same before we start again with them: interfaces come up in steps."""
+
+GOODBYE_TIME_S: Final = 1.0
+"""Longest that saying goodbye may hold up a shutdown."""
+
+DISCOVERY_RESTART_MAX_S: Final = 30.0
+"""Longest pause before the sockets are opened again after an error."""
+
+# --- sync (wire) -----------------------------------------------------------------------------------------------
+
+SYNC_VERSION_MIN: Final = 1
+SYNC_VERSION_MAX: Final = 1
+"""Versions of the sync protocol that we speak; two mailboxes use the highest that both do."""
+
+FRAME_BYTES_MAX: Final = 256 * KIB
+"""Longest frame on a sync stream (only message data needs it): large enough that framing costs nothing, small enough
+that a claim of it costs nothing. Checked on the length prefix, before anything is allocated."""
+
+CONTROL_FRAME_BYTES_MAX: Final = 64 * KIB
+"""Longest frame of every other kind, checked before it is decoded."""
+
+BLOCK_SEQS: Final = 64
+"""Sequence numbers in a block of a log. A block's items (45 bytes each) fit into a frame even with every variant."""
+
+FINGERPRINT_BYTES: Final = 8
+"""Keyed hashes of ranges and rows on the wire. The key is fresh for every session, so that nobody can search for a
+collision beforehand: one session in 2^64 is fooled by chance, and the next one is not."""
+
+DIGEST_STATE_BYTES: Final = 16
+"""Unkeyed digests of blocks and logs, which live longer than a session."""
+
+SALT_BYTES: Final = 16
+"""Randomness of a session's key: nobody guesses 128 bits."""
+
+RANGES_MAX: Final = 512
+"""Ranges in one frame: what fits, with room for other sections, and bounds the hashing that one frame can ask for."""
+
+HASHES_MAX: Final = 4096
+"""Row hashes in one frame (32 KiB): half a control frame."""
+
+SYNC_ENTRIES_MAX: Final = 2048
+"""Logs in one frame: an entry takes 20 bytes or more."""
+
+RANGE_LEAF_ROWS: Final = 64
+"""A differing range with this many rows or fewer is listed (8 bytes a row) instead of split."""
+
+RANGE_FIRST_PARTS: Final = 16
+"""Ranges in an opening: most sessions find no difference, so that it should be small (about 200 bytes)."""
+
+RANGE_PARTS_MAX: Final = 64
+"""Most parts that one range is split into."""
+
+BATCH_BYTES_MAX: Final = 2 * MIB
+"""Message bytes in one fetch or offer, unless it is a single message: enough for a round trip of a tenth of a second at
+160 Mbit/s, little enough for a Raspberry Pi that has several sessions at once."""
+
+BATCH_ITEMS_MAX: Final = 1024
+"""Messages in one fetch or offer: 32 bytes of digest each must fit into half a control frame."""
+
+SESSION_WORK_ITEMS: Final = 4096
+"""Differences that a session collects before it transfers them (about 2 MiB of memory), then reconciles on."""
+
+SESSION_ITEMS_MAX: Final = 100_000
+"""Items that one session describes before it stops in good order (a following one goes on where it was), so that no
+peer holds a session for ever. The responder allows twice as many before it calls it an attack."""
+
+SESSION_TURNS_MAX: Final = 8192
+"""Requests in one session: an honest one ends earlier by SESSION_ITEMS_MAX."""
+
+FRUITLESS_TURNS_MAX: Final = 64
+"""Reconciliation replies in a row that describe nothing: the deepest honest search (2^64 rows, 16 ways) takes 16."""
+
+SESSION_ROWS_MAX: Final = 4_000_000
+"""Rows (logs and blocks) that one session hashes: a few seconds of a Raspberry Pi, spread over the session. An honest
+session hashes each differing row at most about ten times."""
+
+RESPONDER_JOBS_MAX: Final = 16_384
+"""Answers that a responder keeps for following frames. One request asks for less; more means the initiator keeps
+asking without fetching the answers."""
+
+PEER_TEXT_BYTES_MAX: Final = 256
+"""Texts from a peer for people (reason of a refusal, software name): they go into logs and `status`."""
+
+# --- hints (wire) ----------------------------------------------------------------------------------------------
+
+HINT_BYTES_MAX: Final = 16 * KIB
+"""Longest gossip message: the channel's limit."""
+
+HINT_LOGS_MAX: Final = 600
+"""Logs in one hint: 16 bytes of handle and up to 9 of sequence number each fit into HINT_BYTES_MAX."""
+
+HINT_PENDING_LOGS_MAX: Final = 1200
+"""Changed logs remembered between two hints (two messages). Beyond it a hint says only that there is a lot: a plain
+sync finds it more cheaply than a flood of gossip."""
+
+# --- HTTP ------------------------------------------------------------------------------------------------------
+
+HTTP_BODY_BYTES_MAX: Final = 64 * MIB
+"""Largest request body: the Toy Mailbox API's limit since its second generation. Exactly this many pass."""
+
+STORE_MEMBERS_MAX: Final = 300_000
+"""Topics, logs and messages together in one store. A full body of the app's smallest messages (200 bytes) has 241,000;
+what is beyond would cost more memory in objects than the body itself."""
+
+GET_MEMBERS_MAX: Final = 100_000
+"""Topics and logs together in one get: a user of a thousand topics with a hundred authors each."""
+
+MISSING_ANSWER_MAX: Final = 1_000_000
+"""Missing seqs in one whole answer (up to 20 MB of digits). Beyond it each log's list is cut to its lowest seq, so that
+the client still learns that something is missing, and asks again."""
+
+JSON_DEPTH_MAX: Final = 128
+"""Nesting of a request body: the reference's limit. Ours needs 4."""
+
+JSON_SLICE_BYTES: Final = MIB
+"""Larger bodies are decoded in pieces of about this size: 1-2 ms in which no other Python code can run."""
+
+EXACT_CHECK_BYTES_MAX: Final = MIB
+"""Up to this size a body that breaks a rule gets a slow look that tells which one; no honest client needs it."""

@@ -1,0 +1,204 @@
+"""Sockets for libp2p: listening, dialling, and the gate that decides who of those who knock is let in."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import logging
+import socket
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import ifaddr
+import trio
+from libp2p.io.abc import ReadWriteCloser
+
+from node.config import ListenAddress
+from protocols.limits import (
+    HANDSHAKE_S,
+    HANDSHAKES_MAX,
+    HANDSHAKES_PER_IP_MAX,
+    INBOUND_CONNECTIONS_MAX,
+    INBOUND_CONNECTIONS_PER_IP_MAX,
+    INBOUND_IDLE_S,
+    KIB,
+)
+
+__all__ = ["Gate", "TcpSocket", "bind", "spell_out"]
+
+log = logging.getLogger(__name__)
+
+_READ_BYTES = 64 * KIB
+
+
+class TcpSocket(ReadWriteCloser):  # type: ignore[misc]
+    """A socket as libp2p wants it, read through a buffer: Noise asks for a message's 2 bytes of length and then for its
+    body, which would be two system calls, and gives up on a message that comes in more than 100 pieces."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self._buffer = bytearray()
+
+    async def read(self, n: int | None = None) -> bytes:
+        """`n` bytes, but no more than 64 KiB; fewer only at the end (None: what there is)."""
+        wanted = 1 if n is None else min(n, _READ_BYTES)
+        while len(self._buffer) < wanted:
+            data = await self._stream.receive_some(_READ_BYTES)
+            if not data:
+                break
+            self._buffer += data
+        with memoryview(self._buffer) as view:
+            result = bytes(view if n is None else view[:wanted])
+        del self._buffer[: len(result)]
+        return result
+
+    async def write(self, data: bytes) -> None:
+        await self._stream.send_all(data)
+
+    async def close(self) -> None:
+        await self._stream.aclose()
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        try:
+            host, port = self._stream.socket.getpeername()[:2]
+        except OSError:
+            return None
+        return str(host), int(port)
+
+
+def _ip_of(stream: trio.SocketStream) -> str | None:
+    """The other side's IP address; None if it is gone already. libp2p's own look-up knows no IPv6."""
+    try:
+        address = ipaddress.ip_address(str(stream.socket.getpeername()[0]).partition("%")[0])
+    except (OSError, ValueError):
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
+
+class Gate:
+    """Lets connections in: counted in all, by address, and with a deadline on their handshakes.
+
+    Room is made for newcomers by dropping those of whom nothing is known yet (the oldest handshake) or who have been
+    idle, so that neither silent sockets nor idle connections lock honest peers out.
+    """
+
+    def __init__(self, upgrade: Callable[[TcpSocket], Awaitable[Any]]) -> None:
+        self._upgrade = upgrade
+        self._handshakes: dict[trio.CancelScope, str] = {}
+        self._connections: dict[Any, str] = {}
+
+    async def admit(self, stream: trio.SocketStream) -> None:
+        """Takes over an accepted socket. Never raises because of what comes through it."""
+        ip = _ip_of(stream)
+        conn: Any = None
+        if ip is not None:
+            self._make_room_for_handshake(ip)
+            with trio.move_on_after(HANDSHAKE_S) as scope:
+                self._handshakes[scope] = ip
+                try:
+                    conn = await self._upgrade(TcpSocket(stream))
+                except Exception as error:
+                    log.debug("a handshake with %s failed: %r", ip, error)
+                finally:
+                    del self._handshakes[scope]
+        if conn is None or ip is None:
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(stream)
+        else:
+            self._count(conn, ip)
+
+    def _make_room_for_handshake(self, ip: str) -> None:
+        same = [scope for scope, other in self._handshakes.items() if other == ip and not scope.cancel_called]
+        if len(same) >= HANDSHAKES_PER_IP_MAX:
+            same[0].cancel()
+        elif len(self._handshakes) >= HANDSHAKES_MAX:
+            next(iter(self._handshakes)).cancel()
+
+    def _count(self, conn: Any, ip: str) -> None:
+        self._connections = {known: at for known, at in self._connections.items() if not known.muxed_conn.is_closed}
+        full = Counter(self._connections.values())[ip] >= INBOUND_CONNECTIONS_PER_IP_MAX
+        if full or len(self._connections) >= INBOUND_CONNECTIONS_MAX:
+            candidates = [known for known, at in self._connections.items() if not full or at == ip]
+            if not self._close_one_idle(candidates):
+                log.info("a connection from %s is refused: there are too many", ip)
+                conn.muxed_conn.fail("there are too many connections")
+                return
+        self._connections[conn] = ip
+
+    @staticmethod
+    def _close_one_idle(candidates: Sequence[Any]) -> bool:
+        now_s = trio.current_time()
+        idle = [c for c in candidates if not c.muxed_conn.busy and now_s - c.muxed_conn.idle_since_s > INBOUND_IDLE_S]
+        if not idle:
+            return False
+        min(idle, key=lambda c: float(c.muxed_conn.idle_since_s)).muxed_conn.fail("closed to make room for another")
+        return True
+
+    async def accept_forever(self, listener: trio.SocketListener, nursery: trio.Nursery) -> None:
+        """Accepts until cancelled; running out of files is waited out."""
+        while True:
+            try:
+                stream = await listener.accept()
+            except OSError as error:
+                log.warning("can't accept connections at the moment: %s", error)
+                await trio.sleep(0.5)
+            else:
+                nursery.start_soon(self.admit, stream)
+
+
+async def bind(address: ListenAddress) -> list[trio.SocketListener]:
+    """Listens on every IP address of `address`, all with the same port. Raises OSError that says what to do.
+
+    Not libp2p's listener: that one sets SO_REUSEPORT, with which two mailboxes share a port without noticing.
+    """
+    listeners: list[trio.SocketListener] = []
+    port = address.port
+    try:
+        found = await trio.socket.getaddrinfo(
+            address.host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_ADDRCONFIG
+        )
+        for host in dict.fromkeys(str(entry[4][0]) for entry in found):
+            listeners += await trio.open_tcp_listeners(port, host=host)
+            port = listeners[0].socket.getsockname()[1]
+    except OSError as error:
+        for listener in listeners:
+            await listener.aclose()
+        raise OSError(error.errno, f"can't listen for mailboxes on {address}: {_advice(error)}") from error
+    return listeners
+
+
+def _advice(error: OSError) -> str:
+    if isinstance(error, socket.gaierror):
+        return "this name has no address here; give an IP address with --p2p"
+    if error.errno == errno.EADDRINUSE:
+        return "the port is taken; stop the program that uses it or choose another with --p2p"
+    if error.errno == errno.EACCES:
+        return "ports below 1024 need privileges; choose a higher one with --p2p"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "this computer does not have that address; choose another with --p2p"
+    return error.strerror or str(error)
+
+
+def spell_out(listeners: Sequence[trio.SocketListener]) -> list[tuple[str, int]]:
+    """(IP address, port) of everything that the listeners can be reached at, loopback first. Link-local IPv6 addresses
+    are left out: they mean something else on each computer."""
+    result: dict[tuple[str, int], bool] = {}
+    for listener in listeners:
+        host, port = listener.socket.getsockname()[:2]
+        address = ipaddress.ip_address(str(host).partition("%")[0])
+        for ip in _interface_addresses(address.version) if address.is_unspecified else [address]:
+            if not (ip.version == 6 and ip.is_link_local and address.is_unspecified):
+                result[str(ip), int(port)] = ip.is_loopback
+    return sorted(result, key=lambda key: not result[key])
+
+
+def _interface_addresses(version: int) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    found = []
+    for adapter in ifaddr.get_adapters():
+        for ip in adapter.ips:
+            address = ipaddress.ip_address(ip.ip if isinstance(ip.ip, str) else ip.ip[0].partition("%")[0])
+            if address.version == version:
+                found.append(address)
+    return found
