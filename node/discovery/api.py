@@ -15,13 +15,17 @@ __all__ = ["Announcement", "Discovery", "Found", "Lost", "Neighbour", "Report"]
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """What this mailbox says of itself. Ports are those it listens on now; `network` keeps test networks apart."""
+    """What this mailbox says of itself. Ports are those it listens on now; `network` keeps test networks apart.
+
+    `hosts` are the IP addresses it listens on; empty means all of the machine, whichever it has at the time.
+    """
 
     mailbox_id: MailboxId
     http_port: int
     p2p_port: int
     protocol_version: int
     network: str
+    hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

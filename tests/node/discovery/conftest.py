@@ -1,0 +1,3 @@
+from tests.netns import lan
+
+__all__ = ["lan"]
