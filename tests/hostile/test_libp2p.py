@@ -1,0 +1,473 @@
+"""Attacks on the libp2p host through its socket. After each of them it serves an honest peer as before."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+import trio
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.crypto.secp256k1 import create_new_key_pair as create_secp256k1_key_pair
+from libp2p.exceptions import BaseLibp2pError
+from libp2p.pubsub.pb import rpc_pb2
+from libp2p.utils import encode_delim
+
+from node.config import ListenAddress
+from node.transport import libp2p_tcp
+from node.transport.api import Stream
+from node.transport.libp2p import Libp2pTransport
+from node.transport.libp2p_hardening import peer_id_of
+from protocols.limits import (
+    GOSSIP_MESSAGES_BURST,
+    HANDSHAKE_S,
+    STREAM_WINDOW_BYTES,
+    STREAMS_PER_PEER_MAX,
+    UNREAD_BYTES_PER_CONNECTION_MAX,
+)
+from protocols.model import MailboxId
+from tests.hostile.libp2p_attacker import (
+    ACK,
+    DATA,
+    MULTISTREAM,
+    PING,
+    RST,
+    SYN,
+    WINDOW_UPDATE,
+    Attacker,
+    attack,
+    data,
+    expect,
+    frame,
+    length_prefixed,
+)
+
+ECHO, FAULTY, DEAF = "/mailboxd/echo/1", "/mailboxd/faulty/1", "/mailboxd/deaf/1"
+TOPIC = "/mailboxd/test/news"
+CUT = (trio.BrokenResourceError, BaseLibp2pError, ConnectionError)
+"""What the attacker sees when the host ends the connection."""
+
+
+def make() -> Libp2pTransport:
+    return Libp2pTransport(signing_key_seed=os.urandom(32), listen=ListenAddress("127.0.0.1", 0), network="test")
+
+
+class Victim:
+    def __init__(self) -> None:
+        self.transport = make()
+        self.heard: list[tuple[MailboxId, bytes]] = []
+        self.lost = 0
+        self.transport.serve(ECHO, self._echo)
+        self.transport.serve(FAULTY, self._faulty)
+        self.transport.serve(DEAF, self._deaf)
+        self.transport.listen("news", lambda publisher, payload: self.heard.append((publisher, payload)))
+
+    async def _echo(self, stream: Stream) -> None:
+        while chunk := await stream.receive_some(65536):
+            await stream.send_all(chunk)
+
+    async def _faulty(self, stream: Stream) -> None:
+        raise ExceptionGroup("a bug", [ValueError("in a handler"), KeyError("and another")])
+
+    async def _deaf(self, stream: Stream) -> None:
+        await trio.sleep_forever()
+
+    @property
+    def unread_bytes(self) -> int:
+        assert self.transport._swarm is not None
+        return self.transport._swarm._budget.unread_bytes
+
+
+@pytest.fixture
+async def victim() -> AsyncIterator[Victim]:
+    """A running mailbox and an honest neighbour, who must be connected and served all the time and afterwards."""
+    it, honest = Victim(), make()
+    honest.on_connection(lambda peer, up: None if up else pytest.fail("the honest peer was cut off"))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(it.transport.run)
+        await nursery.start(honest.run)
+        await honest.connect(it.transport.addresses())
+        before = it.transport._swarm
+        yield it
+        with trio.fail_after(5):
+            old = await honest.open_stream(it.transport.local, ECHO)
+            await old.send_all(b"are you still there?")
+            assert await old.receive_some(100) == b"are you still there?"
+            await old.close()
+        newcomer = make()
+        await nursery.start(newcomer.run)
+        with trio.fail_after(5):
+            await newcomer.connect(it.transport.addresses())
+            stream = await newcomer.open_stream(it.transport.local, ECHO)
+            await stream.send_all(b"hello")
+            assert await stream.receive_some(100) == b"hello"
+        assert it.transport._swarm is before, "the host died and was restarted"
+        honest._watchers.clear()
+        nursery.cancel_scope.cancel()
+
+
+def task_count() -> int:
+    def count(task: trio.lowlevel.Task) -> int:
+        return 1 + sum(count(child) for nursery in task.child_nurseries for child in nursery.child_tasks)
+
+    root = trio.lowlevel.current_root_task()
+    assert root is not None
+    return count(root)
+
+
+async def settle(condition: object, timeout_s: float = 8) -> None:
+    assert callable(condition)
+    with trio.fail_after(timeout_s):
+        while not condition():  # noqa: ASYNC110
+            await trio.sleep(0.02)
+
+
+# --- the seven ways in which a remote could crash or lock out the host ------------------------------------------------
+
+
+async def test_1_bad_utf8_while_a_streams_protocol_is_agreed_on(victim: Victim) -> None:
+    async with attack(victim.transport.addresses()[0]) as attacker:
+        await attacker.send(frame(WINDOW_UPDATE, SYN, 1, 0), data(1, b"\x02\xff\n"))
+        await attacker.send(frame(WINDOW_UPDATE, SYN, 3, 0), data(3, MULTISTREAM + b"\x02\xff\n"))
+        assert await attacker.alive()
+
+
+async def test_1b_bad_bytes_before_encryption(victim: Victim) -> None:
+    address = victim.transport.addresses()[0]
+    for garbage in (b"\x02\xff\n", b"\xff" * 12, b"\x00", os.urandom(4096), MULTISTREAM + b"\x02\xff\n"):
+        stream = await trio.open_tcp_stream(address.host, address.port)
+        await stream.send_all(garbage)
+        await stream.aclose()
+
+
+@pytest.mark.parametrize("protocol", ["/meshsub/1.0.0", "/meshsub/1.1.0"])
+async def test_2_undecodable_gossip(victim: Victim, protocol: str) -> None:
+    garbage = [b"\x05\xff\xff\xff\xff\xff", b"\xff" * 20, b"\xff\xff\xff\x7f", b"\x02\xff\xff"]
+    async with attack(victim.transport.addresses()[0]) as attacker:
+        for number, body in enumerate(garbage):
+            await attacker.open(2 * number + 1, protocol)
+            await attacker.send(data(2 * number + 1, body))
+        assert await attacker.alive()
+
+
+async def test_2b_gossip_that_can_be_decoded_but_makes_no_sense(victim: Victim) -> None:
+    async with attack(victim.transport.addresses()[0]) as attacker:
+        await attacker.open(1, "/meshsub/1.1.0")
+        control = rpc_pb2.ControlMessage(
+            ihave=[rpc_pb2.ControlIHave(topicID=TOPIC, messageIDs=[b"zz", b"\x00", b"ff" * 4000])],
+            iwant=[rpc_pb2.ControlIWant(messageIDs=[b"('a', 'b')", b"ff"])],
+            graft=[rpc_pb2.ControlGraft(topicID="\x00"), rpc_pb2.ControlGraft(topicID=TOPIC)],
+            prune=[rpc_pb2.ControlPrune(topicID="nobody's")],
+        )
+        await attacker.send(
+            data(1, attacker.gossip(TOPIC, b"no id", from_id=b"")),
+            data(1, attacker.gossip(TOPIC, b"odd id", from_id=b"\xff\x00\xff")),
+            data(1, attacker.gossip(TOPIC, b"odd", from_id=b"\x12\x20" + bytes(32), key=b"\x08\x63\x12\x00")),
+            data(1, attacker.gossip(TOPIC, b"many topics", topics=[TOPIC, *(f"t{n}" for n in range(500))])),
+            data(1, attacker.gossip(TOPIC, b"no signature", signature=b"")),
+            data(1, attacker.gossip(TOPIC, b"short signature", signature=b"0123456789")),
+            data(1, attacker.gossip(TOPIC, bytes(20_000))),
+            data(1, length_prefixed(rpc_pb2.RPC(control=control))),
+            data(1, length_prefixed(rpc_pb2.RPC(subscriptions=[
+                rpc_pb2.RPC.SubOpts(subscribe=True, topicid=f"{prefix}{number}")
+                for prefix in ("foreign/", "/mailboxd/test/") for number in range(200)
+            ]))),
+        )  # fmt: skip
+        assert await attacker.alive()
+        await attacker.open(3, "/meshsub/1.1.0")
+        await attacker.send(data(3, attacker.gossip(TOPIC, b"sound")))
+        await settle(lambda: victim.heard)
+        assert [payload for _, payload in victim.heard] == [b"sound"]
+        pubsub = victim.transport._pubsub
+        assert pubsub is not None
+        assert sum(len(topics) for topics in (pubsub.peer_topics, pubsub.router.mesh)) < 100
+        assert not [topic for topic in pubsub.peer_topics if not topic.startswith("/mailboxd/test/")]
+        assert len(pubsub.router.recent_message_deliveries) <= 1
+        assert len(pubsub.router.time_since_last_publish) <= 1
+
+
+async def test_2c_gossip_flood_is_read_slowly_not_queued(victim: Victim) -> None:
+    async with attack(victim.transport.addresses()[0]) as attacker:
+        await attacker.open(1, "/meshsub/1.1.0")
+        tasks = task_count()
+        flood = b"".join(attacker.gossip(TOPIC, b"%d" % number) for number in range(1000))
+        sent = flood[: STREAM_WINDOW_BYTES - 200]
+        for start in range(0, len(sent), 50_000):
+            await attacker.send(data(1, sent[start : start + 50_000]))
+        assert await attacker.alive()
+        await trio.sleep(0.5)
+        assert len(victim.heard) < 2 * GOSSIP_MESSAGES_BURST
+        assert task_count() < tasks + 20
+
+
+async def test_3_a_handler_that_raises(victim: Victim) -> None:
+    async with attack(victim.transport.addresses()[0]) as attacker:
+        for stream_id in range(1, 41, 2):
+            await attacker.open(stream_id, f"{FAULTY}/test")
+        assert await attacker.alive()
+
+
+async def test_4_inbound_connections_give_their_slots_and_tasks_back(
+    victim: Victim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libp2p_tcp, "INBOUND_CONNECTIONS_MAX", 8)
+    await trio.sleep(0.2)
+    tasks = task_count()
+    for _ in range(40):
+        async with attack(victim.transport.addresses()[0]) as attacker:
+            assert await attacker.alive()
+    await settle(lambda: task_count() <= tasks)
+    assert len(victim.transport.connected()) == 1
+    swarm = victim.transport._swarm
+    assert swarm is not None
+    assert len(swarm.peerstore.peer_data_map) < 10
+
+
+@pytest.mark.parametrize("security", ["/plaintext/2.0.0", "/secio/1.0.0", "/tls/1.0.0"])
+async def test_5_only_noise_is_offered(victim: Victim, security: str) -> None:
+    address = victim.transport.addresses()[0]
+    stream = await trio.open_tcp_stream(address.host, address.port)
+    async with stream:
+        await stream.send_all(MULTISTREAM + encode_delim(security.encode()))
+        said = bytearray()
+        with trio.fail_after(5):
+            while not said.endswith(encode_delim(b"na")):
+                said += await stream.receive_some(100)
+        assert said == MULTISTREAM + encode_delim(b"na")
+
+
+async def test_5b_claiming_anothers_key_fails(victim: Victim) -> None:
+    celebrity = create_new_key_pair(os.urandom(32)).public_key
+    peers = victim.transport.connected()
+    with pytest.raises(CUT):
+        async with attack(victim.transport.addresses()[0], claim=celebrity):
+            pass
+    assert victim.transport.connected() == peers
+
+
+async def test_5c_gossip_in_anothers_name_is_not_heard(victim: Victim) -> None:
+    celebrity = create_new_key_pair(os.urandom(32))
+    async with attack(victim.transport.addresses()[0]) as attacker:
+        name = peer_id_of(MailboxId(celebrity.public_key.to_bytes())).to_bytes()
+        await attacker.open(1, "/meshsub/1.1.0")
+        forged = attacker.gossip(TOPIC, b"forged", from_id=name)
+        with_key = attacker.gossip(TOPIC, b"forged", from_id=name, key=celebrity.public_key.serialize())
+        ourselves = attacker.gossip(TOPIC, b"forged", from_id=peer_id_of(victim.transport.local).to_bytes())
+        await attacker.send(
+            data(1, forged), data(1, with_key), data(1, ourselves), data(1, attacker.gossip(TOPIC, b"own"))
+        )
+        await settle(lambda: victim.heard)
+        assert victim.heard == [(MailboxId(attacker.key_pair.public_key.to_bytes()), b"own")]
+
+
+async def test_5d_other_kinds_of_key_are_refused(victim: Victim) -> None:
+    with pytest.raises(CUT):
+        async with attack(victim.transport.addresses()[0], key_pair=create_secp256k1_key_pair()):
+            pass
+    assert len(victim.transport.connected()) == 1
+
+
+async def test_6_the_receive_window_is_enforced(victim: Victim) -> None:
+    async with attack(victim.transport.addresses()[0]) as attacker:
+        await attacker.open(1, f"{DEAF}/test")
+        block = data(1, bytes(60_000))
+        sent = 0
+        with pytest.raises(CUT):
+            for _ in range(5000):
+                await attacker.send(block)
+                sent += len(block)
+                assert victim.unread_bytes <= STREAM_WINDOW_BYTES
+                await trio.lowlevel.checkpoint()
+        assert sent < 64 * STREAM_WINDOW_BYTES  # what fits into the sockets' buffers beyond the window
+    await settle(lambda: victim.unread_bytes == 0)
+
+
+async def test_6b_a_frame_longer_than_the_window_is_refused_by_its_header(victim: Victim) -> None:
+    async with attack(victim.transport.addresses()[0]) as attacker:
+        await attacker.open(1, f"{DEAF}/test")
+        await attacker.send(frame(DATA, 0, 1, 2**32 - 1, bytes(100)))
+        await attacker.read_until_cut()
+    async with attack(victim.transport.addresses()[0]) as attacker:
+        await attacker.send(frame(DATA, 0, 77, 2**32 - 1, bytes(100)))  # of a stream that never was
+        await attacker.read_until_cut()
+
+
+async def test_6c_unread_bytes_are_bounded_over_all_streams(victim: Victim) -> None:
+    async with attack(victim.transport.addresses()[0]) as attacker, trio.open_nursery() as nursery:
+        nursery.start_soon(attacker.drain)
+        for stream_id in range(1, 2 * STREAMS_PER_PEER_MAX, 2):
+            await attacker.open(stream_id, f"{DEAF}/test")
+            for _ in range(4):
+                await attacker.send(data(stream_id, bytes(60_000)))
+        await settle(lambda: victim.unread_bytes > UNREAD_BYTES_PER_CONNECTION_MAX - 100_000)
+        assert victim.unread_bytes <= UNREAD_BYTES_PER_CONNECTION_MAX
+        nursery.cancel_scope.cancel()
+    await settle(lambda: victim.unread_bytes == 0)
+
+
+async def test_7_syn_flood(victim: Victim) -> None:
+    async with attack(victim.transport.addresses()[0]) as attacker, trio.open_nursery() as nursery:
+        nursery.start_soon(attacker.drain)
+        tasks = task_count()
+        most = 0
+        with pytest.raises(CUT):  # it is cut off
+            for start in range(1, 40_000, 200):
+                await attacker.send(*(frame(WINDOW_UPDATE, SYN, n, 0) for n in range(start, start + 200, 2)))
+                await trio.lowlevel.checkpoint()
+                most = max(most, task_count() - tasks)
+            await trio.sleep(1)
+            await attacker.send(frame(PING, SYN, 0, 1))
+            await trio.sleep(1)
+            await attacker.send(frame(PING, SYN, 0, 2))
+        assert most <= STREAMS_PER_PEER_MAX + 20
+    await settle(lambda: task_count() <= tasks)
+
+
+async def test_7b_opening_and_resetting_in_a_loop(victim: Victim) -> None:
+    async with attack(victim.transport.addresses()[0]) as attacker, trio.open_nursery() as nursery:
+        nursery.start_soon(attacker.drain)
+        tasks = task_count()
+        most = 0
+        for start in range(1, 20_000, 100):
+            try:
+                await attacker.send(
+                    *(frame(WINDOW_UPDATE, flag, n, 0) for n in range(start, start + 100, 2) for flag in (SYN, RST))
+                )
+            except Exception:
+                break
+            await trio.lowlevel.checkpoint()
+            most = max(most, task_count() - tasks)
+        assert most <= STREAMS_PER_PEER_MAX + 20
+        nursery.cancel_scope.cancel()
+
+
+async def test_1000_streams_of_one_peer_are_refused(victim: Victim) -> None:
+    """The ones beyond the limit are reset; those within it go on working."""
+    async with attack(victim.transport.addresses()[0]) as attacker:
+        await attacker.open(1, f"{ECHO}/test")
+        await attacker.send(*(frame(WINDOW_UPDATE, SYN, n, 0) for n in range(3, 2003, 2)))
+        await attacker.send(data(1, b"still served"))
+        said = bytearray()
+        with trio.fail_after(5):
+            while b"still served" not in said:
+                said += await attacker.conn.read(None)
+        resets = said.count(struct.pack("!BBH", 0, WINDOW_UPDATE, RST))
+        assert resets >= 1000 - STREAMS_PER_PEER_MAX
+
+
+# --- others -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        struct.pack("!BBHII", 1, DATA, 0, 1, 0),  # another version
+        frame(9, 0, 1, 0),  # another type
+        frame(WINDOW_UPDATE, SYN, 2, 0),  # one of our numbers
+        frame(WINDOW_UPDATE, SYN, 1, 0) * 2,  # the same number twice
+    ],
+)
+async def test_broken_yamux_rules_end_the_connection(victim: Victim, bad: bytes) -> None:
+    async with attack(victim.transport.addresses()[0]) as attacker:
+        await attacker.send(bad)
+        await attacker.read_until_cut()
+
+
+async def test_unknown_streams_and_endless_windows_are_borne(victim: Victim) -> None:
+    async with attack(victim.transport.addresses()[0]) as attacker:
+        await attacker.open(1, f"{ECHO}/test")
+        await attacker.send(
+            *(frame(WINDOW_UPDATE, 0, 1, 2**32 - 1) for _ in range(100)),
+            frame(WINDOW_UPDATE, 0, 99, 5),
+            frame(WINDOW_UPDATE, ACK, 1, 0),
+            data(99, b"nobody's"),
+            frame(PING, ACK, 0, 12345),
+        )
+        assert await attacker.alive()
+
+
+async def test_pings_whose_answers_are_not_read(victim: Victim) -> None:
+    async with attack(victim.transport.addresses()[0]) as attacker:
+        pings = frame(PING, SYN, 0, 1) * 5000
+        with pytest.raises(CUT), trio.fail_after(10):
+            while True:
+                await attacker.send(pings)
+
+
+async def test_garbage_instead_of_noise_messages(victim: Victim) -> None:
+    async with attack(victim.transport.addresses()[0]) as attacker:
+        await attacker.conn.conn.read_writer.write_msg(os.urandom(100))
+        await attacker.read_until_cut()
+
+
+async def test_silent_sockets_lock_nobody_out(victim: Victim, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From one address and from many. The newcomer in the fixture's end comes from the same address as most of them."""
+    address = victim.transport.addresses()[0]
+    async with AsyncExitStack() as stack:
+        for number in range(300):
+            source = "127.0.0.1" if number < 200 else f"127.0.1.{number - 199}"
+            stream = await trio.open_tcp_stream(address.host, address.port, local_address=source)
+            await stack.enter_async_context(stream)
+        newcomer = make()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(newcomer.run)
+            with trio.fail_after(HANDSHAKE_S - 1):
+                await newcomer.connect([address])
+                stream_ = await newcomer.open_stream(victim.transport.local, ECHO)
+                await stream_.send_all(b"x")
+                assert await stream_.receive_some(1) == b"x"
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_silent_socket_is_closed(victim: Victim, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libp2p_tcp, "HANDSHAKE_S", 0.2)
+    address = victim.transport.addresses()[0]
+    async with await trio.open_tcp_stream(address.host, address.port) as stream:
+        with trio.fail_after(5):
+            while await stream.receive_some(100):
+                pass
+
+
+async def test_connections_from_one_address_are_bounded(victim: Victim, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libp2p_tcp, "INBOUND_CONNECTIONS_PER_IP_MAX", 4)
+    address = victim.transport.addresses()[0]
+    async with AsyncExitStack() as stack:
+        attackers = [await stack.enter_async_context(attack(address, source_ip="127.0.0.9")) for _ in range(10)]
+        alive = [attacker for attacker in attackers if await attacker.alive()]
+        assert len(alive) == 4
+        # Once they have been idle for a while, room is made for a newcomer.
+        monkeypatch.setattr(libp2p_tcp, "INBOUND_IDLE_S", 0.0)
+        newcomer: Attacker = await stack.enter_async_context(attack(address, source_ip="127.0.0.9"))
+        assert await newcomer.alive()
+        assert len([attacker for attacker in alive if await attacker.alive()]) == 3
+
+
+async def test_connections_of_one_peer_are_bounded(victim: Victim) -> None:
+    keys = create_new_key_pair(os.urandom(32))
+    async with AsyncExitStack() as stack:
+        many = [
+            await stack.enter_async_context(attack(victim.transport.addresses()[0], key_pair=keys)) for _ in range(8)
+        ]
+        alive = [attacker for attacker in many if await attacker.alive()]
+        assert alive == many[-4:]
+
+
+async def test_negotiation_that_never_ends_holds_no_more_than_its_stream(victim: Victim) -> None:
+    async with attack(victim.transport.addresses()[0]) as attacker:
+        await attacker.send(frame(WINDOW_UPDATE, SYN, 1, 0), data(1, MULTISTREAM))
+        for _ in range(50):
+            await attacker.send(data(1, encode_delim(b"ls")), data(1, encode_delim(b"/none")))
+        assert await attacker.alive()
+
+
+async def test_expect_notices_a_wrong_answer() -> None:
+    """The attacker's own check: without it a refused handshake could pass for an attack that was survived."""
+
+    class Conn:
+        async def read(self, n: int) -> bytes:
+            return b"x" * n
+
+    with pytest.raises(ConnectionError):
+        await expect(Conn(), b"y")
