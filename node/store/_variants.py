@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from protocols.limits import LOG_OVERHEAD_BYTES, MESSAGE_OVERHEAD_BYTES, VARIANTS_MAX
 
@@ -35,6 +35,10 @@ class Occupancy:
     bytes: int = 0
     logs: int = 0
     topics: int = 0
+
+    def copy(self) -> Occupancy:
+        """An independent copy."""
+        return replace(self)
 
     def __add__(self, other: Occupancy) -> Occupancy:
         return Occupancy(

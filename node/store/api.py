@@ -10,6 +10,7 @@ All methods are called from the trio thread. Nothing here knows the time: caller
 from __future__ import annotations
 
 import abc
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -32,6 +33,8 @@ __all__ = [
     "StoredItem",
     "VerifyReport",
 ]
+
+log = logging.getLogger(__name__)
 
 
 class StoreError(Exception):
@@ -160,7 +163,10 @@ class Store(abc.ABC):
     def _announce(self, change: Change) -> None:
         if change.stored or change.merged or change.removed:
             for listener in self._listeners:
-                listener(change)
+                try:
+                    listener(change)
+                except Exception:  # the commit has happened: whoever waits for it, and the other listeners, go on
+                    log.exception("a listener of the store failed")
 
     @abc.abstractmethod
     async def put(self, arrivals: Sequence[Arrival], *, origin: object = None) -> PutResult:

@@ -1,0 +1,192 @@
+"""The reading side of the SQLite store: a few read-only connections in worker threads, never held up by the writer."""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple, TypeVar
+
+import trio
+
+from node.store._schema import SEQ_OFFSET, chunks_of, connect_reader, one, translate
+from node.store.api import LogItems, StoreUnavailable
+from protocols.limits import READERS_MAX, SCAN_PAGE_MESSAGES, SEQ_MAX
+from protocols.model import Item, LogName
+
+__all__ = ["Readers", "ScanPage", "SqliteSnapshot", "blob_of", "blobs", "items", "scan_page", "watermarks"]
+
+T = TypeVar("T")
+
+_FIND_LOG: Final = "SELECT id FROM logs WHERE topic = (SELECT id FROM topics WHERE topic = ?) AND log = ?"
+
+
+class Readers:
+    """A pool of connections. Each read is one short transaction: a snapshot that does not hold the log for long."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._limiter = trio.CapacityLimiter(READERS_MAX)
+        self._idle: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
+        self._running = 0
+        self._is_closed = False
+        self._quiet = trio.Event()
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """`work`'s result, carried out over one snapshot. Raises StoreUnavailable."""
+        if self._is_closed:
+            raise StoreUnavailable("the store is closed")
+        self._running += 1
+        try:
+            return await trio.to_thread.run_sync(self._in_thread, work, limiter=self._limiter)
+        except sqlite3.Error as error:
+            raise translate(error, self._path) from error
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._quiet.set()
+
+    def _in_thread(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            connection = self._idle.get_nowait()
+        except queue.Empty:
+            connection = connect_reader(self._path)
+        try:
+            connection.execute("BEGIN")
+            result = work(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.close()
+            raise
+        self._idle.put(connection)
+        return result
+
+    async def close(self) -> None:
+        """Waits for the reads under way and closes the connections."""
+        self._is_closed = True
+        self._quiet = trio.Event()
+        if self._running:
+            with trio.CancelScope(shield=True):
+                await self._quiet.wait()
+        while not self._idle.empty():
+            self._idle.get_nowait().close()
+
+
+class SqliteSnapshot:
+    """See `_paging.Snapshot`. Logs are known by their ids. Lives within one read transaction."""
+
+    def __init__(self, connection: sqlite3.Connection, alive_from_s: int) -> None:
+        self._db = connection
+        self._alive_from_s = alive_from_s
+
+    def live_logs(self, topic: str, log_from: str) -> Iterator[tuple[str, int]]:
+        return self._db.execute(
+            "SELECT log, id FROM logs INDEXED BY logs_live WHERE topic = (SELECT id FROM topics WHERE topic = ?)"
+            " AND log >= ? AND emptied IS NULL ORDER BY log",
+            (topic, log_from),
+        )
+
+    def find(self, topic: str, log: str) -> int | None:
+        found: int | None = one(self._db, _FIND_LOG, (topic, log))
+        return found
+
+    def watermark(self, ref: int) -> int | None:
+        return _watermark(self._db, ref)
+
+    def alive_seqs(self, ref: int, seq_from: int, seq_to: int) -> Iterator[int]:
+        rows = self._db.execute(
+            "SELECT seq FROM messages WHERE log = ? AND seq BETWEEN ? AND ? AND first_stored >= ? ORDER BY seq",
+            (ref, seq_from - SEQ_OFFSET, min(seq_to, SEQ_MAX) - SEQ_OFFSET, self._alive_from_s),
+        )
+        last = None
+        for (seq,) in rows:
+            if seq != last:
+                last = seq
+                yield seq + SEQ_OFFSET
+
+    def served(self, ref: int, seq_from: int) -> Iterator[tuple[int, bytes]]:
+        rows = self._db.execute(
+            "SELECT m.seq, m.size, m.blob, b.data FROM messages m CROSS JOIN blobs b ON b.id = m.blob"
+            " WHERE m.log = ?1 AND m.seq >= ?2 AND m.first_stored >= ?3 AND NOT EXISTS (SELECT 1 FROM messages v"
+            " WHERE v.log = ?1 AND v.seq = m.seq AND v.first_stored >= ?3"
+            " AND (v.first_stored, v.digest) < (m.first_stored, m.digest)) ORDER BY m.seq",
+            (ref, seq_from - SEQ_OFFSET, self._alive_from_s),
+        )
+        for seq, size, blob, data in rows:
+            yield seq + SEQ_OFFSET, data if chunks_of(size) == 1 else blob_of(self._db, blob, size)
+
+
+def _watermark(connection: sqlite3.Connection, log_id: int) -> int | None:
+    stored: int | None = one(connection, "SELECT seq FROM watermarks WHERE log = ?", (log_id,))
+    return None if stored is None else stored + SEQ_OFFSET
+
+
+def blob_of(connection: sqlite3.Connection, first: int, size: int) -> bytes:
+    """A blob put together from its rows; shorter than `size` if some are lost."""
+    rows = connection.execute(
+        "SELECT data FROM blobs WHERE id BETWEEN ? AND ? ORDER BY id", (first, first + chunks_of(size) - 1)
+    )
+    return b"".join(data for (data,) in rows)
+
+
+def items(connection: sqlite3.Connection, name: LogName, seq_from: int, seq_to: int) -> list[Item]:
+    """See `Store.items`."""
+    log_id = one(connection, _FIND_LOG, name)
+    rows = connection.execute(
+        "SELECT seq, digest, first_stored, size FROM messages WHERE log = ? AND seq BETWEEN ? AND ?"
+        " ORDER BY seq, digest",
+        (log_id, seq_from - SEQ_OFFSET, seq_to - SEQ_OFFSET),
+    )
+    return [Item(seq + SEQ_OFFSET, digest, first_stored_s, size) for seq, digest, first_stored_s, size in rows]
+
+
+def blobs(connection: sqlite3.Connection, name: LogName, wanted: Sequence[tuple[int, bytes]]) -> list[bytes | None]:
+    """See `Store.blobs`."""
+    log_id = one(connection, _FIND_LOG, name)
+    found: list[bytes | None] = []
+    for seq, digest in wanted:
+        if not 0 <= seq <= SEQ_MAX:
+            found.append(None)
+            continue
+        row = connection.execute(
+            "SELECT blob, size FROM messages WHERE log = ? AND seq = ? AND digest = ?",
+            (log_id, seq - SEQ_OFFSET, digest),
+        ).fetchone()
+        found.append(None if row is None else blob_of(connection, *row))
+    return found
+
+
+def watermarks(connection: sqlite3.Connection, names: Sequence[LogName]) -> Mapping[LogName, int | None]:
+    """See `Store.watermarks`."""
+    ids = {name: one(connection, _FIND_LOG, name) for name in names}
+    return {name: None if log_id is None else _watermark(connection, log_id) for name, log_id in ids.items()}
+
+
+class ScanPage(NamedTuple):
+    """A part of a scan. `after` is the key (log id, stored seq, digest) after which to go on; None at the end."""
+
+    logs: Sequence[LogItems]
+    after: tuple[int, int, bytes] | None
+
+
+def scan_page(connection: sqlite3.Connection, after: tuple[int, int, bytes] | None) -> ScanPage:
+    """The next messages in the order of their keys."""
+    found: dict[int, list[Item]] = {}
+    rows = connection.execute(
+        "SELECT log, seq, digest, first_stored, size FROM messages WHERE (log, seq, digest) > (?, ?, ?)"
+        " ORDER BY log, seq, digest LIMIT ?",
+        (*(after or (0, -SEQ_OFFSET, b"")), SCAN_PAGE_MESSAGES),
+    ).fetchall()
+    for log_id, seq, digest, first_stored_s, size in rows:
+        found.setdefault(log_id, []).append(Item(seq + SEQ_OFFSET, digest, first_stored_s, size))
+    logs = [LogItems(name_of(connection, log_id), items) for log_id, items in found.items()]
+    return ScanPage(logs, rows[-1][:3] if len(rows) == SCAN_PAGE_MESSAGES else None)
+
+
+def name_of(connection: sqlite3.Connection, log_id: int) -> LogName:
+    """The name of a log that exists."""
+    row = connection.execute(
+        "SELECT t.topic, l.log FROM logs l JOIN topics t ON t.id = l.topic WHERE l.id = ?", (log_id,)
+    ).fetchone()
+    return LogName(*row)

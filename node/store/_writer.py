@@ -1,0 +1,347 @@
+"""The writer of the SQLite store: one thread, one connection, group commit.
+
+Requests go through a queue. The thread takes all that wait (up to a bound), carries them out in one transaction, makes
+it durable with one fsync, and hands all results back to trio in one hop. So a commit costs 64 clients what it costs one
+and no delay window is needed: while one batch is being committed the next one gathers.
+
+If a transaction fails (the disk is full, say), its requests are tried again one by one, so that only those that can't
+be carried out fail. Between batches the thread does housekeeping in small steps: it frees large removed blobs, copies
+the write-ahead log into the database, and gives free pages back to the file system.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import outcome
+import trio
+
+from node.store._ledger import Ledger
+from node.store._schema import connect_writer, one, translate
+from node.store._variants import Occupancy
+from node.store.api import Change, StoreError, StoreFull, StoreUnavailable
+from protocols.limits import (
+    CHECKPOINT_PAGES,
+    COMMIT_BATCH_BYTES,
+    COMMIT_BATCH_MESSAGES,
+    DISK_RESERVE_BYTES,
+    STORE_BUSY_TIMEOUT_S,
+    STORE_QUEUE_BYTES,
+    VACUUM_FREE_PAGES_MIN,
+    VACUUM_STEP_PAGES,
+    WAL_BYTES_MAX,
+    WAL_READERS_WAIT_S,
+)
+
+__all__ = ["Job", "Writer"]
+
+log = logging.getLogger(__name__)
+
+_PAGE_BYTES: Final = 4096
+_PAGES_PER_MESSAGE: Final = 3  # of the key table, the expiry index and the watermarks, where all are scattered
+_RECLAIM_EVERY: Final = 8  # batches between two housekeeping steps while there is no pause
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """One request. `work` runs in the writer thread inside a transaction and returns its result and what changed.
+
+    `grows` says whether it needs room on the disk for good. `bytes` is what it holds in memory while it waits. One
+    that `is_alone` shares its transaction with no other: it bounds its own time.
+    """
+
+    work: Callable[[Ledger], tuple[Any, Change]]
+    messages: int
+    bytes: int = 0
+    grows: bool = False
+    is_alone: bool = False
+    done: trio.Event = field(default_factory=trio.Event)
+    outcome: outcome.Outcome[Any] | None = None
+    change: Change = field(default_factory=Change)
+    is_abandoned: bool = False
+
+
+class Writer:
+    """Owns the writer thread. `changes` counts the requests that changed something."""
+
+    def __init__(self, path: Path, *, limit_bytes: int | None) -> None:
+        self._path = path
+        self._limit_bytes = limit_bytes
+        self._announce: Callable[[Change], None] = lambda change: None
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._is_closed = True
+        self._ended = trio.Event()
+        # Shared with the thread:
+        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._held_back: Job | None = None  # the thread's own: taken from the queue, but too much for the last batch
+        self._is_stopping = False  # the thread's own
+        # The trio thread's own:
+        self._queued_bytes = 0
+        self._admission: deque[tuple[int, trio.Event]] = deque()
+        self.occupancy = Occupancy()
+        self.changes = 0
+
+    # --- in the trio thread ----------------------------------------------------------------------------------------
+
+    async def start(self, announce: Callable[[Change], None]) -> None:
+        """Opens the connection and reads the totals. `announce` is called in the trio thread for every committed
+        change, in commit order. Raises StoreError."""
+        self._announce = announce
+        self._token = trio.lowlevel.current_trio_token()
+        try:
+            ledger, connection = await trio.to_thread.run_sync(self._open)
+        except sqlite3.Error as error:
+            raise translate(error, self._path) from error
+        self.occupancy = ledger.occupancy.copy()
+        self._is_closed = False
+        threading.Thread(target=self._run, args=(ledger, connection), name="store-writer", daemon=True).start()
+
+    async def close(self) -> None:
+        """Carries out what is queued and closes the connection."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        for _, admitted in self._admission:
+            admitted.set()
+        self._queue.put(None)
+        with trio.CancelScope(shield=True):
+            await self._ended.wait()
+
+    async def do(self, job: Job) -> Any:
+        """Queues `job` and returns its result once it is durable. Raises StoreError."""
+        await self._admit(job.bytes)
+        self._queue.put(job)
+        try:
+            await job.done.wait()
+        except trio.Cancelled:
+            job.is_abandoned = True  # spares the work if it has not begun
+            raise
+        assert job.outcome is not None
+        return job.outcome.unwrap()
+
+    async def _admit(self, size: int) -> None:
+        """Waits, first come first served, until the queue has room for `size` bytes (or is empty), and takes it."""
+        if self._admission or not self._has_room(size):
+            ticket = (size, trio.Event())
+            self._admission.append(ticket)
+            try:
+                await ticket[1].wait()
+            except trio.Cancelled:
+                self._admission.remove(ticket)
+                self._admit_next()
+                raise
+            self._admission.remove(ticket)
+        if self._is_closed:
+            raise StoreUnavailable("the store is closed")
+        self._queued_bytes += size
+        self._admit_next()
+
+    def _has_room(self, size: int) -> bool:
+        return self._queued_bytes == 0 or self._queued_bytes + size <= STORE_QUEUE_BYTES
+
+    def _admit_next(self) -> None:
+        if self._admission and self._has_room(self._admission[0][0]):
+            self._admission[0][1].set()
+
+    def _deliver(self, jobs: list[Job], occupancy: Occupancy) -> None:
+        self.occupancy = occupancy
+        for job in jobs:
+            self._queued_bytes -= job.bytes
+            self.changes += bool(job.change.stored or job.change.merged or job.change.removed)
+            self._announce(job.change)
+            job.done.set()
+        self._admit_next()
+
+    # --- in the writer thread --------------------------------------------------------------------------------------
+
+    def _open(self) -> tuple[Ledger, sqlite3.Connection]:
+        connection = connect_writer(self._path)
+        try:
+            return Ledger(connection, limit_bytes=self._limit_bytes), connection
+        except BaseException:
+            connection.close()
+            raise
+
+    def _run(self, ledger: Ledger, connection: sqlite3.Connection) -> None:
+        housekeeping = _Housekeeping(self._path, connection, ledger)
+        while not self._is_stopping or self._held_back is not None:
+            jobs = self._collect(wait=not housekeeping.is_due)
+            if not jobs:
+                housekeeping.step()
+                continue
+            try:
+                self._commit(ledger, jobs)
+            except Exception as error:  # a bug; whoever waits must not wait for ever
+                log.exception("the store's writer failed")
+                for job in jobs:
+                    job.outcome = job.outcome or outcome.Error(translate(error, self._path))
+            self._hop(self._deliver, jobs, ledger.occupancy.copy())
+            housekeeping.after_batch(jobs)
+        try:
+            connection.close()  # also copies the write-ahead log into the database
+        except sqlite3.Error as error:
+            log.warning("closing the store: %s", translate(error, self._path))
+        self._hop(self._ended.set)
+
+    def _hop(self, function: Callable[..., object], *arguments: object) -> None:
+        assert self._token is not None
+        try:
+            self._token.run_sync_soon(function, *arguments)
+        except trio.RunFinishedError:  # nobody is left to hear it; what was committed is committed
+            self._is_stopping = True
+
+    def _collect(self, *, wait: bool) -> list[Job]:
+        """All requests that wait, as far as they fit into one batch; [] if there are none or the store is closing."""
+        jobs: list[Job] = []
+        messages = size = 0
+        while not self._is_stopping or self._held_back is not None:
+            job = self._take(wait=wait and not jobs)
+            if job is None:
+                break
+            messages += job.messages
+            size += job.bytes
+            if jobs and (job.is_alone or messages > COMMIT_BATCH_MESSAGES or size > COMMIT_BATCH_BYTES):
+                self._held_back = job
+                break
+            jobs.append(job)
+            if job.is_alone:
+                break
+        return jobs
+
+    def _take(self, *, wait: bool) -> Job | None:
+        job, self._held_back = self._held_back, None
+        if job is not None:
+            return job
+        try:
+            job = self._queue.get(block=wait)
+        except queue.Empty:
+            return None
+        if job is None:  # the last thing in the queue
+            self._is_stopping = True
+        return job
+
+    def _commit(self, ledger: Ledger, jobs: list[Job]) -> None:
+        """Gives every job its outcome."""
+        todo = [job for job in jobs if not job.is_abandoned]
+        no_room = self._no_room(todo)
+        try:
+            with ledger.transaction():
+                for job in todo:
+                    try:
+                        if job.grows and no_room is not None:
+                            raise no_room
+                        result, job.change = job.work(ledger)
+                        job.outcome = outcome.Value(result)
+                    except StoreError as error:  # refused before anything was written
+                        job.outcome = outcome.Error(type(error)(*error.args))
+        except Exception as error:
+            for job in todo:
+                job.change = Change()
+                job.outcome = outcome.Error(self._failed(error))
+            if len(todo) > 1:
+                for job in todo:
+                    self._commit(ledger, [job])
+
+    def _failed(self, error: Exception) -> StoreError:
+        if not isinstance(error, sqlite3.Error):
+            log.error("the store could not carry out a request", exc_info=error)
+        return translate(error, self._path)
+
+    def _no_room(self, jobs: list[Job]) -> StoreFull | None:
+        """The disk is never filled to the brim: expiry has to write before it can free anything."""
+        size = sum(job.bytes for job in jobs if job.grows)
+        if not size:
+            return None
+        try:
+            disk = os.statvfs(self._path)
+        except OSError:
+            return None  # then the transaction will tell
+        free = disk.f_bavail * disk.f_frsize
+        reserve = min(DISK_RESERVE_BYTES, disk.f_blocks * disk.f_frsize // 20)
+        if free - size >= reserve:
+            return None
+        return StoreFull(f"the disk that holds {self._path} is full but for a reserve of {reserve >> 20} MiB")
+
+
+class _Housekeeping:
+    """What the writer does between batches, in steps of a few milliseconds."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, ledger: Ledger) -> None:
+        self._path = path
+        self._db = connection
+        self._ledger = ledger
+        self._wal_pages = 0.0  # estimated; an overestimate only means that we copy a little too often
+        self._batches = 0
+        self._may_vacuum = True
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there is something to do in a pause."""
+        return self._ledger.has_garbage or self._may_vacuum
+
+    def after_batch(self, jobs: list[Job]) -> None:
+        """Does what should not wait for a pause."""
+        self._batches += 1
+        if self._batches % _RECLAIM_EVERY == 0 and self._ledger.has_garbage:
+            self.step()
+        for job in jobs:
+            self._wal_pages += job.bytes / _PAGE_BYTES + job.messages * _PAGES_PER_MESSAGE
+            if job.change.removed:
+                self._may_vacuum = True
+        if self._wal_pages >= CHECKPOINT_PAGES:
+            self._guard(self._checkpoint)
+
+    def step(self) -> None:
+        """One small step."""
+        if self._ledger.has_garbage:
+            if not self._guard(self._reclaim):
+                self._ledger.has_garbage = False  # until something is removed again or the store is opened again
+        elif not self._guard(self._vacuum):
+            self._may_vacuum = False
+
+    def _guard(self, action: Callable[[], None]) -> bool:
+        try:
+            action()
+        except (sqlite3.Error, OSError) as error:
+            log.warning("housekeeping: %s", translate(error, self._path))
+            return False
+        return True
+
+    def _reclaim(self) -> None:
+        with self._ledger.transaction():
+            self._ledger.reclaim()
+        self._may_vacuum = True
+
+    def _vacuum(self) -> None:
+        free = one(self._db, "PRAGMA freelist_count")
+        if free < VACUUM_FREE_PAGES_MIN or free * 4 < one(self._db, "PRAGMA page_count"):
+            self._may_vacuum = False
+            return
+        # Only `executescript` runs the pragma to its end; `execute` frees a single page.
+        self._db.executescript(f"PRAGMA incremental_vacuum({VACUUM_STEP_PAGES})")
+        self._wal_pages += VACUUM_STEP_PAGES
+        if self._wal_pages >= CHECKPOINT_PAGES:
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        """Copies the write-ahead log into the database, so that it starts again from its beginning."""
+        self._wal_pages = 0
+        self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        wal = self._path.with_name(self._path.name + "-wal")
+        if wal.stat().st_size <= WAL_BYTES_MAX:
+            return
+        # Readers that overlap without a gap keep it from starting again: wait for those there are now.
+        self._db.execute(f"PRAGMA busy_timeout = {int(WAL_READERS_WAIT_S * 1000)}")
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            self._db.execute(f"PRAGMA busy_timeout = {int(STORE_BUSY_TIMEOUT_S * 1000)}")

@@ -1,0 +1,171 @@
+"""The store in one SQLite file: the default of a mailbox.
+
+How it is put together: `_schema` makes and opens the file, `_writer` is the thread through which every change goes
+(`_ledger` says what a change does), `_readers` answers reads beside it, `_verify` checks the whole file.
+"""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from node.store import _readers
+from node.store._ledger import Ledger
+from node.store._paging import read_page
+from node.store._readers import Readers, SqliteSnapshot
+from node.store._schema import prepare
+from node.store._verify import verify_file
+from node.store._writer import Job, Writer
+from node.store.api import (
+    Arrival,
+    Change,
+    LogItems,
+    Position,
+    PutResult,
+    ReadPage,
+    Statistics,
+    Store,
+    StoredItem,
+    VerifyReport,
+)
+from protocols.limits import EXPIRY_BATCH_MESSAGES, MESSAGE_OVERHEAD_BYTES, SEQ_MAX
+from protocols.model import Item, LogName, check_seq
+
+__all__ = ["SqliteStore", "verify_file"]
+
+
+class SqliteStore(Store):
+    """See `Store`. `async with SqliteStore.open(path) as store`. One process at a time may have a file open."""
+
+    def __init__(self, path: Path, writer: Writer, readers: Readers, *, limit_bytes: int | None) -> None:
+        super().__init__()
+        self.path = path
+        self._writer = writer
+        self._readers = readers
+        self._limit_bytes = limit_bytes
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, path: Path, *, storage_limit_bytes: int | None = None) -> AsyncIterator[SqliteStore]:
+        """Opens the store, made if `path` does not exist; its directory must. Closing carries out what is queued.
+
+        Raises StoreError, with what to do, for a damaged, foreign or newer file (which is left as it is), and
+        StoreUnavailable if the disk fails.
+        """
+        path = Path(path)
+        await trio.to_thread.run_sync(prepare, path)
+        readers = Readers(path)
+        writer = Writer(path, limit_bytes=storage_limit_bytes)
+        store = cls(path, writer, readers, limit_bytes=storage_limit_bytes)
+        await writer.start(store._announce)
+        try:
+            yield store
+        finally:
+            await readers.close()  # first: the last connection to close tidies up the write-ahead log
+            await writer.close()
+
+    # --- writing ---------------------------------------------------------------------------------------------------
+
+    async def put(self, arrivals: Sequence[Arrival], *, origin: object = None) -> PutResult:
+        size = 0
+        for arrival in arrivals:
+            check_seq(arrival.seq)
+            size += len(arrival.blob) + MESSAGE_OVERHEAD_BYTES
+        work = functools.partial(Ledger.put, arrivals=arrivals, origin=origin)
+        result: PutResult = await self._writer.do(Job(work, messages=len(arrivals), bytes=size, grows=True))
+        return result
+
+    async def merge(self, items: Sequence[StoredItem], *, origin: object = None) -> None:
+        def work(ledger: Ledger) -> tuple[None, Change]:
+            return None, ledger.merge(items, origin)
+
+        await self._writer.do(Job(work, messages=len(items), bytes=len(items) * MESSAGE_OVERHEAD_BYTES))
+
+    async def adopt_watermarks(self, watermarks: Mapping[LogName, int]) -> None:
+        def work(ledger: Ledger) -> tuple[None, Change]:
+            ledger.adopt_watermarks(watermarks)
+            return None, Change()
+
+        await self._writer.do(Job(work, messages=len(watermarks), bytes=len(watermarks) * MESSAGE_OVERHEAD_BYTES))
+
+    async def expire(self, alive_from_s: int, *, messages_max: int) -> int:
+        removed = 0
+        while removed < messages_max:  # in short transactions, with the stores that came meanwhile in between
+            batch_max = min(messages_max - removed, EXPIRY_BATCH_MESSAGES)
+
+            def work(ledger: Ledger, batch_max: int = batch_max) -> tuple[int, Change]:
+                change = ledger.expire(alive_from_s, batch_max)
+                return len(change.removed), change
+
+            batch: int = await self._writer.do(Job(work, messages=batch_max, is_alone=True))
+            removed += batch
+            if not batch:
+                break
+        return removed
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    async def read(
+        self,
+        query: Mapping[str, Mapping[str, int]],
+        *,
+        alive_from_s: int,
+        missing_max: int,
+        after: Position | None = None,
+        page_bytes: int,
+    ) -> ReadPage:
+        def work(connection: sqlite3.Connection) -> ReadPage:
+            snapshot = SqliteSnapshot(connection, alive_from_s)
+            return read_page(snapshot, query, missing_max=missing_max, after=after, page_bytes=page_bytes)
+
+        return await self._readers.run(work)
+
+    async def items(self, name: LogName, seq_from: int, seq_to: int) -> Sequence[Item]:
+        low, high = max(0, seq_from), min(seq_to, SEQ_MAX)
+        if low > high:
+            return []
+        return await self._readers.run(lambda connection: _readers.items(connection, name, low, high))
+
+    async def blobs(self, name: LogName, wanted: Sequence[tuple[int, bytes]]) -> Sequence[bytes | None]:
+        return await self._readers.run(lambda connection: _readers.blobs(connection, name, wanted))
+
+    async def watermarks(self, names: Sequence[LogName]) -> Mapping[LogName, int | None]:
+        return await self._readers.run(lambda connection: _readers.watermarks(connection, names))
+
+    async def scan(self) -> AsyncIterator[LogItems]:
+        after: tuple[int, int, bytes] | None = None
+        while True:
+            page = await self._readers.run(functools.partial(_readers.scan_page, after=after))
+            for log in page.logs:
+                yield log
+            if page.after is None:
+                return
+            after = page.after
+
+    def statistics(self) -> Statistics:
+        held = self._writer.occupancy
+        return Statistics(held.messages, held.bytes, held.logs, held.topics, self._limit_bytes)
+
+    async def verify(self, *, progress: Callable[[int], None] | None = None) -> VerifyReport:
+        def tell(messages: int) -> None:
+            if progress is not None:
+                trio.from_thread.run_sync(progress, messages)
+
+        check = functools.partial(verify_file, self.path, progress=tell, poll=trio.from_thread.check_cancelled)
+        await self._settle()
+        changes, totals = self._writer.changes, self._writer.occupancy
+        report = await trio.to_thread.run_sync(check)
+        await self._settle()
+        if self._writer.changes == changes and (totals.messages, totals.bytes) != (report.messages, report.bytes):
+            problem = f"{report.messages} messages were found where the totals say {totals.messages}"
+            return VerifyReport(report.messages, report.bytes, [*report.problems, problem])
+        return report
+
+    async def _settle(self) -> None:
+        """Waits until everything that was committed before has been announced."""
+        await self._writer.do(Job(lambda ledger: (None, Change()), messages=0))
