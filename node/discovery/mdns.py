@@ -51,6 +51,7 @@ __all__ = ["DiscoveryStatistics", "MdnsDiscovery", "discover_once"]
 log = logging.getLogger(__name__)
 
 _TICK_S = 0.05  # soonest next look at the table, however much is heard
+_GATHER_S = 0.1  # addresses of a mailbox that answer within so long are reported together
 _ECHO_S = 0.5  # for so long, a packet equal to one of ours is ours, come back by multicast loop
 
 
@@ -360,15 +361,25 @@ class _Run:
 
     async def _probe(self, job: Job) -> None:
         so_far: list[Endpoint] = []
+        first = trio.Event()
 
         def answered(endpoint: Endpoint) -> None:
             so_far.append(endpoint)
+            first.set()
+
+        async def report_early() -> None:
+            """The first answers are news; the silent addresses may take their time."""
+            await first.wait()
+            await trio.sleep(_GATHER_S)
             self.table.probed(job.mailbox_id, so_far, trio.current_time(), final=False)
             self._deliver()
 
         answers: tuple[Endpoint, ...] = ()
         try:
-            answers = await probe(job.endpoints, timeout_s=self._options._probe_timeout_s, on_answer=answered)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(report_early)
+                answers = await probe(job.endpoints, timeout_s=self._options._probe_timeout_s, on_answer=answered)
+                nursery.cancel_scope.cancel()
         finally:
             self._probing[job.live] -= 1
             self.table.probed(job.mailbox_id, answers, trio.current_time(), final=True)

@@ -90,14 +90,13 @@ class _Entry:
     failures: int = 0
     left_at: float = float("-inf")
 
-    @property
-    def offer_is_own(self) -> bool:
-        """Whether the offer came from an address at which the mailbox is known to be. A packet over IPv6 comes from a
-        link-local address, which can't be compared; it has to do for a mailbox without IPv4."""
+    def is_at(self, source: str) -> bool:
+        """Whether a packet from `source` comes from an address at which the mailbox is known to be. Over IPv6 packets
+        come from link-local addresses, which can't be compared; that has to do for a mailbox without IPv4."""
         hosts = () if self.current is None else self.current.hosts
-        if self.offer_source.startswith("fe80:"):
+        if source.startswith("fe80:"):
             return all(":" in host for host in hosts)
-        return self.offer_source in hosts
+        return source in hosts
 
 
 class NeighbourTable:
@@ -171,7 +170,7 @@ class NeighbourTable:
     def _goodbye(self, entry: _Entry, source: str, now_s: float) -> None:
         if entry.reported is None:
             return
-        believed = source in entry.reported.hosts and now_s - entry.left_at >= self._timing.lost_after_s
+        believed = entry.is_at(source) and now_s - entry.left_at >= self._timing.lost_after_s
         if not believed:
             entry.due_at = now_s  # perhaps it is gone; a look will tell
             return
@@ -235,7 +234,7 @@ class NeighbourTable:
     def _adopt(self, entry: _Entry, answers: set[Endpoint]) -> None:
         works = answers.intersection(entry.current.endpoints) if entry.current is not None else set()
         offered = answers.intersection(entry.offer.endpoints)
-        if offered and (not works or (works & offered and entry.offer_is_own)):
+        if offered and (not works or (works & offered and entry.is_at(entry.offer_source))):
             entry.current = entry.offer
 
     def _report(self, entry: _Entry, answers: set[Endpoint]) -> None:

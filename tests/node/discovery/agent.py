@@ -1,4 +1,4 @@
-"""A process for tests: a TCP listener on the HTTP port and MdnsDiscovery; prints what it reports as JSON lines.
+"""A process for tests: a TCP listener on the HTTP port (3411) and MdnsDiscovery; prints what it reports as JSON lines.
 
     python -m tests.node.discovery.agent SEED [TIMING as JSON]
 
@@ -7,6 +7,7 @@ SIGTERM ends it in good order. The first line is {"started": true}.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import signal
@@ -50,16 +51,17 @@ async def hang_up(stream: trio.SocketStream) -> None:
 async def main(seed: str, timing: dict[str, float]) -> None:
     poll_s = timing.pop("interface_poll_s", 0.2)
     query_s = timing.pop("query_interval_s", 15.0)
+    port = int(timing.pop("http_port", 3411))
     discovery = MdnsDiscovery(timing=Timing(**timing), interface_poll_s=poll_s, query_interval_s=query_s)
-    announcement = Announcement(mailbox_of(seed), 3411, 4001, 1, "main")
+    announcement = Announcement(mailbox_of(seed), port, 4001, 1, "main")
     async with trio.open_nursery() as nursery:
-        await nursery.start(trio.serve_tcp, hang_up, 3411)
+        await nursery.start(trio.serve_tcp, hang_up, port)
         await nursery.start(discovery.run, announcement, report)
         say(started=True)
         with trio.open_signal_receiver(signal.SIGTERM) as signals:
             async for _ in signals:
                 break
-        say(statistics=discovery.statistics().__repr__())
+        say(statistics=dataclasses.asdict(discovery.statistics()))
         nursery.cancel_scope.cancel()
 
 

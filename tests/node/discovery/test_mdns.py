@@ -2,68 +2,145 @@
 
 from __future__ import annotations
 
-import json
-import queue
-import subprocess
-import sys
-import threading
-from typing import Any
-
-import pytest
-
-from tests.netns import Host, Lan
+from tests.netns import Lan
 from tests.node.discovery.agent import mailbox_of
-
-QUICK = {
-    "probe_interval_s": 0.5,
-    "probe_retry_s": 0.3,
-    "probe_retry_max_s": 1.0,
-    "lost_after_s": 2.0,
-    "goodbye_recheck_s": 3.0,
-}
-PATIENCE_S = 30  # far above what anything here takes, for slow machines
+from tests.node.discovery.processes import Agent, Other, meet
 
 
-class Agent:
-    """A running agent and what it has said."""
-
-    def __init__(self, host: Host, seed: str, **timing: float) -> None:
-        self.id = str(mailbox_of(seed))
-        words = [sys.executable, "-m", "tests.node.discovery.agent", seed, json.dumps({**QUICK, **timing})]
-        self.process = host.popen(words, stdout=subprocess.PIPE, text=True)
-        self.lines: queue.Queue[dict[str, Any]] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
-        self.expect("started")
-
-    def _read(self) -> None:
-        for line in self.process.stdout:
-            self.lines.put(json.loads(line))
-
-    def expect(self, key: str, value: Any = None, **also: Any) -> dict[str, Any]:
-        """Waits for the next line with `key` (of this value, with these others too); skips what comes before."""
-        skipped = []
-        while True:
-            try:
-                line = self.lines.get(timeout=PATIENCE_S)
-            except queue.Empty:
-                raise AssertionError(f"no {key}={value} {also}; said {skipped}") from None
-            if key in line and value in (None, line[key]) and also.items() <= line.items():
-                return line
-            skipped.append(line)
-
-    def silent(self) -> bool:
-        return self.lines.empty()
-
-
-def meet(a: Agent, b: Agent) -> None:
-    a.expect("found", b.id)
-    b.expect("found", a.id)
-
-
-def test_two_mailboxes_find_each_other(lan: Lan) -> None:
+def test_two_mailboxes_find_each_other_and_say_goodbye(lan: Lan) -> None:
     ha, hb = lan.add_host(), lan.add_host()
     a, b = Agent(ha, "a"), Agent(hb, "b")
     found = a.expect("found", b.id)
     assert found["hosts"] == [hb.address]
     assert (found["http_port"], found["p2p_port"], found["version"], found["network"]) == (3411, 4001, 1, "main")
     b.expect("found", a.id)
+    b.stop()
+    assert "goodbye" in a.expect("lost", b.id)["reason"]
+    again = Agent(hb, "b")
+    meet(a, again)
+
+
+def test_a_killed_mailbox_is_lost_and_found_when_it_returns(lan: Lan) -> None:
+    ha, hb = lan.add_host(), lan.add_host()
+    a, b = Agent(ha, "a"), Agent(hb, "b")
+    meet(a, b)
+    b.kill()
+    assert "not answered" in a.expect("lost", b.id)["reason"]
+    meet(a, Agent(hb, "b"))
+
+
+def test_a_cable_that_is_cut_and_plugged_in(lan: Lan) -> None:
+    ha, hb = lan.add_host(), lan.add_host()
+    a, b = Agent(ha, "a"), Agent(hb, "b")
+    meet(a, b)
+    lan.part(hb)
+    a.expect("lost", b.id)
+    b.expect("lost", a.id)
+    lan.heal(hb)
+    meet(a, b)
+
+
+def test_an_interface_that_goes_down_and_up(lan: Lan) -> None:
+    ha, hb = lan.add_host(), lan.add_host()
+    a, b = Agent(ha, "a"), Agent(hb, "b")
+    meet(a, b)
+    hb.link_down()
+    a.expect("lost", b.id)
+    b.expect("lost", a.id)
+    hb.link_up()
+    meet(a, b)
+
+
+def test_a_new_address_is_found_while_the_mailbox_runs(lan: Lan) -> None:
+    ha, hb = lan.add_host(), lan.add_host()
+    a, b = Agent(ha, "a"), Agent(hb, "b")
+    meet(a, b)
+    hb.set_address(f"{lan.prefix}.99")
+    found = a.expect("found", b.id)
+    assert found["hosts"] == [f"{lan.prefix}.99"]
+
+
+def test_an_adapter_that_is_pulled_out_and_put_in_again(lan: Lan) -> None:
+    ha, hb = lan.add_host(), lan.add_host()
+    a, b = Agent(ha, "a"), Agent(hb, "b")
+    meet(a, b)
+    hb.disconnect()
+    a.expect("lost", b.id)
+    b.expect("lost", a.id)
+    hb.connect()
+    meet(a, b)
+
+
+def test_started_without_network_that_comes_later(lan: Lan) -> None:
+    ha, hb = lan.add_host(), lan.add_host(connected=False)
+    a, b = Agent(ha, "a"), Agent(hb, "b")
+    hb.connect()
+    meet(a, b)
+
+
+def test_two_mailboxes_of_one_machine(lan: Lan) -> None:
+    host = lan.add_host()
+    a, b = Agent(host, "a"), Agent(host, "b", http_port=3412)
+    assert a.expect("found", b.id)["hosts"] == [host.address]
+    assert b.expect("found", a.id)["http_port"] == 3411
+
+
+def test_two_mailboxes_of_one_machine_without_network(lan: Lan) -> None:
+    host = lan.add_host(connected=False)
+    a, b = Agent(host, "a"), Agent(host, "b", http_port=3412)
+    assert "127.0.0.1" in a.expect("found", b.id)["hosts"]
+    b.expect("found", a.id)
+
+
+def test_a_lan_with_ipv6_only(lan: Lan) -> None:
+    hosts = lan.add_host(), lan.add_host()
+    for number, host in enumerate(hosts, 1):
+        host.ip("-4", "address", "flush", "dev", "eth0")
+        host.ip("address", "add", f"fd77::{number}/64", "dev", "eth0", "nodad")
+    a, b = Agent(hosts[0], "a"), Agent(hosts[1], "b")
+    assert a.expect("found", b.id)["hosts"] == ["fd77::2"]
+    b.expect("found", a.id)
+    b.stop()
+    a.expect("lost", b.id)
+
+
+def test_the_apps_own_mailbox_is_found_as_http_only(lan: Lan) -> None:
+    ha, hb = lan.add_host(), lan.add_host()
+    a, app = Agent(ha, "a"), Other(hb, "app", "x")
+    found = a.expect("found", str(mailbox_of("x")))
+    assert (found["http_port"], found["p2p_port"], found["version"]) == (3000, None, 0)
+    assert found["hosts"] == [hb.address]
+    app.process.terminate()
+    assert "goodbye" in a.expect("lost", str(mailbox_of("x")))["reason"]
+
+
+def test_the_newer_generation_is_found_though_its_records_have_ttl_zero(lan: Lan) -> None:
+    ha, hb = lan.add_host(), lan.add_host()
+    hub = Other(hb, "swarm", "x")
+    a = Agent(ha, "a")
+    found = a.expect("found", str(mailbox_of("x")))
+    assert (found["http_port"], found["p2p_port"], found["hosts"]) == (3000, None, [hb.address])
+    hub.kill()
+    a.expect("lost", str(mailbox_of("x")))
+
+
+def test_an_ordinary_browser_finds_both_instances(lan: Lan) -> None:
+    ha, hb = lan.add_host(), lan.add_host()
+    a, browser = Agent(ha, "a"), Other(hb, "browse")
+    own = mailbox_of("a")
+    seen = {line["added"]: line for line in (browser.expect("added"), browser.expect("added"))}
+    assert set(seen) == {str(own), own.base32}
+    for line in seen.values():
+        assert (line["port"], line["addresses"], line["host"]) == (3411, [ha.address], f"{own}.local.")
+        assert line["txt"] == {"v": "1", "p": "4001", "n": "main"}
+    a.stop()
+    assert {browser.expect("removed")["removed"], browser.expect("removed")["removed"]} == set(seen)
+
+
+def test_the_newer_generations_browser_hears_us_again_and_again(lan: Lan) -> None:
+    ha, hb = lan.add_host(), lan.add_host()
+    a, browser = Agent(ha, "a"), Other(hb, "swarm-browse")
+    for _ in range(5):  # silence of some rounds would retire us there
+        line = browser.expect("hub", mailbox_of("a").base32)
+        assert (line["port"], line["addresses"]) == (3411, [ha.address])
+    assert a.process.poll() is None
