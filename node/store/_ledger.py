@@ -310,7 +310,7 @@ class Ledger:
             if log is None or log.top <= ours or theirs <= ours:
                 continue
             lowest = one(
-                self._db, "SELECT min(seq) FROM messages WHERE log = ? AND seq > ?", (log.id, ours - SEQ_OFFSET)
+                self._db, "SELECT min(seq) FROM messages WHERE log = ? AND seq >= ?", (log.id, ours + 1 - SEQ_OFFSET)
             )
             if lowest is None:
                 continue

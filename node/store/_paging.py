@@ -110,6 +110,8 @@ class _PageReader(Generic[Ref]):
 
     def _read_log(self, name: LogName, ref: Ref | None, height: int | None, seq_from: int | None) -> Position | None:
         """Adds what the page still has room for; returns where the next page begins if something is left."""
+        if height is not None:
+            height = min(max(height, -1), SEQ_MAX)
         start = 0 if height is None else min(height + 1, SEQ_MAX)
         nothing_above = ref is None or (height is not None and height >= SEQ_MAX)
         # A page that ends before a log points at `start`, one that ends within it points above: so the next page knows
