@@ -187,7 +187,7 @@ read them is cut off."""
 REFUSED_STREAMS_MAX: Final = 2048
 """Streams beyond `STREAMS_PER_PEER_MAX` that a connection may ask for, all told, before it is cut off."""
 
-PING_INTERVAL_S: Final = 2.0
+PING_INTERVAL_S: Final = 1.5
 """A connection from which nothing was heard for this long is pinged."""
 
 PING_UNANSWERED_MAX: Final = 2
@@ -485,8 +485,9 @@ peer holds a session for ever. The responder allows twice as many before it call
 SESSION_TURNS_MAX: Final = 8192
 """Requests in one session: an honest one ends earlier by SESSION_ITEMS_MAX."""
 
-FRUITLESS_TURNS_MAX: Final = 64
-"""Reconciliation replies in a row that describe nothing: the deepest honest search (2^64 rows, 16 ways) takes 16."""
+FRUITLESS_TURNS_MAX: Final = 256
+"""Reconciliation replies in a row that describe nothing. An honest search goes 16 ways or more at each step, and the
+finest splits of one request fill about 24 frames."""
 
 SESSION_ROWS_MAX: Final = 4_000_000
 """Rows (logs and blocks) that one session hashes: a few seconds of a Raspberry Pi, spread over the session. An honest
@@ -535,3 +536,20 @@ JSON_SLICE_BYTES: Final = MIB
 
 EXACT_CHECK_BYTES_MAX: Final = MIB
 """Up to this size a body that breaks a rule gets a slow look that tells which one; no honest client needs it."""
+
+# --- the command line ------------------------------------------------------------------------------------------
+
+SYNC_INTERVAL_MIN_S: Final = 0.1
+"""Shortest `--sync-interval`: ten sessions a second with every peer is a busy loop already."""
+
+SYNC_INTERVAL_MAX_S: Final = 24 * 3600.0
+"""Longest `--sync-interval`: with less than one a day, a week's messages might expire before they are passed on."""
+
+STORAGE_LIMIT_MIN_BYTES: Final = 64 * MIB
+"""Least `--storage-limit`: below it the largest message would not fit."""
+
+CONFIG_FILE_BYTES_MAX: Final = 256 * KIB
+"""Largest `config.toml`: thousands of peers."""
+
+NAME_CHARS_MAX: Final = 64
+"""Longest `--name`: it stands in tables and logs."""

@@ -203,8 +203,6 @@ class HardenedSwarm(swarm_module.Swarm):  # type: ignore[misc]
             conns.remove(swarm_conn)
             if not conns:
                 del self.connections[peer_id]
-                # Strangers with a new key each time must not fill the address book.
-                self.peerstore.peer_data_map.pop(peer_id, None)
                 self._on_change(mailbox_id_of(peer_id), False)
 
     async def notify_disconnected(self, conn: Any) -> None:

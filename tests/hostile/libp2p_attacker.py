@@ -92,14 +92,17 @@ class Attacker:
             return
 
     async def alive(self, timeout_s: float = 3) -> bool:
-        """Whether the host still answers pings on this connection."""
-        mark = int.from_bytes(os.urandom(4), "big")
+        """Whether the host still answers pings on this connection, also after it had a moment to think about what came
+        before them."""
         try:
-            await self.send(frame(PING, SYN, 0, mark))
-            said = bytearray()
-            with trio.fail_after(timeout_s):
-                while frame(PING, ACK, 0, mark) not in said:
-                    said += await self.conn.read(None)
+            for _ in range(2):
+                mark = int.from_bytes(os.urandom(4), "big")
+                await self.send(frame(PING, SYN, 0, mark))
+                said = bytearray()
+                with trio.fail_after(timeout_s):
+                    while frame(PING, ACK, 0, mark) not in said:
+                        said += await self.conn.read(None)
+                await trio.sleep(0.05)
         except Exception:
             return False
         return True

@@ -22,6 +22,7 @@ from node.transport.libp2p import Libp2pTransport
 from node.transport.libp2p_hardening import peer_id_of
 from protocols.limits import (
     GOSSIP_MESSAGES_BURST,
+    GOSSIP_MESSAGES_PER_S,
     HANDSHAKE_S,
     STREAM_WINDOW_BYTES,
     STREAMS_PER_PEER_MAX,
@@ -154,35 +155,40 @@ async def test_2_undecodable_gossip(victim: Victim, protocol: str) -> None:
 
 async def test_2b_gossip_that_can_be_decoded_but_makes_no_sense(victim: Victim) -> None:
     async with attack(victim.transport.addresses()[0]) as attacker:
-        await attacker.open(1, "/meshsub/1.1.0")
         control = rpc_pb2.ControlMessage(
             ihave=[rpc_pb2.ControlIHave(topicID=TOPIC, messageIDs=[b"zz", b"\x00", b"ff" * 4000])],
             iwant=[rpc_pb2.ControlIWant(messageIDs=[b"('a', 'b')", b"ff"])],
             graft=[rpc_pb2.ControlGraft(topicID="\x00"), rpc_pb2.ControlGraft(topicID=TOPIC)],
             prune=[rpc_pb2.ControlPrune(topicID="nobody's")],
         )
-        await attacker.send(
-            data(1, attacker.gossip(TOPIC, b"no id", from_id=b"")),
-            data(1, attacker.gossip(TOPIC, b"odd id", from_id=b"\xff\x00\xff")),
-            data(1, attacker.gossip(TOPIC, b"odd", from_id=b"\x12\x20" + bytes(32), key=b"\x08\x63\x12\x00")),
-            data(1, attacker.gossip(TOPIC, b"many topics", topics=[TOPIC, *(f"t{n}" for n in range(500))])),
-            data(1, attacker.gossip(TOPIC, b"no signature", signature=b"")),
-            data(1, attacker.gossip(TOPIC, b"short signature", signature=b"0123456789")),
-            data(1, attacker.gossip(TOPIC, bytes(20_000))),
-            data(1, length_prefixed(rpc_pb2.RPC(control=control))),
-            data(1, length_prefixed(rpc_pb2.RPC(subscriptions=[
-                rpc_pb2.RPC.SubOpts(subscribe=True, topicid=f"{prefix}{number}")
-                for prefix in ("foreign/", "/mailboxd/test/") for number in range(200)
-            ]))),
-        )  # fmt: skip
+        subscriptions = [
+            rpc_pb2.RPC.SubOpts(subscribe=True, topicid=f"{prefix}{number}")
+            for prefix in ("foreign/", "/mailboxd/test/")
+            for number in range(15)
+        ]
+        nonsense = [
+            attacker.gossip(TOPIC, b"no id", from_id=b""),
+            attacker.gossip(TOPIC, b"odd id", from_id=b"\xff\x00\xff"),
+            attacker.gossip(TOPIC, b"odd id and key", from_id=b"\x12\x20" + bytes(32), key=b"\x08\x63\x12\x00"),
+            attacker.gossip(TOPIC, b"many topics", topics=[TOPIC, *(f"t{n}" for n in range(500))]),
+            attacker.gossip(TOPIC, b"no signature", signature=b""),
+            attacker.gossip(TOPIC, b"short signature", signature=b"0123456789"),
+            attacker.gossip(TOPIC, bytes(20_000)),
+            length_prefixed(rpc_pb2.RPC(control=control)),
+            length_prefixed(rpc_pb2.RPC(subscriptions=subscriptions)),
+        ]
+        # Each on its own stream: one that ends its stream must not hide the next.
+        for number, body in enumerate(nonsense):
+            await attacker.open(2 * number + 1, "/meshsub/1.1.0")
+            await attacker.send(data(2 * number + 1, body))
         assert await attacker.alive()
-        await attacker.open(3, "/meshsub/1.1.0")
-        await attacker.send(data(3, attacker.gossip(TOPIC, b"sound")))
+        await attacker.open(99, "/meshsub/1.1.0")
+        await attacker.send(data(99, attacker.gossip(TOPIC, b"sound")))
         await settle(lambda: victim.heard)
         assert [payload for _, payload in victim.heard] == [b"sound"]
         pubsub = victim.transport._pubsub
         assert pubsub is not None
-        assert sum(len(topics) for topics in (pubsub.peer_topics, pubsub.router.mesh)) < 100
+        assert "/mailboxd/test/14" in pubsub.peer_topics, "or this test shows nothing"
         assert not [topic for topic in pubsub.peer_topics if not topic.startswith("/mailboxd/test/")]
         assert len(pubsub.router.recent_message_deliveries) <= 1
         assert len(pubsub.router.time_since_last_publish) <= 1
@@ -193,12 +199,16 @@ async def test_2c_gossip_flood_is_read_slowly_not_queued(victim: Victim) -> None
         await attacker.open(1, "/meshsub/1.1.0")
         tasks = task_count()
         flood = b"".join(attacker.gossip(TOPIC, b"%d" % number) for number in range(1000))
-        sent = flood[: STREAM_WINDOW_BYTES - 200]
-        for start in range(0, len(sent), 50_000):
-            await attacker.send(data(1, sent[start : start + 50_000]))
+        assert len(flood) < STREAM_WINDOW_BYTES
+        for start in range(0, len(flood), 50_000):
+            await attacker.send(data(1, flood[start : start + 50_000]))
         assert await attacker.alive()
-        await trio.sleep(0.5)
-        assert len(victim.heard) < 2 * GOSSIP_MESSAGES_BURST
+        started_s = trio.current_time()
+        await trio.sleep(2)
+        passed_s = trio.current_time() - started_s + 1
+        pubsub = victim.transport._pubsub
+        assert pubsub is not None
+        assert len(pubsub.seen_messages.cache) <= GOSSIP_MESSAGES_BURST + passed_s * GOSSIP_MESSAGES_PER_S
         assert task_count() < tasks + 20
 
 
@@ -215,7 +225,7 @@ async def test_4_inbound_connections_give_their_slots_and_tasks_back(
     monkeypatch.setattr(libp2p_tcp, "INBOUND_CONNECTIONS_MAX", 8)
     await trio.sleep(0.2)
     tasks = task_count()
-    for _ in range(40):
+    for _ in range(20):
         async with attack(victim.transport.addresses()[0]) as attacker:
             assert await attacker.alive()
     await settle(lambda: task_count() <= tasks)
