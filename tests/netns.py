@@ -4,7 +4,8 @@
         a, b = lan.add_host(), lan.add_host()
         process = a.popen([sys.executable, "-m", "node.cli", "run"])
 
-Import the `lan` fixture into the test module that uses it. Needs root and iproute2; skips with the reason otherwise.
+The `lan` fixture is there for every test (tests/conftest.py). It needs root and iproute2 and skips with the reason
+otherwise.
 """
 
 from __future__ import annotations

@@ -76,7 +76,10 @@ def _link(adapter: ifaddr.Adapter) -> Link | None:
     found: set[Interface] = set()
     for ip in adapter.ips:
         text = ip.ip if isinstance(ip.ip, str) else ip.ip[0]
-        interface = ip_interface(f"{text.partition('%')[0]}/{ip.network_prefix}")
+        try:
+            interface = ip_interface(f"{text.partition('%')[0]}/{ip.network_prefix}")
+        except ValueError:  # some systems give odd prefixes for tunnels
+            continue
         if not (interface.version == 6 and interface.ip.is_link_local) and not interface.ip.is_unspecified:
             found.add(interface)
     state = _state(adapter.name)

@@ -163,14 +163,14 @@ class _Run:
     async def _follow_links(self, started: _Once) -> None:
         pause_s = 1.0
         while True:
-            network = await self._settled_network()
             began_s = trio.current_time()
             try:
+                network = await self._settled_network()
                 if network.links:
                     await self._session(network, started)
                 else:
                     started.set()
-                    self.table.network_changed((), (), began_s)
+                    self.table.network_changed((), (), trio.current_time())
                     await self._network_differs(network)
                 continue
             except* OSError as group:

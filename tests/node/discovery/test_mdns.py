@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 from tests.netns import Lan
 from tests.node.discovery.agent import mailbox_of
-from tests.node.discovery.processes import Agent, Other, meet
+from tests.node.discovery.processes import PATIENCE_S, Agent, Other, meet
 
 
 def test_two_mailboxes_find_each_other_and_say_goodbye(lan: Lan) -> None:
@@ -102,6 +105,31 @@ def test_a_lan_with_ipv6_only(lan: Lan) -> None:
     b.expect("found", a.id)
     b.stop()
     a.expect("lost", b.id)
+
+
+def test_a_look_around_without_announcing(lan: Lan) -> None:
+    ha, hb = lan.add_host(), lan.add_host()
+    a = Agent(ha, "a")
+    code = "import trio; from node.discovery.mdns import discover_once; print(trio.run(discover_once, 1.5))"
+    look = hb.popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    printed, _ = look.communicate(timeout=PATIENCE_S)
+    assert printed.count("Neighbour(") == 1
+    assert ha.address in printed
+    assert not [line for line in a.said() if "found" in line]
+
+
+def test_the_port_is_taken_for_a_while(lan: Lan) -> None:
+    """By a program that does not share it."""
+    ha, hb = lan.add_host(), lan.add_host()
+    code = (
+        "import socket; s = socket.socket(type=2); s.bind(('', 5353)); print('{\"started\": 1}', flush=True); input()"
+    )
+    taker = hb.popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    taker.stdout.readline()
+    a, b = Agent(ha, "a"), Agent(hb, "b")
+    assert b.process.poll() is None
+    taker.kill()
+    meet(a, b)
 
 
 def test_the_apps_own_mailbox_is_found_as_http_only(lan: Lan) -> None:

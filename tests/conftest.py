@@ -1,3 +1,5 @@
+"""Fixtures for all tests."""
+
 from tests.netns import lan
 
 __all__ = ["lan"]
