@@ -506,11 +506,7 @@ HINT_BYTES_MAX: Final = 16 * KIB
 """Longest gossip message: the channel's limit."""
 
 HINT_LOGS_MAX: Final = 600
-"""Logs in one hint: 16 bytes of handle and up to 9 of sequence number each fit into HINT_BYTES_MAX."""
-
-HINT_PENDING_LOGS_MAX: Final = 1200
-"""Changed logs remembered between two hints (two messages). Beyond it a hint says only that there is a lot: a plain
-sync finds it more cheaply than a flood of gossip."""
+"""Logs in one hint: 24 bytes each fit into HINT_BYTES_MAX."""
 
 # --- HTTP ------------------------------------------------------------------------------------------------------
 
