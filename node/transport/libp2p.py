@@ -187,19 +187,15 @@ class Libp2pTransport(Transport):
     def _handler_of(self, protocol: str, handler: StreamHandler) -> Callable[[Any], Any]:
         async def handle(net_stream: Any) -> None:
             muxed: YamuxStream = net_stream.muxed_stream
-            conn = muxed.muxed_conn
-            conn.busy += 1
+            muxed.for_application = True
             try:
-                await handler(_Libp2pStream(muxed, mailbox_id_of(conn.peer_id)))
+                await handler(_Libp2pStream(muxed, mailbox_id_of(muxed.muxed_conn.peer_id)))
             except StreamBroken as error:
                 log.debug("serving %s ended: %s", protocol, error)
                 await muxed.reset()
             except Exception:
                 log.exception("the handler of %s failed", protocol)
                 await muxed.reset()
-            finally:
-                conn.busy -= 1
-                conn.idle_since_s = trio.current_time()
 
         return handle
 
@@ -226,7 +222,7 @@ class Libp2pTransport(Transport):
             if isinstance(error, PeerUnreachable) or not isinstance(error, Exception):
                 raise
             raise PeerUnreachable(f"no stream to {peer.short}: {_reason(error)}") from error
-        muxed_conn.idle_since_s = trio.current_time()
+        stream.for_application = True
         return _Libp2pStream(stream, peer)
 
     # --- announcements ---

@@ -164,8 +164,6 @@ class HardenedSwarm(swarm_module.Swarm):  # type: ignore[misc]
 
     async def add_conn(self, muxed_conn: Any, direction: str = "unknown") -> Any:
         conn = swarm_connection.SwarmConn(muxed_conn, self, direction=direction)
-        muxed_conn.idle_since_s = trio.current_time()
-        muxed_conn.busy = 0
         try:
             self.manager.run_task(muxed_conn.start)
             await muxed_conn.event_started.wait()

@@ -129,11 +129,10 @@ class Gate:
 
     @staticmethod
     def _close_one_idle(candidates: Sequence[Any]) -> bool:
-        now_s = trio.current_time()
-        idle = [c for c in candidates if not c.muxed_conn.busy and now_s - c.muxed_conn.idle_since_s > INBOUND_IDLE_S]
-        if not idle:
+        longest = max(candidates, key=lambda conn: float(conn.muxed_conn.idle_s()), default=None)
+        if longest is None or longest.muxed_conn.idle_s() <= INBOUND_IDLE_S:
             return False
-        min(idle, key=lambda c: float(c.muxed_conn.idle_since_s)).muxed_conn.fail("closed to make room for another")
+        longest.muxed_conn.fail("closed to make room for another")
         return True
 
     async def accept_forever(self, listener: trio.SocketListener, nursery: trio.Nursery) -> None:

@@ -83,6 +83,7 @@ class YamuxStream(IMuxedStream):  # type: ignore[misc]
         self._end_received = False
         self._end_sent = False
         self._discard = False
+        self.for_application = False  # whether a mailbox's own protocol uses it, not libp2p's
         self._readers = trio.lowlevel.ParkingLot()
         self._writers = trio.lowlevel.ParkingLot()
 
@@ -216,6 +217,7 @@ class Yamux(IMuxedConn):  # type: ignore[misc]
         self._room = trio.lowlevel.ParkingLot()
         self._drained = trio.lowlevel.ParkingLot()
         self._heard = False
+        self._idle_since_s = trio.current_time()
         self._writing_since_s: float | None = None
         # The frame that is being read.
         self._head = bytearray()
@@ -236,6 +238,12 @@ class Yamux(IMuxedConn):  # type: ignore[misc]
     @property
     def is_closed(self) -> bool:
         return self._failure is not None
+
+    def idle_s(self) -> float:
+        """For how long no mailbox's protocol has had a stream here; 0 while one has."""
+        if any(stream.for_application for stream in self._streams.values()):
+            return 0.0
+        return trio.current_time() - self._idle_since_s
 
     def get_transport_addresses(self) -> list[Any]:
         return []  # nothing here needs them, and building them from IPv6 scope ids raises
@@ -542,8 +550,11 @@ class Yamux(IMuxedConn):  # type: ignore[misc]
             self._forget(stream)
 
     def _forget(self, stream: YamuxStream) -> None:
-        if self._streams.pop(stream.stream_id, None) is not None and not stream.opened_by_us:
-            self._inbound -= 1
+        if self._streams.pop(stream.stream_id, None) is not None:
+            if not stream.opened_by_us:
+                self._inbound -= 1
+            if stream.for_application:
+                self._idle_since_s = trio.current_time()
 
 
 async def _close_quietly(conn: Any) -> None:

@@ -10,9 +10,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from typing import Any
 
+import libp2p
 import pytest
 import trio
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.host.ping import PingService
+from libp2p.peer.peerinfo import info_from_p2p_addr
+from multiaddr import Multiaddr
 
 from node.config import ListenAddress
 from node.transport import libp2p as libp2p_module
@@ -286,3 +292,97 @@ def test_the_command_line_does_not_pay_for_libp2p() -> None:
     """Importing libp2p takes a second on a Pi, so that nothing but its own modules may do it at import."""
     code = "import sys, node.transport, node.transport.api, node.transport.memory; sys.exit('libp2p' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# --- others on the same wire ------------------------------------------------------------------------------------------
+
+
+async def test_an_unmodified_py_libp2p_host_can_talk_to_us(started: trio.Nursery) -> None:
+    """Same wire, other multiplexer: dialling both ways, identify, ping, a large echo."""
+    server = make()
+    server.serve("/echo/1", echo)
+    await started.start(server.run)
+    host = libp2p.new_host(
+        key_pair=create_new_key_pair(os.urandom(32)), listen_addrs=[Multiaddr("/ip4/127.0.0.1/tcp/0")]
+    )
+    async with host.run([Multiaddr("/ip4/127.0.0.1/tcp/0")]):
+        try:
+            peer = info_from_p2p_addr(Multiaddr(str(server.addresses()[0])))
+            await host.connect(peer)
+            assert len(await PingService(host).ping(peer.peer_id, 2)) == 2
+            identify = await host.new_stream(peer.peer_id, ["/ipfs/id/1.0.0"])
+            assert b"/echo/1/test" in await identify.read(65536)
+            stream = await host.new_stream(peer.peer_id, ["/echo/1/test"])
+            block = os.urandom(1024 * 1024)
+            received = bytearray()
+
+            async def send() -> None:
+                await stream.write(block)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(send)
+                while len(received) < len(block):
+                    received += await stream.read(65536)
+            assert received == block
+            assert {str(peer) for peer in server.connected()} == {
+                str(MailboxId(host.get_public_key().to_bytes())),
+            }
+            await stream.close()
+            await host.disconnect(peer.peer_id)
+            await until(lambda: not server.connected())
+
+            async def answer(net_stream: Any) -> None:
+                await net_stream.write(await net_stream.read(5) + b" from py-libp2p")
+                await net_stream.close()
+
+            host.set_stream_handler("/answer/1/test", answer)
+            theirs = PeerAddress.parse(str(host.get_addrs()[0]))
+            await server.connect([theirs])
+            ours = await server.open_stream(theirs.mailbox_id, "/answer/1")
+            await ours.send_all(b"hello")
+            await ours.close()
+            answered = bytearray()
+            while chunk := await ours.receive_some(100):
+                answered += chunk
+            assert answered == b"hello from py-libp2p"
+        finally:
+            with trio.move_on_after(5, shield=True):
+                await host.close()
+
+
+async def test_nothing_of_a_stream_can_be_read_on_the_wire(started: trio.Nursery) -> None:
+    server, client = make(), make()
+    server.serve("/echo/1", echo)
+    await started.start(server.run)
+    await started.start(client.run)
+    target = server.addresses()[0]
+    wire = bytearray()
+
+    async def copy(source: trio.SocketStream, sink: trio.SocketStream) -> None:
+        try:
+            async for data in source:
+                wire.extend(data)
+                await sink.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return
+
+    async def tap(near: trio.SocketStream) -> None:
+        far = await trio.open_tcp_stream(target.host, target.port)
+        async with near, far, trio.open_nursery() as nursery:
+            nursery.start_soon(copy, near, far)
+            nursery.start_soon(copy, far, near)
+
+    listeners = await started.start(trio.serve_tcp, tap, 0)
+    await client.connect([PeerAddress("127.0.0.1", listeners[0].socket.getsockname()[1], server.local)])
+    stream = await client.open_stream(server.local, "/echo/1")
+    secret = b"words between two mailboxes " * 100
+    await stream.send_all(secret)
+    await stream.close()
+    received = bytearray()
+    while chunk := await stream.receive_some(65536):
+        received += chunk
+    assert received == secret
+    assert len(wire) > 2 * len(secret), "or nothing went through the tap"
+    assert b"/noise" in wire  # agreed on in the clear
+    for hidden in (secret[:28], b"/yamux", b"/echo/1"):
+        assert hidden not in wire
