@@ -17,7 +17,8 @@ __all__ = ["Announcement", "Discovery", "Found", "Lost", "Neighbour", "Report"]
 class Announcement:
     """What this mailbox says of itself. Ports are those it listens on now; `network` keeps test networks apart.
 
-    `hosts` are the IP addresses it listens on; empty means all of the machine, whichever it has at the time.
+    `hosts` are the IP addresses its HTTP port is bound to, `0.0.0.0` standing for all of IPv4 and `::` for all of IPv6;
+    empty means all, whichever the machine has at the time.
     """
 
     mailbox_id: MailboxId

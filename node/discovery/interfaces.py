@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_interface
 from pathlib import Path
+from typing import Final
 
 import ifaddr
 import trio
@@ -16,6 +17,8 @@ from protocols.limits import MDNS_ANNOUNCED_ADDRESSES_MAX, MDNS_INTERFACES_MAX
 __all__ = ["Link", "Network", "read_network"]
 
 log = logging.getLogger(__name__)
+
+_WILDCARD: Final = {4: "0.0.0.0", 6: "::"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +53,9 @@ class Network:
         return tuple(i for link in self.links for i in link.interfaces)
 
     def announced(self, bound: tuple[str, ...]) -> tuple[str, ...]:
-        """The addresses to announce for a listener bound to `bound` (empty: all). IPv4 first, bounded."""
+        """The addresses to announce for a listener bound to `bound` (see `Announcement.hosts`). IPv4 first, bounded."""
         ours = sorted({i.ip for i in self.interfaces}, key=lambda ip: (ip.version, int(ip)))
-        wanted = [str(ip) for ip in ours if not bound or str(ip) in bound]
+        wanted = [str(ip) for ip in ours if not bound or str(ip) in bound or _WILDCARD[ip.version] in bound]
         return tuple(wanted[:MDNS_ANNOUNCED_ADDRESSES_MAX])
 
 

@@ -168,7 +168,7 @@ def test_an_ordinary_browser_finds_both_instances(lan: Lan) -> None:
 def test_the_newer_generations_browser_hears_us_again_and_again(lan: Lan) -> None:
     ha, hb = lan.add_host(), lan.add_host()
     a, browser = Agent(ha, "a"), Other(hb, "swarm-browse")
-    for _ in range(5):  # silence of some rounds would retire us there
+    for _ in range(3):  # silence of some rounds would retire us there
         line = browser.expect("hub", mailbox_of("a").base32)
         assert (line["port"], line["addresses"]) == (3411, [ha.address])
     assert a.process.poll() is None

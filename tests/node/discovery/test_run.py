@@ -104,7 +104,7 @@ async def test_sockets_that_fail_are_opened_again(
     mailboxes: Mailboxes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     receive = mdns.receive
-    left = 4
+    left = 2
 
     async def failing(reader: trio.socket.SocketType) -> tuple[bytes, tuple[str, int]]:
         nonlocal left
