@@ -493,9 +493,9 @@ SESSION_ROWS_MAX: Final = 4_000_000
 """Rows (logs and blocks) that one session hashes: a few seconds of a Raspberry Pi, spread over the session. An honest
 session hashes each differing row at most about ten times."""
 
-RESPONDER_JOBS_MAX: Final = 16_384
-"""Answers that a responder keeps for following frames. One request asks for less; more means the initiator keeps
-asking without fetching the answers."""
+RESPONDER_ROWS_MAX: Final = 65_536
+"""Row hashes that a responder remembers of its answer to one question (about 10 MiB at the very most; an honest question
+leads to less than 16,384)."""
 
 PEER_TEXT_BYTES_MAX: Final = 256
 """Texts from a peer for people (reason of a refusal, software name): they go into logs and `status`."""

@@ -1,0 +1,175 @@
+"""A sync session between two mailboxes: the facade of this package. The spec is `sync.md`.
+
+`initiate` and `respond` are generators that yield effects (`effects.py`) and return a SessionResult:
+
+    session = initiate(SessionConfig(...))
+    result = None
+    while True:
+        try:
+            effect = session.send(result)
+        except StopIteration as stop:
+            return stop.value
+        result = carry_out(effect)
+
+The initiator asks and the responder answers; the two never wait for each other at the same time:
+
+    initiator                           responder
+    Hello (with the first Ask)   ->
+                                 <-     Hello (with the first Tell), or Refuse
+    Ask                          ->
+                                 <-     Tell                            as often as needed
+    Transfer                     ->
+                                 <-     Want, then Blobs if something is fetched
+    Blobs if something is wanted ->                                     as often as needed, between Asks
+    Done                         ->
+                                 <-     Done if an acknowledgement was asked for
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from protocols.errors import RemoteProtocolError
+from protocols.limits import CLOCK_SKEW_MAX_S, SALT_BYTES, SYNC_VERSION_MAX, SYNC_VERSION_MIN
+from protocols.model import Retention
+from protocols.sync.common import Context, PeerInfo, SessionConfig, SessionRefused, SessionResult, Steps, T, receive
+from protocols.sync.effects import OpenView, Send, SessionAborted
+from protocols.sync.initiator import Initiator
+from protocols.sync.messages import Ask, Hello, Refuse, Tell, decode, encode
+from protocols.sync.reconcile import session_key
+from protocols.sync.responder import Responder
+
+__all__ = ["PeerInfo", "SessionConfig", "SessionRefused", "SessionResult", "initiate", "refusal", "respond"]
+
+
+def initiate(config: SessionConfig) -> Steps[SessionResult]:
+    """The initiator's session. Raises SessionRefused, RemoteProtocolError (both are told to the peer), or
+    SessionAborted if the peer ends the stream early."""
+    if len(config.salt) != SALT_BYTES:
+        raise ValueError(f"a salt has {SALT_BYTES} bytes")
+    return (yield from _telling_failure(_initiate(config)))
+
+
+def respond(config: SessionConfig) -> Steps[SessionResult]:
+    """The responder's session; raises like `initiate`. A stream that ends between two requests ends it in good order,
+    with `complete` False."""
+    return (yield from _telling_failure(_respond(config)))
+
+
+def refusal(code: str, text: str) -> bytes:
+    """A frame that refuses a session before it begins, e.g. because there are too many already."""
+    return encode(Refuse(code, text))
+
+
+def _telling_failure(session: Steps[SessionResult]) -> Steps[SessionResult]:
+    """Tells the peer why we end the session before we do."""
+    try:
+        return (yield from session)
+    except RemoteProtocolError as error:
+        with suppress(SessionAborted):  # the stream may be gone as well: what counts is the first reason
+            yield Send(encode(Refuse(error.code, str(error))))
+        raise
+    except SessionRefused as refused:
+        if not refused.by_peer:
+            with suppress(SessionAborted):
+                yield Send(encode(Refuse(refused.code, refused.text)))
+        raise
+
+
+def _hello(config: SessionConfig, *, alive_from_s: int, salt: bytes = b"", first: bytes = b"") -> Hello:
+    return Hello(
+        version_min=SYNC_VERSION_MIN,
+        version_max=SYNC_VERSION_MAX,
+        network=config.network,
+        now_s=max(0, int(config.now_s)),
+        retention_s=config.retention.retention_s,
+        alive_from_s=alive_from_s,
+        software=config.software,
+        salt=salt,
+        first=first,
+    )
+
+
+def _meet(config: SessionConfig, hello: Hello) -> PeerInfo:
+    """What we make of the peer's hello. Raises SessionRefused."""
+    version = min(hello.version_max, SYNC_VERSION_MAX)
+    if version < max(hello.version_min, SYNC_VERSION_MIN):
+        raise SessionRefused(
+            "version",
+            f"no common version of the sync protocol: {hello.version_min} to {hello.version_max} on one side, "
+            f"{SYNC_VERSION_MIN} to {SYNC_VERSION_MAX} on the other",
+            by_peer=False,
+        )
+    if hello.network != config.network:
+        raise SessionRefused("network", "the two mailboxes are set to different networks", by_peer=False)
+    offset_s = hello.now_s - config.now_s
+    if abs(offset_s) > CLOCK_SKEW_MAX_S:
+        raise SessionRefused(
+            "clock",
+            f"the two clocks differ by {abs(offset_s):.0f} s (allowed: {CLOCK_SKEW_MAX_S} s); set them right",
+            by_peer=False,
+        )
+    return PeerInfo(version, hello.software, offset_s, Retention(hello.retention_s), hello.now_s)
+
+
+def _initiate(config: SessionConfig) -> Steps[SessionResult]:
+    """Says hello with the first question in it, guessing that our own boundary will be the common one. It is unless the
+    peer's retention is shorter or the hour has just changed; then it is asked again."""
+    result = SessionResult(full=config.only is None)
+    alive_from_s = config.alive_from_s
+    us = PeerInfo(SYNC_VERSION_MAX, config.software, 0.0, config.retention, int(config.now_s))
+    view = yield OpenView(alive_from_s)
+    context = Context(config, us, alive_from_s, session_key(config.salt, alive_from_s), view, result)
+    initiator = Initiator(context)
+    first = encode(initiator.first_ask(), base_s=alive_from_s)
+    yield Send(encode(_hello(config, alive_from_s=alive_from_s, salt=config.salt, first=first)))
+    result.round_trips = 1
+    hello = yield from receive(Hello)
+    context.peer = result.peer = _meet(config, hello)
+    if hello.alive_from_s < alive_from_s:
+        raise RemoteProtocolError("boundary", "an agreed boundary below our own")
+    if hello.alive_from_s > alive_from_s or not hello.first:
+        tell, initiator = yield from _ask_again(context, hello.alive_from_s)
+    else:
+        tell = _first(hello, Tell, alive_from_s)
+    yield from initiator.run(tell)
+    return result
+
+
+def _ask_again(context: Context, alive_from_s: int) -> Steps[tuple[Tell, Initiator]]:
+    """The first question anew, for the boundary (and the version) on which we have agreed."""
+    view = yield OpenView(alive_from_s)
+    config = context.config
+    key = session_key(config.salt, alive_from_s)
+    initiator = Initiator(Context(config, context.peer, alive_from_s, key, view, context.result))
+    yield Send(encode(initiator.first_ask(), base_s=alive_from_s))
+    context.result.round_trips += 1
+    tell = yield from receive(Tell, base_s=alive_from_s)
+    return tell, initiator
+
+
+def _respond(config: SessionConfig) -> Steps[SessionResult]:
+    result = SessionResult()
+    hello = yield from receive(Hello)
+    peer = result.peer = _meet(config, hello)
+    if len(hello.salt) != SALT_BYTES:
+        raise RemoteProtocolError("malformed", f"a salt of {len(hello.salt)} bytes")
+    alive_from_s = max(hello.alive_from_s, config.alive_from_s)
+    view = yield OpenView(alive_from_s)
+    context = Context(config, peer, alive_from_s, session_key(hello.salt, alive_from_s), view, result)
+    responder = Responder(context)
+    first = b""
+    if hello.first and alive_from_s == hello.alive_from_s and peer.version == hello.version_max:
+        tell = yield from responder.answer(_first(hello, Ask, alive_from_s))
+        first = encode(tell, base_s=alive_from_s)
+    result.round_trips = 1
+    yield Send(encode(_hello(config, alive_from_s=alive_from_s, first=first)))
+    yield from responder.run()
+    return result
+
+
+def _first(hello: Hello, expected: type[T], alive_from_s: int) -> T:
+    message = decode(hello.first, base_s=alive_from_s)
+    if not isinstance(message, expected):
+        raise RemoteProtocolError("state", f"a hello with a {type(message).__name__}")
+    return message

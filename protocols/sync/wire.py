@@ -1,0 +1,150 @@
+"""Frames and strict msgpack: the lowest layer of everything that mailboxes say to each other.
+
+A frame is 4 bytes of length (big-endian) and that many bytes of one msgpack array. Only arrays, unsigned integers, bins
+and UTF-8 strings occur: no maps (so no duplicate keys), no floats, no ext types, no nil, no booleans.
+Whatever a peer sends, these functions raise RemoteProtocolError and nothing else, at a cost proportional to what was
+sent, never to what was claimed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgpack
+
+from protocols.errors import LocalProtocolError, RemoteProtocolError
+from protocols.limits import FRAME_BYTES_MAX
+
+__all__ = [
+    "FrameDecoder",
+    "as_array",
+    "as_bytes",
+    "as_int",
+    "as_ints",
+    "as_text",
+    "encode_frame",
+    "pack",
+    "unpack",
+]
+
+_PREFIX_BYTES: Final = 4
+
+_COMPACT_BYTES: Final = 64 * 1024
+"""Consumed bytes that are dropped from the front of the buffer in one move."""
+
+
+def encode_frame(payload: bytes) -> bytes:
+    """`payload` with its length in front. Raises LocalProtocolError if it is empty or over FRAME_BYTES_MAX."""
+    if not 0 < len(payload) <= FRAME_BYTES_MAX:
+        raise LocalProtocolError(f"a frame of {len(payload)} bytes (allowed: 1 to {FRAME_BYTES_MAX})")
+    return len(payload).to_bytes(_PREFIX_BYTES, "big") + payload
+
+
+class FrameDecoder:
+    """Cuts a byte stream into frames. Holds at most what it was fed and has not given out yet."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._start = 0
+
+    def feed(self, data: bytes) -> None:
+        """Takes the next bytes of the stream, in pieces of any size."""
+        self._buffer += data
+
+    def next_frame(self) -> bytes | None:
+        """The next complete frame without its prefix, or None if more bytes are needed.
+
+        Raises RemoteProtocolError("frame-size") as soon as the prefix claims nothing or too much.
+        """
+        if len(self._buffer) - self._start < _PREFIX_BYTES:
+            return None
+        body = self._start + _PREFIX_BYTES
+        size = int.from_bytes(self._buffer[self._start : body], "big")
+        if not 0 < size <= FRAME_BYTES_MAX:
+            raise RemoteProtocolError("frame-size", f"a frame of {size} bytes (allowed: 1 to {FRAME_BYTES_MAX})")
+        if len(self._buffer) < body + size:
+            return None
+        frame = bytes(memoryview(self._buffer)[body : body + size])
+        self._start = body + size
+        if self._start == len(self._buffer) or self._start >= _COMPACT_BYTES:
+            del self._buffer[: self._start]
+            self._start = 0
+        return frame
+
+    @property
+    def at_boundary(self) -> bool:
+        """Whether the stream could end here without cutting a frame in two."""
+        return len(self._buffer) == self._start
+
+
+def pack(message: Sequence[Any]) -> bytes:
+    """msgpack of a nested sequence of ints, bytes and strings."""
+    packed: bytes = msgpack.packb(message, use_bin_type=True)
+    return packed
+
+
+def unpack(data: bytes) -> list[Any]:
+    """The array in `data`; whoever knows the layout checks its elements. Raises RemoteProtocolError("malformed")."""
+    size = len(data)
+    try:
+        message = msgpack.unpackb(
+            data,
+            raw=False,
+            strict_map_key=True,
+            max_array_len=size,  # every element takes a byte: a larger claim is a lie
+            max_bin_len=size,
+            max_str_len=size,
+            max_map_len=0,
+            max_ext_len=0,
+        )
+    except (ValueError, msgpack.UnpackException) as error:
+        raise RemoteProtocolError("malformed", f"not the msgpack we speak: {str(error)[:100]}") from None
+    return as_array(message, "message")
+
+
+def as_array(value: Any, what: str, *, length: int | None = None, length_max: int | None = None) -> list[Any]:
+    """`value` if it is an array of exactly `length` or at most `length_max` elements. Raises RemoteProtocolError."""
+    if type(value) is not list:
+        raise RemoteProtocolError("malformed", f"{what} is not an array")
+    if length is not None and len(value) != length:
+        raise RemoteProtocolError("malformed", f"{what} has {len(value)} elements instead of {length}")
+    if length_max is not None and len(value) > length_max:
+        raise RemoteProtocolError("limit", f"{what} has {len(value)} elements (allowed: {length_max})")
+    return value
+
+
+def as_int(value: Any, what: str, *, maximum: int) -> int:
+    """`value` if it is an integer in 0..maximum. Raises RemoteProtocolError."""
+    if type(value) is not int or not 0 <= value <= maximum:
+        raise RemoteProtocolError("malformed", f"{what} is not an integer in 0..{maximum}")
+    return value
+
+
+def as_ints(value: Any, what: str, *, maximum: int, length_max: int) -> list[int]:
+    """`value` if it is an array of at most `length_max` integers in 0..maximum. Raises RemoteProtocolError."""
+    numbers = as_array(value, what, length_max=length_max)
+    for number in numbers:
+        if type(number) is not int or not 0 <= number <= maximum:
+            raise RemoteProtocolError("malformed", f"{what} holds something else than integers in 0..{maximum}")
+    return numbers
+
+
+def as_bytes(value: Any, what: str, *, length: int | None = None, length_max: int | None = None) -> bytes:
+    """`value` if it is a bin of exactly `length` or at most `length_max` bytes. Raises RemoteProtocolError."""
+    if type(value) is not bytes:
+        raise RemoteProtocolError("malformed", f"{what} is not a bin")
+    if length is not None and len(value) != length:
+        raise RemoteProtocolError("malformed", f"{what} has {len(value)} bytes instead of {length}")
+    if length_max is not None and len(value) > length_max:
+        raise RemoteProtocolError("limit", f"{what} has {len(value)} bytes (allowed: {length_max})")
+    return value
+
+
+def as_text(value: Any, what: str, *, bytes_max: int) -> str:
+    """`value` if it is a string of at most `bytes_max` UTF-8 bytes. Raises RemoteProtocolError."""
+    if type(value) is not str:
+        raise RemoteProtocolError("malformed", f"{what} is not a string")
+    if len(value) > bytes_max or len(value.encode()) > bytes_max:
+        raise RemoteProtocolError("limit", f"{what} has more than {bytes_max} bytes")
+    return value

@@ -1,0 +1,207 @@
+"""Two mailboxes end equal, in how many round trips, and what a session reports."""
+
+from __future__ import annotations
+
+import pytest
+
+from protocols.limits import BATCH_BYTES_MAX, CLOCK_SKEW_MAX_S, SEQ_MAX, VARIANTS_MAX
+from protocols.model import Retention, digest_of, handle_of
+from protocols.sync.session import SessionRefused, initiate, respond
+from tests.protocols.sync.world import HOUR_S, NOW_S, Box, Side, assert_equal, name_of, run_pair, sync
+
+
+def filled(logs: int, messages: int) -> Box:
+    box = Box()
+    for log in range(logs):
+        for seq in range(messages):
+            box.put(name_of(log), seq, b"%d/%d" % (log, seq))
+    return box
+
+
+@pytest.mark.parametrize("logs", [0, 1, 16, 17, 200])
+def test_equal_mailboxes_take_one_round_trip(logs: int) -> None:
+    one, other = filled(logs, 3), filled(logs, 3)
+    outcome = sync(one, other)
+    assert outcome.initiator.result is not None
+    assert outcome.initiator.result.round_trips == 1
+    assert outcome.initiator.result.complete
+    assert outcome.frames == 3  # hello, hello, done
+    assert outcome.bytes < 600
+
+
+@pytest.mark.parametrize("messages", [1, 63, 64, 65, 1000])
+def test_a_fresh_mailbox_takes_everything(messages: int) -> None:
+    one, other = Box(), filled(5, messages)
+    result = sync(one, other).initiator.result
+    assert result is not None
+    assert (result.received, result.sent, result.complete) == (5 * messages, 0, True)
+    assert_equal(one, other)
+    assert one.settled == one.commits > 0
+
+
+def test_a_fresh_mailbox_is_given_everything() -> None:
+    one, other = filled(5, 100), Box()
+    outcome = sync(one, other)
+    assert outcome.initiator.result is not None and outcome.responder.result is not None
+    assert (outcome.initiator.result.sent, outcome.responder.result.received) == (500, 500)
+    assert_equal(one, other)
+    assert other.settled == other.commits > 0, "acknowledged before it was durable"
+
+
+def test_news_on_both_sides_of_one_log() -> None:
+    one, other = filled(30, 100), filled(30, 100)
+    one.put(name_of(3), 100, b"one")
+    other.put(name_of(3), 101, b"other")
+    other.put(name_of(77), 0, b"a new log")
+    result = sync(one, other).initiator.result
+    assert result is not None
+    assert (result.received, result.sent) == (2, 1)
+    assert_equal(one, other)
+
+
+def test_a_hint_takes_two_round_trips() -> None:
+    one, other = filled(100, 10), filled(100, 10)
+    other.put(name_of(7), 10, b"news")
+    result = sync(one, other, only=[handle_of(name_of(7))]).initiator.result
+    assert result is not None
+    assert (result.received, result.round_trips, result.full) == (1, 2, False)
+    assert_equal(one, other)
+
+
+def test_a_hint_about_an_unknown_log() -> None:
+    one, other = filled(100, 10), filled(100, 10)
+    other.put(name_of(700), SEQ_MAX, b"news")
+    outcome = sync(one, other, only=[handle_of(name_of(700)), handle_of(name_of(701))])
+    assert outcome.initiator.result is not None and outcome.responder.result is not None
+    assert (outcome.initiator.result.received, outcome.initiator.result.round_trips) == (1, 2)
+    assert not outcome.responder.result.full
+    assert_equal(one, other)
+
+
+def test_a_hint_leaves_other_logs_alone() -> None:
+    one, other = Box(), filled(3, 1)
+    sync(one, other, only=[handle_of(name_of(1))])
+    assert list(one.logs) == [name_of(1)]
+
+
+def test_a_message_of_many_frames_passes_both_ways() -> None:
+    one, other = Box(), Box()
+    huge = bytes(range(256)) * (3 * BATCH_BYTES_MAX // 256)
+    one.put(name_of(1), 0, huge)
+    other.put(name_of(2), 0, huge + b"!")
+    other.put(name_of(2), 1, b"")
+    sync(one, other)
+    assert_equal(one, other)
+    assert one.logs[name_of(2)][0][digest_of(huge + b"!")][1] == huge + b"!"
+
+
+def test_gaps_and_the_highest_sequence_number() -> None:
+    one, other = Box(), Box()
+    for seq in (0, 63, 64, 2**32, 2**63, SEQ_MAX):
+        other.put(name_of(1), seq, b"%d" % seq)
+    one.put(name_of(1), 5, b"five")
+    sync(one, other)
+    assert_equal(one, other)
+
+
+def test_first_stored_merges_to_the_minimum_on_both_sides() -> None:
+    one, other = Box(), Box()
+    old, new = int(NOW_S) // HOUR_S * HOUR_S - 5 * HOUR_S, int(NOW_S) // HOUR_S * HOUR_S
+    one.put(name_of(1), 0, b"a", old)
+    other.put(name_of(1), 0, b"a", new)
+    one.put(name_of(1), 1, b"b", new)
+    other.put(name_of(1), 1, b"b", old)
+    outcome = sync(one, other)
+    assert outcome.initiator.result is not None and outcome.responder.result is not None
+    assert (outcome.initiator.result.received, outcome.initiator.result.sent) == (0, 0)
+    assert (outcome.initiator.result.merged, outcome.responder.result.merged) == (1, 1)
+    assert_equal(one, other)
+    assert one.logs[name_of(1)][1][digest_of(b"b")][0] == old
+
+
+def test_the_same_variants_are_kept_on_both_sides() -> None:
+    one, other = Box(), Box()
+    for number in range(VARIANTS_MAX):
+        one.put(name_of(1), 0, b"one%d" % number)
+        other.put(name_of(1), 0, b"other%d" % number)
+    sync(one, other)
+    assert_equal(one, other)
+    assert len(one.logs[name_of(1)][0]) == VARIANTS_MAX
+
+
+@pytest.mark.parametrize("shorter_first", [True, False])
+def test_what_one_side_let_go_is_no_difference(shorter_first: bool) -> None:
+    short, long = Box(retention=Retention(24 * HOUR_S)), Box()
+    stamp = int(NOW_S) // HOUR_S * HOUR_S
+    for age_h in range(0, 160, 8):
+        long.put(name_of(age_h), 0, b"%d" % age_h, stamp - age_h * HOUR_S)
+    one, other = (short, long) if shorter_first else (long, short)
+    sync(one, other)
+    assert {name for name in short.logs} == {name_of(age_h) for age_h in (0, 8, 16)}
+    again = sync(one, other)
+    assert again.initiator.result is not None
+    assert (again.initiator.result.received, again.initiator.result.sent) == (0, 0)
+
+
+def test_hours_that_change_between_two_clocks() -> None:
+    turn = int(NOW_S) // HOUR_S * HOUR_S + HOUR_S
+    for early, late in ((0, 1), (1, 0)):
+        boxes = [Box(now_s=turn - 2), Box(now_s=turn + 2)]
+        for number, box in enumerate(boxes):
+            box.put(name_of(number), 0, b"news")
+            box.put(name_of(9), 0, b"both")
+            box.put(name_of(number), 1, b"dies now", turn - 7 * 24 * HOUR_S)
+        sync(boxes[early], boxes[late])
+        assert_equal(*boxes)
+
+
+def test_a_watermark_spares_a_newcomer_from_asking() -> None:
+    one, other = Box(), Box()
+    for seq in range(5, 10):
+        other.put(name_of(1), seq, b"%d" % seq)
+    other.watermarks[name_of(1)] = 9  # 0 to 4 have expired
+    sync(one, other)
+    assert one.watermarks[name_of(1)] == 9
+    third = Box()
+    sync(other, third)
+    assert third.watermarks[name_of(1)] == 9
+
+
+def test_no_watermark_from_a_peer_that_forgets_earlier() -> None:
+    one, other = Box(), Box(retention=Retention(24 * HOUR_S))
+    other.put(name_of(1), 5, b"5")
+    other.watermarks[name_of(1)] = 5
+    sync(one, other)
+    sync(other, one)
+    assert name_of(1) not in one.watermarks
+
+
+def test_no_watermark_while_something_is_missing() -> None:
+    one, other = Box(refuse_claims=True), Box()
+    other.put(name_of(1), 5, b"5")
+    one.put(name_of(1), 7, b"7")
+    other.watermarks[name_of(1)] = 6
+    result = sync(one, other).initiator.result
+    assert result is not None
+    assert (result.skipped, result.received) == (1, 0)
+    assert name_of(1) not in one.watermarks
+
+
+def refused(one: Box, other: Box) -> tuple[SessionRefused, SessionRefused]:
+    outcome = run_pair(Side(one, initiate(one.config())), Side(other, respond(other.config())))
+    errors = (outcome.initiator.error, outcome.responder.error)
+    assert isinstance(errors[0], SessionRefused) and isinstance(errors[1], SessionRefused)
+    return errors[0], errors[1]
+
+
+def test_wrong_clocks_are_refused_and_both_know() -> None:
+    for skew in (CLOCK_SKEW_MAX_S + 1, -CLOCK_SKEW_MAX_S - 1):
+        mine, theirs = refused(Box(), Box(now_s=NOW_S + skew))
+        assert (mine.code, mine.by_peer, theirs.by_peer) == ("clock", True, False)
+        assert "601 s" in mine.text == theirs.text
+    sync(Box(), Box(now_s=NOW_S + CLOCK_SKEW_MAX_S))
+
+
+def test_other_networks_are_refused() -> None:
+    mine, theirs = refused(Box(), Box(network="other"))
+    assert mine.code == theirs.code == "network"

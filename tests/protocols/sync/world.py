@@ -1,0 +1,325 @@
+"""Mailboxes as dictionaries, and a lock-step driver for two sessions over them: the whole sync without I/O.
+
+The driver checks what must hold in every session: frames within their limits, turns taken (never both waiting, never
+one sending to somebody who is not listening), bounded memory for unread frames.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from protocols.limits import BLOCK_SEQS, CONTROL_FRAME_BYTES_MAX, FRAME_BYTES_MAX, VARIANTS_MAX
+from protocols.model import Item, LogName, Retention, digest_of, handle_of
+from protocols.sync import effects as fx
+from protocols.sync.messages import BLOBS
+from protocols.sync.reconcile import block_digest, live_fingerprint, log_state
+from protocols.sync.session import SessionConfig, SessionResult, initiate, respond
+
+NOW_S = 1_800_000_000.0
+HOUR_S = 3600
+NETWORK = "test"
+
+
+@dataclass(frozen=True)
+class View:
+    """A LogView over plain lists."""
+
+    handles: Sequence[bytes]
+    states: Sequence[bytes]
+    names: dict[bytes, LogName]
+    block_lists: dict[bytes, list[tuple[int, bytes]]]
+
+    def name(self, handle: bytes) -> LogName | None:
+        return self.names.get(handle)
+
+    def blocks(self, handle: bytes) -> Sequence[tuple[int, bytes]]:
+        return self.block_lists.get(handle, ())
+
+
+@dataclass
+class Box:
+    """A mailbox: {log: {seq: {digest: [first stored, blob]}}}, with the store's rules for variants and watermarks."""
+
+    now_s: float = NOW_S
+    retention: Retention = field(default_factory=Retention)
+    network: str = NETWORK
+    logs: dict[LogName, dict[int, dict[bytes, tuple[int, bytes]]]] = field(default_factory=dict)
+    watermarks: dict[LogName, int] = field(default_factory=dict)
+    refuse_claims: bool = False
+    claimed: set[tuple[LogName, int, bytes]] = field(default_factory=set)
+    commits: int = 0
+    settled: int = 0
+
+    def put(self, name: LogName, seq: int, blob: bytes, first_stored_s: int | None = None) -> None:
+        stamp = self.retention.stamp(self.now_s) if first_stored_s is None else first_stored_s
+        variants = self.logs.setdefault(name, {}).setdefault(seq, {})
+        digest = digest_of(blob)
+        old = variants.get(digest)
+        variants[digest] = (min(stamp, old[0]) if old else stamp, blob)
+        for surplus in sorted(variants, key=lambda key: (variants[key][0], key))[VARIANTS_MAX:]:
+            del variants[surplus]
+        self._raise(name)
+
+    def _raise(self, name: LogName) -> None:
+        held = self.logs.get(name, {})
+        top = self.watermarks.get(name, -1)
+        while top + 1 in held:
+            top += 1
+        if top >= 0:
+            self.watermarks[name] = top
+
+    def adopt(self, name: LogName, watermark: int) -> None:
+        own = self.watermarks.get(name, -1)
+        above = sorted(seq for seq in self.logs.get(name, {}) if seq > own)
+        if above and (to := min(watermark, above[0] - 1)) > own:
+            self.watermarks[name] = to
+            self._raise(name)
+
+    def items(self, name: LogName, seq_from: int, seq_to: int) -> list[Item]:
+        held = self.logs.get(name, {})
+        return [
+            Item(seq, digest, held[seq][digest][0], len(held[seq][digest][1]))
+            for seq in sorted(held)
+            if seq_from <= seq <= seq_to
+            for digest in sorted(held[seq])
+        ]
+
+    def view(self, alive_from_s: int) -> View:
+        names, states, blocks = {}, {}, {}
+        for name, held in self.logs.items():
+            by_block: dict[int, list[Item]] = {}
+            for seq in sorted(held):
+                for digest in sorted(held[seq]):
+                    stamp, blob = held[seq][digest]
+                    if stamp >= alive_from_s:
+                        by_block.setdefault(seq // BLOCK_SEQS, []).append(Item(seq, digest, stamp, len(blob)))
+            if by_block:
+                handle = handle_of(name)
+                names[handle] = name
+                blocks[handle] = [(number, block_digest(by_block[number])) for number in sorted(by_block)]
+                states[handle] = log_state(blocks[handle])
+        handles = sorted(names)
+        return View(handles, [states[handle] for handle in handles], names, blocks)
+
+    def alive(self, alive_from_s: int) -> dict[tuple[LogName, int, bytes], int]:
+        return {
+            (name, seq, digest): stamp
+            for name, held in self.logs.items()
+            for seq, variants in held.items()
+            for digest, (stamp, _) in variants.items()
+            if stamp >= alive_from_s
+        }
+
+    def fingerprint(self, alive_from_s: int) -> str:
+        view = self.view(alive_from_s)
+        return live_fingerprint(view.handles, view.states)
+
+    def config(self, *, salt: bytes = b"s" * 16, only: Sequence[bytes] | None = None) -> SessionConfig:
+        return SessionConfig(
+            now_s=self.now_s,
+            retention=self.retention,
+            network=self.network,
+            software="mailboxd/test",
+            salt=salt,
+            only=only,
+        )
+
+    # --- effects -----------------------------------------------------------------------------------------------
+
+    def perform(self, effect: Any) -> Any:
+        match effect:
+            case fx.OpenView(alive_from_s):
+                return self.view(alive_from_s)
+            case fx.ReadItems(name, seq_from, seq_to):
+                return self.items(name, seq_from, seq_to)
+            case fx.ReadBlobs(name, wanted):
+                held = self.logs.get(name, {})
+                return [held.get(seq, {}).get(digest, (0, None))[1] for seq, digest in wanted]
+            case fx.ReadWatermarks(names):
+                return [self.watermarks.get(name) for name in names]
+            case fx.Claim(name, items):
+                return [self._claim(name, item) for item in items]
+            case fx.Commit():
+                return self._commit(effect)
+            case fx.Settle():
+                self.settled = self.commits
+                return None
+        raise AssertionError(f"unknown effect {effect}")
+
+    def _claim(self, name: LogName, item: Item) -> bool:
+        key = (name, item.seq, item.digest)
+        if self.refuse_claims or key in self.claimed:
+            return False
+        self.claimed.add(key)
+        return True
+
+    def _commit(self, commit: fx.Commit) -> None:
+        self.commits += 1
+        for name, seq, blob, digest, stamp in commit.deliveries:
+            assert digest_of(blob) == digest
+            self.put(name, seq, blob, stamp)
+        for name, item in commit.merges:
+            known = self.logs.get(name, {}).get(item.seq, {})
+            if item.digest in known:
+                stamp, blob = known[item.digest]
+                known[item.digest] = (min(stamp, item.first_stored_s), blob)
+        for name, watermark in commit.watermarks:
+            self.adopt(name, watermark)
+
+
+class Cut(Exception):
+    """The stream broke, as the test wished."""
+
+
+@dataclass
+class Side:
+    """One end of a session."""
+
+    box: Box
+    session: Generator[Any, Any, SessionResult]
+    inbox: deque[bytes] = field(default_factory=deque)
+    result: SessionResult | None = None
+    error: BaseException | None = None
+    waiting: bool = False
+    frames_out: int = 0
+    bytes_out: int = 0
+    resume: Any = None
+
+    @property
+    def ended(self) -> bool:
+        return self.result is not None or self.error is not None
+
+
+@dataclass
+class Outcome:
+    """What a run of two sessions showed."""
+
+    initiator: Side
+    responder: Side
+
+    @property
+    def bytes(self) -> int:
+        return self.initiator.bytes_out + self.responder.bytes_out
+
+    @property
+    def frames(self) -> int:
+        return self.initiator.frames_out + self.responder.frames_out
+
+
+def check_frame(frame: bytes) -> None:
+    assert 0 < len(frame) <= FRAME_BYTES_MAX
+    if frame[1] != BLOBS:
+        assert len(frame) <= CONTROL_FRAME_BYTES_MAX
+
+
+def run_pair(
+    first: Side,
+    second: Side,
+    *,
+    on_frame: Callable[[int, bytes], bytes | None] | None = None,
+    frames_max: int = 200_000,
+) -> Outcome:
+    """Runs both until they end. `on_frame(count, frame)` may change a frame, or return None to cut the stream."""
+    sides = (first, second)
+    count = 0
+    broken = False
+    while not all(side.ended for side in sides):
+        moved = False
+        for side, other in ((first, second), (second, first)):
+            while not side.ended:
+                if side.waiting:
+                    if side.inbox:
+                        side.resume, side.waiting = side.inbox.popleft(), False
+                    elif broken:
+                        side.resume, side.waiting = fx.SessionAborted("the stream broke"), False
+                    elif other.ended:
+                        side.resume, side.waiting = None, False
+                    else:
+                        break
+                moved = True
+                effect = _advance(side)
+                if effect is None:
+                    continue
+                if isinstance(effect, fx.Receive):
+                    side.waiting = True
+                    continue
+                if not isinstance(effect, fx.Send):
+                    side.resume = side.box.perform(effect)
+                    continue
+                check_frame(effect.frame)
+                assert not side.inbox, "sent while the other side's frames were unread"
+                count += 1
+                assert count <= frames_max, "an endless session"
+                frame: bytes | None = effect.frame
+                if on_frame is not None and not broken:
+                    frame = on_frame(count, effect.frame)
+                if frame is None or broken:
+                    broken = True
+                    side.resume = fx.SessionAborted("the stream broke")
+                    continue
+                side.frames_out += 1
+                side.bytes_out += len(frame) + 4
+                other.inbox.append(frame)
+                side.resume = None
+        assert moved, "both sides wait for each other"
+    for side in sides:
+        side.box.claimed.clear()
+    return Outcome(first, second)
+
+
+def _advance(side: Side) -> Any:
+    try:
+        value, side.resume = side.resume, None
+        if isinstance(value, Exception):
+            return side.session.throw(value)
+        return side.session.send(value)
+    except StopIteration as stop:
+        side.result = stop.value
+    except Exception as error:
+        side.error = error
+    return None
+
+
+def sync(
+    initiator: Box,
+    responder: Box,
+    *,
+    only: Sequence[bytes] | None = None,
+    salt: bytes = b"s" * 16,
+    on_frame: Callable[[int, bytes], bytes | None] | None = None,
+) -> Outcome:
+    """One session; raises what either side raised unless the test cuts the stream."""
+    outcome = run_pair(
+        Side(initiator, initiate(initiator.config(salt=salt, only=only))),
+        Side(responder, respond(responder.config())),
+        on_frame=on_frame,
+    )
+    if on_frame is None:
+        for side in (outcome.initiator, outcome.responder):
+            if side.error is not None:
+                raise side.error
+    return outcome
+
+
+def boundary(*boxes: Box) -> int:
+    """The smallest first stored that all of these mailboxes take part with."""
+    return max(box.config().alive_from_s for box in boxes)
+
+
+def assert_equal(one: Box, other: Box) -> None:
+    """Equal in key, content and first stored, as far as both keep it."""
+    at = boundary(one, other)
+    assert one.alive(at) == other.alive(at)
+    assert one.fingerprint(at) == other.fingerprint(at)
+
+
+def name_of(number: int, topic: int = 0) -> LogName:
+    return LogName(f"{topic:064x}", f"{number:064x}")
+
+
+def bisect_handle(view: View, handle: bytes) -> int:
+    return bisect.bisect_left(view.handles, handle)
