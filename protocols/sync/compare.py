@@ -26,12 +26,11 @@ class Comparison:
 def compare_items(context: Context, theirs: Sequence[Item], mine: Sequence[Item]) -> Comparison:
     """Compares what both sides hold of some blocks. `mine` is unfiltered: what expired here counts as held.
 
-    A first stored in the future of either side is brought down to that side's present on both, so that one session
-    makes them equal even if the hour changes between two clocks.
+    A first stored in our future is brought down to our present on both sides, so that one session makes them equal even
+    if the hour changes between two clocks.
     """
     result = Comparison()
     our_present_s = context.config.retention.stamp(context.config.now_s)
-    peer_present_s = context.peer.retention.stamp(context.peer.now_s)
     held = {(item.seq, item.digest): item for item in mine}
     said = set()
     for item in theirs:
@@ -54,8 +53,6 @@ def compare_items(context: Context, theirs: Sequence[Item], mine: Sequence[Item]
     for item in mine:
         if item.first_stored_s >= context.alive_from_s and (item.seq, item.digest) not in said:
             result.have.append(item)
-            if context.alive_from_s <= peer_present_s < item.first_stored_s:
-                result.merge_mine.append(item._replace(first_stored_s=peer_present_s))
     if len(said) + len(result.have) > VARIANTS_MAX:
         _drop_surplus(context, result, theirs, mine)
     return result

@@ -202,9 +202,16 @@ class Work:
             self._offers.popleft()
             log.offers -= 1
             self._offered += 1
+            self._agree_on_present(log, item)
         if self._offered > SESSION_ITEMS_MAX:
             self._stop_offering()
         return (yield from self._offer_logs(portion))
+
+    def _agree_on_present(self, log: DifferingLog, item: Item) -> None:
+        """The peer will bring a first stored in its future down to its present, so we do it too."""
+        present_s = self._context.peer.retention.stamp(self._context.peer.now_s)
+        if log.name is not None and self._context.alive_from_s <= present_s < item.first_stored_s:
+            self.merges_mine.append((log.name, item._replace(first_stored_s=present_s)))
 
     def _offer_logs(self, portion: Portion) -> Steps[list[tuple[LogName, TransferLog]]]:
         logs = [(log.name, log, items) for log, items in portion if log.name is not None]

@@ -137,7 +137,7 @@ def test_what_one_side_let_go_is_no_difference(shorter_first: bool) -> None:
         long.put(name_of(age_h), 0, b"%d" % age_h, stamp - age_h * HOUR_S)
     one, other = (short, long) if shorter_first else (long, short)
     sync(one, other)
-    assert {name for name in short.logs} == {name_of(age_h) for age_h in (0, 8, 16)}
+    assert set(short.logs) == {name_of(age_h) for age_h in (0, 8, 16)}
     again = sync(one, other)
     assert again.initiator.result is not None
     assert (again.initiator.result.received, again.initiator.result.sent) == (0, 0)

@@ -6,7 +6,6 @@ one sending to somebody who is not listening), bounded memory for unread frames.
 
 from __future__ import annotations
 
-import bisect
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
@@ -171,10 +170,6 @@ class Box:
             self.adopt(name, watermark)
 
 
-class Cut(Exception):
-    """The stream broke, as the test wished."""
-
-
 @dataclass
 class Side:
     """One end of a session."""
@@ -224,51 +219,66 @@ def run_pair(
     frames_max: int = 200_000,
 ) -> Outcome:
     """Runs both until they end. `on_frame(count, frame)` may change a frame, or return None to cut the stream."""
-    sides = (first, second)
-    count = 0
-    broken = False
-    while not all(side.ended for side in sides):
-        moved = False
-        for side, other in ((first, second), (second, first)):
-            while not side.ended:
-                if side.waiting:
-                    if side.inbox:
-                        side.resume, side.waiting = side.inbox.popleft(), False
-                    elif broken:
-                        side.resume, side.waiting = fx.SessionAborted("the stream broke"), False
-                    elif other.ended:
-                        side.resume, side.waiting = None, False
-                    else:
-                        break
-                moved = True
-                effect = _advance(side)
-                if effect is None:
-                    continue
-                if isinstance(effect, fx.Receive):
-                    side.waiting = True
-                    continue
-                if not isinstance(effect, fx.Send):
-                    side.resume = side.box.perform(effect)
-                    continue
-                check_frame(effect.frame)
-                assert not side.inbox, "sent while the other side's frames were unread"
-                count += 1
-                assert count <= frames_max, "an endless session"
-                frame: bytes | None = effect.frame
-                if on_frame is not None and not broken:
-                    frame = on_frame(count, effect.frame)
-                if frame is None or broken:
-                    broken = True
-                    side.resume = fx.SessionAborted("the stream broke")
-                    continue
+    stream = _Stream(on_frame, frames_max)
+    while not (first.ended and second.ended):
+        moved = _run_side(first, second, stream)
+        moved = _run_side(second, first, stream) or moved
+        assert moved, "both sides wait for each other"
+    for side in (first, second):
+        side.box.claimed.clear()
+    return Outcome(first, second)
+
+
+@dataclass
+class _Stream:
+    on_frame: Callable[[int, bytes], bytes | None] | None
+    frames_max: int
+    count: int = 0
+    broken: bool = False
+
+    def carry(self, frame: bytes) -> bytes | None:
+        check_frame(frame)
+        self.count += 1
+        assert self.count <= self.frames_max, "an endless session"
+        if self.broken:
+            return None
+        carried = frame if self.on_frame is None else self.on_frame(self.count, frame)
+        self.broken = carried is None
+        return carried
+
+
+def _run_side(side: Side, other: Side, stream: _Stream) -> bool:
+    """Runs one side until it waits or ends; False if it could not move at all."""
+    moved = False
+    while not side.ended and (not side.waiting or _received(side, other, stream)):
+        moved = True
+        effect = _advance(side)
+        if isinstance(effect, fx.Receive):
+            side.waiting = True
+        elif isinstance(effect, fx.Send):
+            assert not side.inbox, "sent while the other side's frames were unread"
+            frame = stream.carry(effect.frame)
+            if frame is None:
+                side.resume = fx.SessionAborted("the stream broke")
+            else:
                 side.frames_out += 1
                 side.bytes_out += len(frame) + 4
                 other.inbox.append(frame)
-                side.resume = None
-        assert moved, "both sides wait for each other"
-    for side in sides:
-        side.box.claimed.clear()
-    return Outcome(first, second)
+        elif effect is not None:
+            side.resume = side.box.perform(effect)
+    return moved
+
+
+def _received(side: Side, other: Side, stream: _Stream) -> bool:
+    """Whether something came for a side that waits: a frame, the end of the stream, or its breaking."""
+    if side.inbox:
+        side.resume = side.inbox.popleft()
+    elif stream.broken:
+        side.resume = fx.SessionAborted("the stream broke")
+    elif not other.ended:
+        return False
+    side.waiting = False
+    return True
 
 
 def _advance(side: Side) -> Any:
@@ -319,7 +329,3 @@ def assert_equal(one: Box, other: Box) -> None:
 
 def name_of(number: int, topic: int = 0) -> LogName:
     return LogName(f"{topic:064x}", f"{number:064x}")
-
-
-def bisect_handle(view: View, handle: bytes) -> int:
-    return bisect.bisect_left(view.handles, handle)
