@@ -12,7 +12,6 @@ the write-ahead log into the database, and gives free pages back to the file sys
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import sqlite3
 import threading
@@ -20,35 +19,25 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import outcome
 import trio
 
+from node.store._housekeeping import Housekeeping
 from node.store._ledger import Ledger
-from node.store._schema import connect_writer, one, translate
+from node.store._schema import connect_writer, translate
 from node.store._variants import Occupancy
 from node.store.api import Change, StoreError, StoreFull, StoreUnavailable
 from protocols.limits import (
-    CHECKPOINT_PAGES,
     COMMIT_BATCH_BYTES,
     COMMIT_BATCH_MESSAGES,
-    DISK_RESERVE_BYTES,
-    STORE_BUSY_TIMEOUT_S,
     STORE_QUEUE_BYTES,
-    VACUUM_FREE_PAGES_MIN,
-    VACUUM_STEP_PAGES,
-    WAL_BYTES_MAX,
-    WAL_READERS_WAIT_S,
 )
 
 __all__ = ["Job", "Writer"]
 
 log = logging.getLogger(__name__)
-
-_PAGE_BYTES: Final = 4096
-_PAGES_PER_MESSAGE: Final = 3  # of the key table, the expiry index and the watermarks, where all are scattered
-_RECLAIM_EVERY: Final = 8  # batches between two housekeeping steps while there is no pause
 
 
 @dataclass(eq=False, slots=True)
@@ -172,20 +161,25 @@ class Writer:
             raise
 
     def _run(self, ledger: Ledger, connection: sqlite3.Connection) -> None:
-        housekeeping = _Housekeeping(self._path, connection, ledger)
+        housekeeping = Housekeeping(self._path, connection, ledger)
         while not self._is_stopping or self._held_back is not None:
             jobs = self._collect(wait=not housekeeping.is_due)
             if not jobs:
                 housekeeping.step()
                 continue
             try:
-                self._commit(ledger, jobs)
+                growth = sum(job.bytes for job in jobs if job.grows and not job.is_abandoned)
+                self._commit(ledger, jobs, housekeeping.refuse(growth))
             except Exception as error:  # a bug; whoever waits must not wait for ever
                 log.exception("the store's writer failed")
                 for job in jobs:
                     job.outcome = job.outcome or outcome.Error(translate(error, self._path))
             self._hop(self._deliver, jobs, ledger.occupancy.copy())
-            housekeeping.after_batch(jobs)
+            housekeeping.after_batch(
+                messages=sum(job.messages for job in jobs),
+                size=sum(job.bytes for job in jobs),
+                has_removed=any(job.change.removed for job in jobs),
+            )
         try:
             connection.close()  # also copies the write-ahead log into the database
         except sqlite3.Error as error:
@@ -229,10 +223,9 @@ class Writer:
             self._is_stopping = True
         return job
 
-    def _commit(self, ledger: Ledger, jobs: list[Job]) -> None:
-        """Gives every job its outcome."""
+    def _commit(self, ledger: Ledger, jobs: list[Job], no_room: StoreFull | None) -> None:
+        """Gives every job its outcome; with `no_room` those that need room get that one."""
         todo = [job for job in jobs if not job.is_abandoned]
-        no_room = self._no_room(todo)
         try:
             with ledger.transaction():
                 for job in todo:
@@ -249,99 +242,9 @@ class Writer:
                 job.outcome = outcome.Error(self._failed(error))
             if len(todo) > 1:
                 for job in todo:
-                    self._commit(ledger, [job])
+                    self._commit(ledger, [job], no_room)
 
     def _failed(self, error: Exception) -> StoreError:
         if not isinstance(error, sqlite3.Error):
             log.error("the store could not carry out a request", exc_info=error)
         return translate(error, self._path)
-
-    def _no_room(self, jobs: list[Job]) -> StoreFull | None:
-        """The disk is never filled to the brim: expiry has to write before it can free anything."""
-        size = sum(job.bytes for job in jobs if job.grows)
-        if not size:
-            return None
-        try:
-            disk = os.statvfs(self._path)
-        except OSError:
-            return None  # then the transaction will tell
-        free = disk.f_bavail * disk.f_frsize
-        reserve = min(DISK_RESERVE_BYTES, disk.f_blocks * disk.f_frsize // 20)
-        if free - size >= reserve:
-            return None
-        return StoreFull(f"the disk that holds {self._path} is full but for a reserve of {reserve >> 20} MiB")
-
-
-class _Housekeeping:
-    """What the writer does between batches, in steps of a few milliseconds."""
-
-    def __init__(self, path: Path, connection: sqlite3.Connection, ledger: Ledger) -> None:
-        self._path = path
-        self._db = connection
-        self._ledger = ledger
-        self._wal_pages = 0.0  # estimated; an overestimate only means that we copy a little too often
-        self._batches = 0
-        self._may_vacuum = True
-
-    @property
-    def is_due(self) -> bool:
-        """Whether there is something to do in a pause."""
-        return self._ledger.has_garbage or self._may_vacuum
-
-    def after_batch(self, jobs: list[Job]) -> None:
-        """Does what should not wait for a pause."""
-        self._batches += 1
-        if self._batches % _RECLAIM_EVERY == 0 and self._ledger.has_garbage:
-            self.step()
-        for job in jobs:
-            self._wal_pages += job.bytes / _PAGE_BYTES + job.messages * _PAGES_PER_MESSAGE
-            if job.change.removed:
-                self._may_vacuum = True
-        if self._wal_pages >= CHECKPOINT_PAGES:
-            self._guard(self._checkpoint)
-
-    def step(self) -> None:
-        """One small step."""
-        if self._ledger.has_garbage:
-            if not self._guard(self._reclaim):
-                self._ledger.has_garbage = False  # until something is removed again or the store is opened again
-        elif not self._guard(self._vacuum):
-            self._may_vacuum = False
-
-    def _guard(self, action: Callable[[], None]) -> bool:
-        try:
-            action()
-        except (sqlite3.Error, OSError) as error:
-            log.warning("housekeeping: %s", translate(error, self._path))
-            return False
-        return True
-
-    def _reclaim(self) -> None:
-        with self._ledger.transaction():
-            self._ledger.reclaim()
-        self._may_vacuum = True
-
-    def _vacuum(self) -> None:
-        free = one(self._db, "PRAGMA freelist_count")
-        if free < VACUUM_FREE_PAGES_MIN or free * 4 < one(self._db, "PRAGMA page_count"):
-            self._may_vacuum = False
-            return
-        # Only `executescript` runs the pragma to its end; `execute` frees a single page.
-        self._db.executescript(f"PRAGMA incremental_vacuum({VACUUM_STEP_PAGES})")
-        self._wal_pages += VACUUM_STEP_PAGES
-        if self._wal_pages >= CHECKPOINT_PAGES:
-            self._checkpoint()
-
-    def _checkpoint(self) -> None:
-        """Copies the write-ahead log into the database, so that it starts again from its beginning."""
-        self._wal_pages = 0
-        self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        wal = self._path.with_name(self._path.name + "-wal")
-        if wal.stat().st_size <= WAL_BYTES_MAX:
-            return
-        # Readers that overlap without a gap keep it from starting again: wait for those there are now.
-        self._db.execute(f"PRAGMA busy_timeout = {int(WAL_READERS_WAIT_S * 1000)}")
-        try:
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        finally:
-            self._db.execute(f"PRAGMA busy_timeout = {int(STORE_BUSY_TIMEOUT_S * 1000)}")

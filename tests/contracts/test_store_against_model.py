@@ -189,11 +189,11 @@ async def compare_read(
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 def test_every_store_agrees_with_the_model(kind: str) -> None:
     @settings(
-        max_examples=150 if kind == "memory" else 60,
+        max_examples=200 if kind == "memory" else 100,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
-    @given(st.lists(operations, max_size=12), st.lists(reads, min_size=1, max_size=6))
+    @given(st.lists(operations, min_size=5, max_size=25), st.lists(reads, min_size=1, max_size=6))
     def check(history: list[tuple[str, Any]], queries: list[Any]) -> None:
         with tempfile.TemporaryDirectory() as directory:
             trio.run(play, Kinds(kind, directory), history, queries)

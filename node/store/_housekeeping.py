@@ -1,0 +1,135 @@
+"""What the SQLite store's writer does beside storing: frees, copies, shrinks, and watches how full the disk is."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from node.store._ledger import Ledger
+from node.store._schema import one, translate
+from node.store.api import StoreFull
+from protocols.limits import (
+    CHECKPOINT_PAGES,
+    DISK_RESERVE_BYTES,
+    STORE_BUSY_TIMEOUT_S,
+    VACUUM_FREE_PAGES_MIN,
+    VACUUM_STEP_PAGES,
+    WAL_BYTES_MAX,
+    WAL_READERS_WAIT_S,
+)
+
+__all__ = ["Housekeeping"]
+
+log = logging.getLogger(__name__)
+
+_PAGE_BYTES: Final = 4096
+_PAGES_PER_MESSAGE: Final = 3  # of the key table, the expiry index and the watermarks, where all are scattered
+_RECLAIM_EVERY: Final = 8  # batches between two steps while there is no pause
+
+
+class Housekeeping:
+    """What the writer does between batches, in steps of a few milliseconds."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, ledger: Ledger) -> None:
+        self._path = path
+        self._wal = path.with_name(path.name + "-wal")
+        self._db = connection
+        self._ledger = ledger
+        self._wal_pages = 0.0  # estimated; an overestimate only means that we copy a little too often
+        self._batches = 0
+        self._may_vacuum = True
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there is something to do in a pause."""
+        return self._ledger.has_garbage or self._may_vacuum
+
+    def after_batch(self, *, messages: int, size: int, has_removed: bool) -> None:
+        """Does what should not wait for a pause. `messages` and `size` (bytes) say how much was asked of the batch."""
+        self._batches += 1
+        if self._batches % _RECLAIM_EVERY == 0 and self._ledger.has_garbage:
+            self.step()
+        self._may_vacuum = self._may_vacuum or has_removed
+        self._wal_pages += size / _PAGE_BYTES + messages * _PAGES_PER_MESSAGE
+        if self._wal_pages >= CHECKPOINT_PAGES:
+            self._guard(self._checkpoint)
+
+    def refuse(self, size: int) -> StoreFull | None:
+        """What to answer if `size` more bytes would fill the disk to the brim: expiry must write before it can free.
+
+        They are needed twice: in the write-ahead log, and in the database when the log is copied there, as is all that
+        the log already holds.
+        """
+        if not size:
+            return None
+        try:
+            free, reserve = self._disk()
+            wal_bytes = self._wal.stat().st_size if self._wal.exists() else 0
+            if free - 2 * size - wal_bytes >= reserve:
+                return None
+            # Short of space: make the most of what there is.
+            self._guard(self._empty_wal)
+            free, reserve = self._disk()
+            reusable = one(self._db, "PRAGMA freelist_count") * _PAGE_BYTES
+        except (OSError, sqlite3.Error):
+            return None  # then the transaction will tell
+        if free - size - max(0, size - reusable) >= reserve:
+            return None
+        return StoreFull(f"the disk that holds {self._path} is full ({reserve >> 10} KiB are kept free for expiry)")
+
+    def _disk(self) -> tuple[int, int]:
+        """Bytes that are free, and bytes that must stay so."""
+        disk = os.statvfs(self._path)
+        return disk.f_bavail * disk.f_frsize, min(DISK_RESERVE_BYTES, disk.f_blocks * disk.f_frsize // 20)
+
+    def step(self) -> None:
+        """One small step."""
+        if self._ledger.has_garbage:
+            if not self._guard(self._reclaim):
+                self._ledger.has_garbage = False  # until something is removed again or the store is opened again
+        elif not self._guard(self._vacuum):
+            self._may_vacuum = False
+
+    def _guard(self, action: Callable[[], None]) -> bool:
+        try:
+            action()
+        except (sqlite3.Error, OSError) as error:
+            log.warning("housekeeping: %s", translate(error, self._path))
+            return False
+        return True
+
+    def _reclaim(self) -> None:
+        with self._ledger.transaction():
+            self._ledger.reclaim()
+        self._may_vacuum = True
+
+    def _vacuum(self) -> None:
+        free = one(self._db, "PRAGMA freelist_count")
+        if free < VACUUM_FREE_PAGES_MIN or free * 4 < one(self._db, "PRAGMA page_count"):
+            self._may_vacuum = False
+            return
+        # Only `executescript` runs the pragma to its end; `execute` frees a single page.
+        self._db.executescript(f"PRAGMA incremental_vacuum({VACUUM_STEP_PAGES})")
+        self._wal_pages += VACUUM_STEP_PAGES
+        if self._wal_pages >= CHECKPOINT_PAGES:
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        """Copies the write-ahead log into the database, so that it starts again from its beginning."""
+        self._wal_pages = 0
+        self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        if self._wal.stat().st_size > WAL_BYTES_MAX:
+            # Readers that overlap without a gap keep it from starting again: wait for those there are now.
+            self._empty_wal()
+
+    def _empty_wal(self) -> None:
+        self._wal_pages = 0
+        self._db.execute(f"PRAGMA busy_timeout = {int(WAL_READERS_WAIT_S * 1000)}")
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            self._db.execute(f"PRAGMA busy_timeout = {int(STORE_BUSY_TIMEOUT_S * 1000)}")
