@@ -100,7 +100,9 @@ class Answers:
                 self._asked_rows.add(row)
         self._asked.extend(ask.logs)
         if ask.rows:
-            self._tell_whole([self._row_of(row) for row in ask.rows])
+            rows = [self._row_of(said) for said in ask.rows]
+            # A log whose state differs is asked about by its handle too, and that is the better question.
+            self._tell_whole([row for row in rows if row not in self._asked_rows])
         if ask.ranges:
             self._listed.clear()
             self._asked_rows.clear()
@@ -149,7 +151,7 @@ class Answers:
             row = next(self._whole[0], None)
             if row is None:
                 self._whole.popleft()
-            elif row not in self._asked_rows:
+            else:
                 self._telling = self._whole_log(self._rows.keys[row])
                 return True
         return False

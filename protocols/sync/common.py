@@ -144,7 +144,7 @@ class Context:
         return first_stored_s < self.config.retention.alive_from(self.config.now_s)
 
 
-def receive(expected: type[T] | tuple[type[T], ...], *, base_s: int = 0) -> Steps[T]:
+def receive(expected: type[T]) -> Steps[T]:
     """The next message, which must be of the expected kind.
 
     Raises RemoteProtocolError, SessionRefused if the peer ends the session with a reason, SessionAborted if it just
@@ -153,7 +153,7 @@ def receive(expected: type[T] | tuple[type[T], ...], *, base_s: int = 0) -> Step
     frame = yield Receive()
     if frame is None:
         raise SessionAborted("the other mailbox ended the session")
-    message: Message = decode(frame, base_s=base_s)
+    message: Message = decode(frame)
     if isinstance(message, Refuse):
         raise SessionRefused(message.code, message.text, by_peer=True)
     if not isinstance(message, expected):

@@ -24,7 +24,8 @@ class Comparison:
 
 
 def compare_items(context: Context, theirs: Sequence[Item], mine: Sequence[Item]) -> Comparison:
-    """Compares what both sides hold of some blocks. `mine` is unfiltered: what expired here counts as held.
+    """Compares what both sides hold of some blocks. `mine` is unfiltered: what expired here but still waits for its
+    removal counts as held, and its date counts too.
 
     A first stored in our future is brought down to our present on both sides, so that one session makes them equal even
     if the hour changes between two clocks.
@@ -41,14 +42,14 @@ def compare_items(context: Context, theirs: Sequence[Item], mine: Sequence[Item]
             if not context.expired(kept_s):
                 result.need.append(item._replace(first_stored_s=kept_s))
             earliest_s = min(item.first_stored_s, our_present_s)
-        elif own.first_stored_s < context.alive_from_s:
-            continue  # it waits here for its removal
         else:
             kept_s = min(own.first_stored_s, context.clamp(item.first_stored_s))
             if kept_s < own.first_stored_s:
                 result.merge_mine.append(own._replace(first_stored_s=kept_s))
+            elif own.first_stored_s < context.alive_from_s and own.first_stored_s == context.clamp(item.first_stored_s):
+                continue  # the same date in our coarser granule: no reason to let it die there
             earliest_s = min(own.first_stored_s, item.first_stored_s, our_present_s)
-        if context.alive_from_s <= earliest_s < item.first_stored_s:
+        if earliest_s < item.first_stored_s:
             result.merge_theirs.append(item._replace(first_stored_s=earliest_s))
     for item in mine:
         if item.first_stored_s >= context.alive_from_s and (item.seq, item.digest) not in said:

@@ -62,11 +62,10 @@ class Initiator:
         )
 
     def _ask(self) -> Steps[None]:
-        base_s = self._context.alive_from_s
-        yield Send(encode(self._search.next_ask(), base_s=base_s))
+        yield Send(encode(self._search.next_ask()))
         self._turns += 1
         self._result.round_trips += 1
-        tell = yield from receive(Tell, base_s=base_s)
+        tell = yield from receive(Tell)
         yield from self._search.take(tell)
 
     # --- transfer ----------------------------------------------------------------------------------------------
@@ -74,7 +73,7 @@ class Initiator:
     def _transfer(self) -> Steps[None]:
         """One round: fetches a portion, offers a portion, and has what came stored while the next round runs."""
         fetch = yield from self._claim(self._work.take_needs())
-        offers = yield from self._work.take_offers()
+        offers = yield from self._work.take_offers(beside_fetch=bool(fetch))
         merges = self._work.take_merges()
         deliveries: list[Delivery] = []
         if fetch or offers or merges:
@@ -106,12 +105,14 @@ class Initiator:
     ) -> Steps[list[Delivery]]:
         asked = [TransferLog(log.handle, items) for log, items in fetch]
         request = Transfer([offer for _, offer in offers], merges, asked)
-        yield Send(encode(request, base_s=self._context.alive_from_s))
+        yield Send(encode(request))
         self._turns += 1
         self._result.round_trips += 1
         self._wants_ack = self._wants_ack or bool(offers or merges)
         want = yield from receive(Want)
-        wanted = wanted_of(want, [(name, item) for name, offer in offers for item in offer.items])
+        offered = [(name, item) for name, offer in offers for item in offer.items]
+        wanted = wanted_of(want, offered)
+        self._take_earlier(want, offered)
         deliveries: list[Delivery] = []
         if fetch:
             deliveries = yield from self._receive(fetch)
@@ -120,6 +121,15 @@ class Initiator:
             self._result.sent += sent
             self._result.sent_bytes += sent_bytes
         return deliveries
+
+    def _take_earlier(self, want: Want, offered: Sequence[tuple[LogName, Item]]) -> None:
+        for index, first_stored_s in want.earlier:
+            if index >= len(offered) or first_stored_s >= offered[index][1].first_stored_s:
+                raise RemoteProtocolError(
+                    "unrequested", "a date of something that was not offered, or not an earlier one"
+                )
+            name, item = offered[index]
+            self._work.merges_mine.append((name, item._replace(first_stored_s=self._context.clamp(first_stored_s))))
 
     def _receive(self, fetch: list[tuple[DifferingLog, list[Item]]]) -> Steps[list[Delivery]]:
         wanted = [(log, item) for log, items in fetch for item in items]

@@ -35,6 +35,8 @@ from protocols.sync.reconcile import BLOCK_KEY_BYTES, Range
 from protocols.sync.wire import as_array, as_bytes, as_int, as_ints, as_text, pack, unpack
 
 __all__ = [
+    "BLOBS",
+    "KEY_BYTES",
     "Ask",
     "AskedLog",
     "Blobs",
@@ -157,9 +159,11 @@ class Transfer:
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """Responder to initiator: bit i (lowest first) of `bitmap` is set if the i-th offered item is wanted."""
+    """Responder to initiator: bit i (lowest first) of `bitmap` is set if the i-th offered item is wanted. `earlier` has
+    (index, first stored) of offered items that the responder holds from an earlier time, ascending."""
 
     bitmap: bytes = b""
+    earlier: Sequence[tuple[int, int]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +191,10 @@ Message: TypeAlias = Hello | Refuse | Ask | Tell | Transfer | Want | Blobs | Don
 # --- sizes, for whoever fills a message -----------------------------------------------------------------------------
 
 
+KEY_BYTES: Final = DIGEST_BYTES + 9
+"""An upper bound of what (seq, digest) take in a message."""
+
+
 def item_bytes(item: Item) -> int:
     """An upper bound of what an item takes in a message."""
     return DIGEST_BYTES + 9 + 5 + 5 if item.first_stored_s < 2**32 else DIGEST_BYTES + 9 + 9 + 5
@@ -195,8 +203,8 @@ def item_bytes(item: Item) -> int:
 # --- encoding --------------------------------------------------------------------------------------------------------
 
 
-def encode(message: Message, *, base_s: int = 0) -> bytes:
-    """The frame (without prefix) of a message; `base_s` is the agreed `alive_from_s`. Raises LocalProtocolError."""
+def encode(message: Message) -> bytes:
+    """The frame (without prefix) of a message. Raises LocalProtocolError if it is too long."""
     match message:
         case Hello():
             frame = pack(_hello_fields(message))
@@ -206,15 +214,16 @@ def encode(message: Message, *, base_s: int = 0) -> bytes:
             logs = [[log.handle, pack_ranges(log.ranges, BLOCK_KEY_BYTES)] for log in message.logs]
             frame = pack([ASK, pack_ranges(message.ranges, HANDLE_BYTES), logs, b"".join(message.rows)])
         case Tell():
-            told = [_told_fields(log, base_s) for log in message.logs]
+            told = [_told_fields(log) for log in message.logs]
             frame = pack([TELL, pack_ranges(message.ranges, HANDLE_BYTES), told, int(message.more)])
         case Transfer():
-            offers = [_offer_fields(log, base_s) for log in message.offers]
-            merges = [[log.handle, *_columns(log.items, base_s)] for log in message.merges]
-            fetch = [[log.handle, *_columns(log.items, base_s)[:2]] for log in message.fetch]
+            offers = [_offer_fields(log) for log in message.offers]
+            merges = [[log.handle, *_columns(log.items)] for log in message.merges]
+            fetch = [[log.handle, *_columns(log.items)[:2]] for log in message.fetch]
             frame = pack([TRANSFER, offers, merges, fetch])
         case Want():
-            frame = pack([WANT, message.bitmap])
+            indices = [index for index, _ in message.earlier]
+            frame = pack([WANT, message.bitmap, indices, [stored_s for _, stored_s in message.earlier]])
         case Blobs():
             frame = pack([BLOBS, int(message.last), list(message.gone), message.data])
         case Done():
@@ -243,8 +252,8 @@ def _cut(text: str, bytes_max: int) -> str:
     return text.encode(errors="replace")[:bytes_max].decode(errors="ignore")
 
 
-def _columns(items: Sequence[Item], base_s: int) -> list[Any]:
-    """Seqs (each after the first as the distance to the one before), digests, ages above `base_s`, sizes."""
+def _columns(items: Sequence[Item]) -> list[Any]:
+    """Seqs (each after the first as the distance to the one before), digests, first stored, sizes."""
     seqs: list[int] = []
     previous = 0
     for item in items:
@@ -253,7 +262,7 @@ def _columns(items: Sequence[Item], base_s: int) -> list[Any]:
     return [
         seqs,
         b"".join([item.digest for item in items]),
-        [item.first_stored_s - base_s for item in items],
+        [item.first_stored_s for item in items],
         [item.size for item in items],
     ]
 
@@ -266,26 +275,26 @@ def _watermark_field(watermark: int | None) -> int:
     return 0 if watermark is None else min(watermark + 1, SEQ_MAX)
 
 
-def _told_fields(log: ToldLog, base_s: int) -> list[Any]:
+def _told_fields(log: ToldLog) -> list[Any]:
     return [
         log.handle,
         *_name_fields(log.name),
         _watermark_field(log.watermark),
         pack_ranges(log.ranges, BLOCK_KEY_BYTES),
-        *_columns(log.items, base_s),
+        *_columns(log.items),
         int(log.last),
     ]
 
 
-def _offer_fields(log: TransferLog, base_s: int) -> list[Any]:
-    return [log.handle, *_name_fields(log.name), _watermark_field(log.watermark), *_columns(log.items, base_s)]
+def _offer_fields(log: TransferLog) -> list[Any]:
+    return [log.handle, *_name_fields(log.name), _watermark_field(log.watermark), *_columns(log.items)]
 
 
 # --- decoding --------------------------------------------------------------------------------------------------------
 
 
-def decode(frame: bytes, *, base_s: int = 0) -> Message:
-    """The message in a frame (without prefix); `base_s` is the agreed `alive_from_s`.
+def decode(frame: bytes) -> Message:
+    """The message in a frame (without prefix).
 
     Raises RemoteProtocolError: "malformed", "limit", "ranges", "order", "name", "type".
     """
@@ -299,23 +308,15 @@ def decode(frame: bytes, *, base_s: int = 0) -> Message:
     decoder = _DECODERS.get(kind) if type(kind) is int else None
     if decoder is None:
         raise RemoteProtocolError("type", "a message of an unknown type")
-    return decoder(_Fields(fields, base_s))
-
-
-class _Fields(NamedTuple):
-    fields: list[Any]
-    base_s: int
-
-    def exactly(self, length: int) -> list[Any]:
-        return as_array(self.fields, "message", length=length)
+    return decoder(fields)
 
 
 def _flag(value: Any, what: str) -> bool:
     return as_int(value, what, maximum=1) == 1
 
 
-def _hello(message: _Fields) -> Hello:
-    fields = as_array(message.fields, "hello", length_max=_HELLO_ELEMENTS_MAX)
+def _hello(message: list[Any]) -> Hello:
+    fields = as_array(message, "hello", length_max=_HELLO_ELEMENTS_MAX)
     if len(fields) < _HELLO_ELEMENTS:
         raise RemoteProtocolError("malformed", "a hello that is too short")
     _, low, high, network, now_s, retention_s, alive_from_s, software, salt, first = fields[:_HELLO_ELEMENTS]
@@ -340,13 +341,13 @@ def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
-def _refuse(message: _Fields) -> Refuse:
-    _, code, text = message.exactly(3)
+def _refuse(message: list[Any]) -> Refuse:
+    _, code, text = as_array(message, "message", length=3)
     return Refuse(_printable(as_text(code, "code", bytes_max=32)), _printable(as_text(text, "text", bytes_max=256)))
 
 
-def _ask(message: _Fields) -> Ask:
-    _, ranges, logs, rows = message.exactly(4)
+def _ask(message: list[Any]) -> Ask:
+    _, ranges, logs, rows = as_array(message, "message", length=4)
     asked = []
     for log in as_array(logs, "logs", length_max=SYNC_ENTRIES_MAX):
         handle, blocks = as_array(log, "log", length=2)
@@ -357,8 +358,8 @@ def _ask(message: _Fields) -> Ask:
     return Ask(unpack_ranges(ranges, HANDLE_BYTES), asked, hashes)
 
 
-def _tell(message: _Fields) -> Tell:
-    _, ranges, logs, more = message.exactly(4)
+def _tell(message: list[Any]) -> Tell:
+    _, ranges, logs, more = as_array(message, "message", length=4)
     told = []
     for log in as_array(logs, "logs", length_max=SYNC_ENTRIES_MAX):
         handle, topic, name, watermark, blocks, *columns, last = as_array(log, "log", length=10)
@@ -368,7 +369,7 @@ def _tell(message: _Fields) -> Tell:
                 handle,
                 _name(handle, topic, name),
                 unpack_ranges(blocks, BLOCK_KEY_BYTES),
-                _items(columns, message.base_s),
+                _items(columns),
                 _flag(last, "last"),
                 _watermark(watermark),
             )
@@ -376,23 +377,23 @@ def _tell(message: _Fields) -> Tell:
     return Tell(unpack_ranges(ranges, HANDLE_BYTES), told, _flag(more, "more"))
 
 
-def _transfer(message: _Fields) -> Transfer:
-    _, offers, merges, fetch = message.exactly(4)
+def _transfer(message: list[Any]) -> Transfer:
+    _, offers, merges, fetch = as_array(message, "message", length=4)
     offered = []
     for log in as_array(offers, "offers", length_max=BATCH_ITEMS_MAX):
         handle, topic, name, watermark, *columns = as_array(log, "offer", length=8)
         handle = _handle(handle)
-        items = _items(columns, message.base_s)
+        items = _items(columns)
         offered.append(TransferLog(handle, items, _name(handle, topic, name), _watermark(watermark)))
     merged = []
     for log in as_array(merges, "merges", length_max=BATCH_ITEMS_MAX):
         handle, *columns = as_array(log, "merge", length=5)
-        merged.append(TransferLog(_handle(handle), _items(columns, message.base_s)))
+        merged.append(TransferLog(_handle(handle), _items(columns)))
     fetched = []
     for log in as_array(fetch, "fetch", length_max=BATCH_ITEMS_MAX):
         handle, seqs, digests = as_array(log, "fetch", length=3)
         count = len(as_array(seqs, "seqs"))
-        items = _items([seqs, digests, [0] * count, [0] * count], message.base_s)
+        items = _items([seqs, digests, [0] * count, [0] * count])
         fetched.append(TransferLog(_handle(handle), items))
     for logs in (offered, merged, fetched):
         _ascending([log.handle for log in logs], "handles")
@@ -401,24 +402,28 @@ def _transfer(message: _Fields) -> Transfer:
     return Transfer(offered, merged, fetched)
 
 
-def _want(message: _Fields) -> Want:
-    _, bitmap = message.exactly(2)
-    return Want(as_bytes(bitmap, "bitmap", length_max=BATCH_ITEMS_MAX // 8))
+def _want(message: list[Any]) -> Want:
+    _, bitmap, indices, dates = as_array(message, "message", length=4)
+    bitmap = as_bytes(bitmap, "bitmap", length_max=BATCH_ITEMS_MAX // 8)
+    _ascending(as_ints(indices, "indices", maximum=BATCH_ITEMS_MAX, length_max=BATCH_ITEMS_MAX), "indices")
+    if len(as_ints(dates, "first stored", maximum=TIME_MAX_S, length_max=BATCH_ITEMS_MAX)) != len(indices):
+        raise RemoteProtocolError("malformed", "columns of different lengths")
+    return Want(bitmap, list(zip(indices, dates, strict=True)))
 
 
-def _blobs(message: _Fields) -> Blobs:
-    _, last, gone, data = message.exactly(4)
+def _blobs(message: list[Any]) -> Blobs:
+    _, last, gone, data = as_array(message, "message", length=4)
     indices = as_ints(gone, "gone", maximum=BATCH_ITEMS_MAX, length_max=BATCH_ITEMS_MAX)
     _ascending(indices, "gone")
     return Blobs(as_bytes(data, "data"), indices, _flag(last, "last"))
 
 
-def _done(message: _Fields) -> Done:
-    _, complete, ack = message.exactly(3)
+def _done(message: list[Any]) -> Done:
+    _, complete, ack = as_array(message, "message", length=3)
     return Done(_flag(complete, "complete"), _flag(ack, "ack"))
 
 
-_DECODERS: Final[dict[int, Callable[[_Fields], Message]]] = {
+_DECODERS: Final[dict[int, Callable[[list[Any]], Message]]] = {
     HELLO: _hello,
     REFUSE: _refuse,
     ASK: _ask,
@@ -465,22 +470,22 @@ def _split(data: bytes, size: int, what: str) -> list[bytes]:
     return [data[start : start + size] for start in range(0, len(data), size)]
 
 
-def _items(columns: list[Any], base_s: int) -> list[Item]:
+def _items(columns: list[Any]) -> list[Item]:
     """Items from their columns; see `_columns`."""
-    deltas, packed, ages, sizes = columns
+    deltas, packed, dates, sizes = columns
     count = len(as_ints(deltas, "seqs", maximum=SEQ_MAX, length_max=SYNC_ENTRIES_MAX))
     digests = _split(as_bytes(packed, "digests", length=count * DIGEST_BYTES), DIGEST_BYTES, "digests")
-    as_ints(ages, "first stored", maximum=TIME_MAX_S, length_max=count)
+    as_ints(dates, "first stored", maximum=TIME_MAX_S, length_max=count)
     as_ints(sizes, "sizes", maximum=BLOB_BYTES_MAX, length_max=count)
-    if not count == len(ages) == len(sizes):
+    if not count == len(dates) == len(sizes):
         raise RemoteProtocolError("malformed", "columns of different lengths")
     items: list[Item] = []
     seq, digest = 0, b""
-    for delta, next_digest, age, size in zip(deltas, digests, ages, sizes, strict=True):
+    for delta, next_digest, stored_s, size in zip(deltas, digests, dates, sizes, strict=True):
         if delta == 0 and next_digest <= digest:
             raise RemoteProtocolError("order", "items are not strictly ascending")
         seq, digest = seq + delta, next_digest
-        items.append(Item(seq, digest, base_s + age, size))
+        items.append(Item(seq, digest, stored_s, size))
     if seq > SEQ_MAX:
         raise RemoteProtocolError("limit", "a sequence number beyond 2^64-1")
     return items

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from protocols.errors import RemoteProtocolError
@@ -39,18 +39,17 @@ class Responder:
 
     def run(self) -> Steps[None]:
         """Serves requests until Done, or until the stream ends between two requests."""
-        base_s = self._context.alive_from_s
         for _ in range(SESSION_TURNS_MAX):
             frame = yield Receive()
             if frame is None:
                 self._result.complete = False
                 return
-            message: Message = decode(frame, base_s=base_s)
+            message: Message = decode(frame)
             self._result.round_trips += 1
             match message:
                 case Ask():
                     tell = yield from self.answer(message)
-                    yield Send(encode(tell, base_s=base_s))
+                    yield Send(encode(tell))
                 case Transfer():
                     yield from self._transfer(message)
                 case Done():
@@ -82,19 +81,24 @@ class Responder:
         wanted: list[tuple[LogName, Item]] = []
         bitmap = 0
         index = 0
+        earlier: list[tuple[int, int]] = []
         for log in request.offers:
             name = self._name(log)
-            chosen = yield from self._choose(name, log.items, merges)
+            own = yield from self._held(name, log.items)
+            chosen = yield from self._choose(name, log.items, own, merges)
             for item in log.items:
-                if (item.seq, item.digest) in chosen:
+                key = (item.seq, item.digest)
+                if key in chosen:
                     bitmap |= 1 << index
-                    wanted.append((name, chosen[item.seq, item.digest]))
+                    wanted.append((name, chosen[key]))
+                elif key in own and own[key].first_stored_s < self._context.clamp(item.first_stored_s):
+                    earlier.append((index, own[key].first_stored_s))
                 index += 1
         if merges:
             self._result.merged += len(merges)
             yield Commit((), merges)
         serving = yield from self._serving(request.fetch)
-        yield Send(encode(Want(bitmap.to_bytes(-(-index // 8), "little"))))
+        yield Send(encode(Want(bitmap.to_bytes(-(-index // 8), "little"), earlier)))
         if request.fetch:
             sent, sent_bytes = yield from send_blobs(serving)
             self._result.sent += sent
@@ -110,11 +114,14 @@ class Responder:
         return name
 
     def _choose(
-        self, name: LogName, offered: Sequence[Item], merges: list[tuple[LogName, Item]]
+        self,
+        name: LogName,
+        offered: Sequence[Item],
+        own: Mapping[tuple[int, bytes], Item],
+        merges: list[tuple[LogName, Item]],
     ) -> Steps[dict[tuple[int, bytes], Item]]:
         """What we want of an offer, with first stored as we keep it; what we hold goes to `merges` if it is earlier
         there. What our own rule lets die is dropped silently."""
-        own = yield from self._held(name, offered)
         candidates: list[Item] = []
         for item in offered:
             kept = item._replace(first_stored_s=self._context.clamp(item.first_stored_s))

@@ -121,7 +121,7 @@ def _initiate(config: SessionConfig) -> Steps[SessionResult]:
     view = yield OpenView(alive_from_s)
     context = Context(config, us, alive_from_s, session_key(config.salt, alive_from_s), view, result)
     initiator = Initiator(context)
-    first = encode(initiator.first_ask(), base_s=alive_from_s)
+    first = encode(initiator.first_ask())
     yield Send(encode(_hello(config, alive_from_s=alive_from_s, salt=config.salt, first=first)))
     result.round_trips = 1
     hello = yield from receive(Hello)
@@ -131,7 +131,7 @@ def _initiate(config: SessionConfig) -> Steps[SessionResult]:
     if hello.alive_from_s > alive_from_s or not hello.first:
         tell, initiator = yield from _ask_again(context, hello.alive_from_s)
     else:
-        tell = _first(hello, Tell, alive_from_s)
+        tell = _first(hello, Tell)
     yield from initiator.run(tell)
     return result
 
@@ -142,9 +142,9 @@ def _ask_again(context: Context, alive_from_s: int) -> Steps[tuple[Tell, Initiat
     config = context.config
     key = session_key(config.salt, alive_from_s)
     initiator = Initiator(Context(config, context.peer, alive_from_s, key, view, context.result))
-    yield Send(encode(initiator.first_ask(), base_s=alive_from_s))
+    yield Send(encode(initiator.first_ask()))
     context.result.round_trips += 1
-    tell = yield from receive(Tell, base_s=alive_from_s)
+    tell = yield from receive(Tell)
     return tell, initiator
 
 
@@ -160,16 +160,16 @@ def _respond(config: SessionConfig) -> Steps[SessionResult]:
     responder = Responder(context)
     first = b""
     if hello.first and alive_from_s == hello.alive_from_s and peer.version == hello.version_max:
-        tell = yield from responder.answer(_first(hello, Ask, alive_from_s))
-        first = encode(tell, base_s=alive_from_s)
+        tell = yield from responder.answer(_first(hello, Ask))
+        first = encode(tell)
     result.round_trips = 1
     yield Send(encode(_hello(config, alive_from_s=alive_from_s, first=first)))
     yield from responder.run()
     return result
 
 
-def _first(hello: Hello, expected: type[T], alive_from_s: int) -> T:
-    message = decode(hello.first, base_s=alive_from_s)
+def _first(hello: Hello, expected: type[T]) -> T:
+    message = decode(hello.first)
     if not isinstance(message, expected):
         raise RemoteProtocolError("state", f"a hello with a {type(message).__name__}")
     return message

@@ -19,15 +19,14 @@ from protocols.model import Item, LogName
 from protocols.sync.common import Context, Steps, read_blocks
 from protocols.sync.compare import Comparison
 from protocols.sync.effects import ReadWatermarks
-from protocols.sync.messages import TransferLog, item_bytes
+from protocols.sync.messages import KEY_BYTES, TransferLog, item_bytes
 from protocols.sync.reconcile import Range
 
 __all__ = ["DifferingLog", "Portion", "Work"]
 
-_OFFER_FRAME_BYTES: Final = 28 * KIB
-_FETCH_FRAME_BYTES: Final = 20 * KIB
 _MERGE_FRAME_BYTES: Final = 12 * KIB
-"""Shares of one transfer frame (60 KiB together)."""
+_SHARED_FRAME_BYTES: Final = 24 * KIB
+"""Shares of one transfer frame (60 KiB together): merges, and a fetch and an offer, which get both if alone."""
 
 _OFFERED_BLOCKS: Final = 16
 """Blocks of our own that are read at a time for offers."""
@@ -68,10 +67,12 @@ class Portion:
         self.logs: dict[bytes, tuple[DifferingLog, dict[tuple[int, bytes], Item]]] = {}
         self.count = 0
 
-    def add(self, log: DifferingLog, item: Item, *, name_bytes: int = 0, counts_bytes: bool = True) -> bool:
+    def add(
+        self, log: DifferingLog, item: Item, *, name_bytes: int = 0, counts_bytes: bool = True, only_key: bool = False
+    ) -> bool:
         """Whether there was room. The first one always fits."""
         known = self.logs.get(log.handle)
-        size = item_bytes(item) + (0 if known else HANDLE_BYTES + 32 + name_bytes)
+        size = (KEY_BYTES if only_key else item_bytes(item)) + (0 if known else HANDLE_BYTES + 32 + name_bytes)
         blob_bytes = item.size if counts_bytes else 0
         if self.count and (self.count >= BATCH_ITEMS_MAX or size > self._room or blob_bytes > self._blob_room):
             return False
@@ -119,15 +120,11 @@ class Work:
     @property
     def empty(self) -> bool:
         """Whether nothing is left to transfer or store."""
-        return not (
-            self.needs
-            or self.merges_mine
-            or self.watermarks
-            or self._merges_theirs
-            or self._offers
-            or self._offer_blocks
-            or self._offer_rows
-        )
+        return not (self.needs or self.merges_mine or self.watermarks or self._merges_theirs or self._offering)
+
+    @property
+    def _offering(self) -> bool:
+        return bool(self._offers or self._offer_blocks or self._offer_rows)
 
     # --- what the search finds ---------------------------------------------------------------------------------
 
@@ -174,8 +171,8 @@ class Work:
 
     def take_needs(self) -> Portion:
         """What to fetch next."""
-        portion = Portion(_FETCH_FRAME_BYTES)
-        while self.needs and portion.add(*self.needs[0]):
+        portion = Portion(_SHARED_FRAME_BYTES * (1 if self._offering else 2))
+        while self.needs and portion.add(*self.needs[0], only_key=True):
             self.needs.popleft()
         self._found = len(self.needs) + len(self._offers) + len(self._merges_theirs)
         return portion
@@ -187,9 +184,9 @@ class Work:
             self._merges_theirs.popleft()
         return [TransferLog(log.handle, items) for log, items in portion]
 
-    def take_offers(self) -> Steps[list[tuple[LogName, TransferLog]]]:
+    def take_offers(self, *, beside_fetch: bool) -> Steps[list[tuple[LogName, TransferLog]]]:
         """What to offer next, and whose it is. A log's watermark goes with the last of its items."""
-        portion = Portion(_OFFER_FRAME_BYTES)
+        portion = Portion(_SHARED_FRAME_BYTES * (1 if beside_fetch else 2))
         while True:
             if not self._offers and not (yield from self._more_offers()):
                 break
@@ -225,7 +222,7 @@ class Work:
         return offers
 
     def _stop_offering(self) -> None:
-        if self._offers or self._offer_blocks or self._offer_rows:
+        if self._offering:
             self._offers.clear()
             self._offer_blocks.clear()
             self._offer_rows.clear()
