@@ -91,10 +91,10 @@ def receive_blobs(wanted: Sequence[Item]) -> Steps[list[bytes | None]]:
         _take(pending, wanted, gone, blobs)
         if message.last:
             break
-    if pending:
-        raise RemoteProtocolError("unrequested", "message bytes that belong to nothing asked for")
     if len(blobs) != len(wanted):
         raise RemoteProtocolError("missing", "messages were promised and not sent")
+    if pending:
+        raise RemoteProtocolError("unrequested", "message bytes that belong to nothing asked for")
     return blobs
 
 

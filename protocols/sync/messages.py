@@ -37,6 +37,7 @@ from protocols.sync.wire import as_array, as_bytes, as_int, as_ints, as_text, pa
 __all__ = [
     "BLOBS",
     "KEY_BYTES",
+    "REFUSE",
     "Ask",
     "AskedLog",
     "Blobs",

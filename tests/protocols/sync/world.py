@@ -14,7 +14,7 @@ from typing import Any
 from protocols.limits import BLOCK_SEQS, CONTROL_FRAME_BYTES_MAX, FRAME_BYTES_MAX, VARIANTS_MAX
 from protocols.model import Item, LogName, Retention, digest_of, handle_of
 from protocols.sync import effects as fx
-from protocols.sync.messages import BLOBS
+from protocols.sync.messages import BLOBS, REFUSE
 from protocols.sync.reconcile import block_digest, live_fingerprint, log_state
 from protocols.sync.session import SessionConfig, SessionResult, initiate, respond
 
@@ -256,7 +256,8 @@ def _run_side(side: Side, other: Side, stream: _Stream) -> bool:
         if isinstance(effect, fx.Receive):
             side.waiting = True
         elif isinstance(effect, fx.Send):
-            assert not side.inbox, "sent while the other side's frames were unread"
+            if effect.frame[1] != REFUSE:
+                assert not side.inbox, "sent while the other side's frames were unread"
             frame = stream.carry(effect.frame)
             if frame is None:
                 side.resume = fx.SessionAborted("the stream broke")
