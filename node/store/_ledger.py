@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from node.store._schema import SEQ_OFFSET, chunks_of, one
-from node.store._variants import Occupancy, settle
+from node.store._variants import Key, Occupancy, Row, count, settle
 from node.store.api import Arrival, Change, PutResult, StoredItem, StoreFull
 from protocols.limits import (
     BLOB_CHUNK_BYTES,
@@ -37,24 +37,6 @@ class _Log:
     watermark: int | None
     top: int
     is_live: bool
-
-
-@dataclass(slots=True)
-class _Row:
-    """One variant as it stands in the table."""
-
-    first_stored_s: int
-    size: int
-    blob: int
-
-
-@dataclass(slots=True)
-class _Key:
-    """What a request does to one (log, seq): what it brings, what was held, and what will be."""
-
-    arriving: dict[bytes, int]
-    held: dict[bytes, _Row]
-    kept: dict[bytes, int]
 
 
 class Ledger:
@@ -96,7 +78,7 @@ class Ledger:
 
     def put(self, arrivals: Sequence[Arrival], origin: object) -> tuple[PutResult, Change]:
         """See `Store.put`. Raises StoreFull."""
-        logs: dict[LogName, dict[int, _Key]] = {}
+        logs: dict[LogName, dict[int, Key]] = {}
         blobs: dict[bytes, bytes] = {}
         for name, seq, blob, digest, first_stored_s in arrivals:
             keys = logs.get(name)
@@ -104,7 +86,7 @@ class Ledger:
                 keys = logs[name] = {}
             key = keys.get(seq)
             if key is None:
-                key = keys[seq] = _Key({}, {}, {})
+                key = keys[seq] = Key({}, {}, {})
             known_s = key.arriving.get(digest)
             if known_s is None or first_stored_s < known_s:
                 key.arriving[digest] = first_stored_s
@@ -114,14 +96,14 @@ class Ledger:
             self._plan(name, keys, blobs, growth)
         if self.occupancy.exceeds(self._limit_bytes, growth):
             raise StoreFull(f"the storage limit of {self._limit_bytes} bytes is reached")
-        counts = _count(arrivals, logs)
+        counts = count(arrivals, logs)
         change = Change([], [], [], origin)
         watermarks = {name: self._store_log(name, keys, blobs, change) for name, keys in logs.items()}
         self.occupancy.messages += growth.messages
         self.occupancy.bytes += growth.bytes
         return PutResult(*counts, watermarks), change
 
-    def _plan(self, name: LogName, keys: dict[int, _Key], blobs: Mapping[bytes, bytes], growth: Occupancy) -> None:
+    def _plan(self, name: LogName, keys: dict[int, Key], blobs: Mapping[bytes, bytes], growth: Occupancy) -> None:
         log = self._find(name)
         if log is not None:
             self._load_held(log, keys)
@@ -140,7 +122,7 @@ class Ledger:
                 if digest not in key.kept:
                     growth.bytes -= row.size
 
-    def _load_held(self, log: _Log, keys: dict[int, _Key]) -> None:
+    def _load_held(self, log: _Log, keys: dict[int, Key]) -> None:
         """Fills in what is held of `keys`: one look-up each, or one walk where they lie close together."""
         seqs = [seq for seq in keys if seq <= log.top]
         if not seqs:
@@ -154,10 +136,10 @@ class Ledger:
             for seq, digest, first_stored_s, size, blob in rows:
                 key = keys.get(seq + SEQ_OFFSET)
                 if key is not None:
-                    key.held[digest] = _Row(first_stored_s, size, blob)
+                    key.held[digest] = Row(first_stored_s, size, blob)
 
     def _store_log(
-        self, name: LogName, keys: Mapping[int, _Key], blobs: Mapping[bytes, bytes], change: Change
+        self, name: LogName, keys: Mapping[int, Key], blobs: Mapping[bytes, bytes], change: Change
     ) -> int | None:
         log = self._find(name)
         log = self._revive(name, log)
@@ -415,20 +397,3 @@ class Ledger:
 def _extend(items: Sequence[StoredItem], name: LogName, item: Item) -> None:
     assert isinstance(items, list)
     items.append(StoredItem(name, item))
-
-
-def _count(arrivals: Sequence[Arrival], logs: Mapping[LogName, Mapping[int, _Key]]) -> tuple[int, int, int]:
-    """(stored, known, dropped) of the arrivals; a repetition within the request is known."""
-    stored = dropped = 0
-    repeated = len(arrivals)
-    for keys in logs.values():
-        for key in keys.values():
-            repeated -= len(key.arriving)
-            for digest in key.arriving:
-                if digest in key.kept and digest not in key.held:
-                    stored += 1
-                elif digest not in key.kept:
-                    dropped += 1
-    if dropped and repeated:  # only then it matters which ones were repeated
-        dropped = sum(a.digest not in logs[a.name][a.seq].kept for a in arrivals)
-    return stored, len(arrivals) - stored - dropped, dropped

@@ -1,13 +1,15 @@
-"""Which of the blobs that claim one key are kept: the first ones, so that every mailbox keeps the same."""
+"""What a put comes to: which blobs of a key are kept (the first, so that every mailbox keeps the same), and counts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from node.store.api import Arrival
 from protocols.limits import LOG_OVERHEAD_BYTES, MESSAGE_OVERHEAD_BYTES, VARIANTS_MAX
+from protocols.model import LogName
 
-__all__ = ["Occupancy", "settle"]
+__all__ = ["Key", "Occupancy", "Row", "count", "settle"]
 
 
 def settle(held: Mapping[bytes, int], arriving: Mapping[bytes, int]) -> dict[bytes, int]:
@@ -59,3 +61,38 @@ class Occupancy:
         if limit_bytes is None or change.storage_bytes <= 0:
             return False
         return (self + change).storage_bytes > limit_bytes
+
+
+@dataclass(slots=True)
+class Row:
+    """One variant as it stands in the table."""
+
+    first_stored_s: int
+    size: int
+    blob: int
+
+
+@dataclass(slots=True)
+class Key:
+    """What a request does to one (log, seq): what it brings, what was held, and what will be."""
+
+    arriving: dict[bytes, int]
+    held: dict[bytes, Row]
+    kept: dict[bytes, int]
+
+
+def count(arrivals: Sequence[Arrival], logs: Mapping[LogName, Mapping[int, Key]]) -> tuple[int, int, int]:
+    """(stored, known, dropped) of the arrivals, given what they do to each (log, seq); a repetition is known."""
+    stored = dropped = 0
+    repeated = len(arrivals)
+    for keys in logs.values():
+        for key in keys.values():
+            repeated -= len(key.arriving)
+            for digest in key.arriving:
+                if digest in key.kept and digest not in key.held:
+                    stored += 1
+                elif digest not in key.kept:
+                    dropped += 1
+    if dropped and repeated:  # only then it matters which ones were repeated
+        dropped = sum(a.digest not in logs[a.name][a.seq].kept for a in arrivals)
+    return stored, len(arrivals) - stored - dropped, dropped

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -115,6 +116,7 @@ class MemoryStore(Store):
         self._topics: dict[str, dict[str, _Log]] = {}
         # first stored -> messages in order of arrival, for expiry
         self._ages: dict[int, dict[tuple[LogName, int, bytes], None]] = {}
+        self._live_logs: Counter[str] = Counter()  # by topic
         self._occupancy = Occupancy()
         self._is_closed = False
 
@@ -181,11 +183,8 @@ class MemoryStore(Store):
             if log is None or not log.seqs:
                 new_logs.add(name)
         growth.logs = len(new_logs)
-        growth.topics = sum(not self._is_live(topic) for topic in {name.topic for name in new_logs})
+        growth.topics = sum(not self._live_logs[topic] for topic in {name.topic for name in new_logs})
         return growth
-
-    def _is_live(self, topic: str) -> bool:
-        return any(log.seqs for log in self._topics.get(topic, {}).values())
 
     def _count(
         self, arrivals: Sequence[Arrival], plan: Mapping[tuple[LogName, int], Mapping[bytes, int]]
@@ -212,6 +211,8 @@ class MemoryStore(Store):
         removed: list[StoredItem] = []
         for (name, seq), after in plan.items():
             log = self._topics.setdefault(name.topic, {}).setdefault(name.log, _Log())
+            if not log.seqs:
+                self._live_logs[name.topic] += 1
             if seq not in log.variants:
                 log.variants[seq] = {}
                 insort(log.seqs, seq)
@@ -296,7 +297,9 @@ class MemoryStore(Store):
         if logs[name.log].seqs:
             return
         self._occupancy.logs -= 1
-        if not self._is_live(name.topic):
+        self._live_logs[name.topic] -= 1
+        if not self._live_logs[name.topic]:
+            del self._live_logs[name.topic]
             self._occupancy.topics -= 1
         if logs[name.log].watermark is None:  # nothing worth remembering
             del logs[name.log]
