@@ -13,6 +13,8 @@ import trio
 from node.clock import Clock
 from node.store.api import Arrival, Position, PutResult, ReadPage, Store, StoreError
 from protocols.limits import (
+    ARRIVAL_OVERHEAD_BYTES,
+    DIGEST_OFFLOAD_BYTES,
     EXPIRY_BATCH_MESSAGES,
     EXPIRY_CHECK_INTERVAL_S,
     MISSING_MAX,
@@ -45,19 +47,28 @@ class Mailbox:
         Raises StoreFull or StoreUnavailable; then nothing was stored.
         """
         stamp_s = self.retention.stamp(self.clock.now_s())
-        arrivals = [Arrival(name, seq, blob, digest_of(blob), stamp_s) for name, seq, blob in messages]
+        if sum(len(blob) + ARRIVAL_OVERHEAD_BYTES for _, _, blob in messages) > DIGEST_OFFLOAD_BYTES:
+            arrivals = await trio.to_thread.run_sync(_arrivals, messages, stamp_s)
+        else:
+            arrivals = _arrivals(messages, stamp_s)
         result = await self.store.put(arrivals)
         self.stored += result.stored
         return result
 
-    async def read(self, query: Mapping[str, Mapping[str, int]], *, after: Position | None = None) -> ReadPage:
+    async def read(
+        self,
+        query: Mapping[str, Mapping[str, int]],
+        *,
+        after: Position | None = None,
+        page_bytes: int = READ_PAGE_BYTES,
+    ) -> ReadPage:
         """One page of the answer to a client's `get`; see `Store.read`. Raises StoreUnavailable."""
         page = await self.store.read(
             query,
             alive_from_s=self.alive_from_s(),
             missing_max=MISSING_MAX,
             after=after,
-            page_bytes=READ_PAGE_BYTES,
+            page_bytes=page_bytes,
         )
         self.served += sum(len(entry.messages) for entry in page.entries)
         return page
@@ -74,3 +85,7 @@ class Mailbox:
             except StoreError as error:
                 log.warning("expiry will be tried again: %s", error)
             await trio.sleep(EXPIRY_CHECK_INTERVAL_S)
+
+
+def _arrivals(messages: Sequence[tuple[LogName, int, bytes]], stamp_s: int) -> list[Arrival]:
+    return [Arrival(name, seq, blob, digest_of(blob), stamp_s) for name, seq, blob in messages]

@@ -1,0 +1,136 @@
+"""The OpenAPI 3.1 document of the phones' API, served at `/openapi.json`."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from protocols.limits import SEQ_MAX
+from protocols.toy_api import Family
+
+__all__ = ["openapi_document"]
+
+_ID: Final = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 256,
+    "pattern": "^[^:\\u0000]+$",
+    "description": "1 to 256 bytes of UTF-8 without ':' or NUL.",
+}
+_SEQ_KEY: Final = {"type": "string", "pattern": "^(0|[1-9][0-9]{0,19})$", "description": "0 to 2^64-1 in decimal."}
+_SEQ: Final = {"type": "integer", "minimum": 0, "maximum": SEQ_MAX}
+_BLOB: Final = {
+    "type": "string",
+    "contentEncoding": "base64",
+    "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$",
+}
+_TEXT: Final = {"text/plain": {"schema": {"type": "string"}}}
+_RETRY_AFTER: Final = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 0}}}
+
+
+def openapi_document() -> dict[str, Any]:
+    """The whole document, as plain JSON values."""
+    paths: dict[str, Any] = {"/health": {"get": _health()}, "/openapi.json": {"get": _document()}}
+    for family in Family:
+        paths[f"/{family.value}/store"] = {"post": _store(family)}
+        paths[f"/{family.value}/get"] = {"post": _get(family)}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Toy Mailbox API",
+            "version": "1",
+            "description": "Keeps messages of append-only logs for up to a week. Unknown fields are ignored.",
+        },
+        "paths": paths,
+        "components": {"schemas": {"Id": _ID, "SeqKey": _SEQ_KEY, "Seq": _SEQ, "Blob": _BLOB}},
+    }
+
+
+def _ref(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _map(keys: str, values: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "propertyNames": _ref(keys), "additionalProperties": values}
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _json(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}
+
+
+def _health() -> dict[str, Any]:
+    identity = {"type": "string", "pattern": "^[A-Za-z0-9_-]{43}$", "description": "The mailbox's public key."}
+    answer = _json(_object(status={"const": "ok"}, endpoint_id=identity))
+    return {
+        "operationId": "health",
+        "summary": "Whether the mailbox is there, and which one it is.",
+        "responses": {"200": {"description": "It is.", "content": answer}, "429": _busy("Too many requests.")},
+    }
+
+
+def _document() -> dict[str, Any]:
+    return {
+        "operationId": "openapi",
+        "summary": "This document.",
+        "responses": {
+            "200": {"description": "The document.", "content": _json({"type": "object"})},
+            "429": _busy("Too many requests."),
+        },
+    }
+
+
+def _store(family: Family) -> dict[str, Any]:
+    messages = _map("Id", _map("Id", _map("SeqKey", _ref("Blob"))))
+    stored: dict[str, Any] = {"description": "Everything is stored, durably."}
+    if family is Family.BLIPS:
+        watermark = {"anyOf": [_ref("Seq"), {"type": "null"}]}
+        stored["content"] = _json(_object(watermarks=_map("Id", _map("Id", watermark))))
+    return {
+        "operationId": f"{family.value}_store",
+        "summary": "Stores messages: topic, author, sequence number, bytes. All of them or none.",
+        "requestBody": {"required": True, "content": _json(_object(**{family.store: messages}))},
+        "responses": {
+            "201": stored,
+            **_refusals(),
+            "507": {"description": "The mailbox is full; nothing was stored.", "content": _TEXT},
+        },
+    }
+
+
+def _get(family: Family) -> dict[str, Any]:
+    topic = _object(
+        **{
+            family.store: _map("Id", _map("SeqKey", _ref("Blob"))),
+            "missing": _map("Id", {"type": "array", "minItems": 1, "items": _ref("Seq")}),
+        }
+    )
+    answer = _object(**{family.answer: _map("Id", topic)})
+    return {
+        "operationId": f"{family.value}_get",
+        "summary": "Fetches what the client lacks: per topic and author the highest sequence number that it has.",
+        "requestBody": {"required": True, "content": _json(_object(topics=_map("Id", _map("Id", _ref("Seq")))))},
+        "responses": {
+            "200": {"description": "Every topic that was asked for.", "content": _json(answer)},
+            **_refusals(),
+        },
+    }
+
+
+def _refusals() -> dict[str, Any]:
+    return {
+        "400": {"description": "Not HTTP, not JSON, or not an id.", "content": _TEXT},
+        "408": {"description": "The request came too slowly.", "content": _TEXT},
+        "413": {"description": "The body is too large, or has too many entries.", "content": _TEXT},
+        "415": {"description": "The body is not declared as JSON, or is compressed.", "content": _TEXT},
+        "422": {"description": "JSON of another shape.", "content": _TEXT},
+        "429": _busy("Too many requests."),
+        "500": {"description": "A fault of the mailbox's own.", "content": _TEXT},
+        "503": _busy("The disk failed, or there is no memory for it now."),
+    }
+
+
+def _busy(description: str) -> dict[str, Any]:
+    return {"description": description, "headers": _RETRY_AFTER, "content": _TEXT}

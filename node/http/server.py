@@ -1,0 +1,242 @@
+"""The HTTP server: opens the ports, accepts connections within bounds, watches deadlines, and shuts down in order."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from typing import Final
+
+import trio
+
+from node.config import ListenAddress
+from node.http.connection import Connection, turn_away
+from node.http.limits import HttpLimits, MemoryBudget, RateLimiter, is_loopback
+from node.http.messages import Router
+from protocols.limits import HTTP_SEND_PIECE_BYTES
+
+__all__ = ["HttpLimits", "HttpStatistics", "Listener", "open_listeners", "serve_http"]
+
+log = logging.getLogger(__name__)
+
+_ACCEPT_PAUSE_S: Final = 0.1
+_TCP_NOTSENT_LOWAT: Final = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A socket that listens, and where."""
+
+    address: ListenAddress
+    socket: trio.socket.SocketType
+
+    def close(self) -> None:
+        """Stops listening."""
+        self.socket.close()
+
+
+@dataclass(slots=True)
+class HttpStatistics:
+    """What a server has done so far. `responses` counts by status, `turned_away` connections refused for want of room,
+    `bad_requests` those that broke HTTP or came too slowly."""
+
+    responses: dict[int, int] = field(default_factory=dict)
+    connections: int = 0
+    accepted: int = 0
+    turned_away: int = 0
+    bad_requests: int = 0
+
+
+async def open_listeners(addresses: Sequence[ListenAddress]) -> list[Listener]:
+    """Listens on all `addresses`; port 0 picks a free port. `::` takes IPv4 too where nothing else has that port.
+
+    Raises OSError with a message that says what to do; then none of them listens.
+    """
+    listeners: list[Listener] = []
+    try:
+        for address in addresses:
+            has_ipv4 = any(other.port == address.port and ":" not in other.host for other in addresses)
+            listeners += await _listen(address, dual_stack=address.host == "::" and (not has_ipv4 or not address.port))
+    except BaseException:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
+
+
+async def _listen(address: ListenAddress, *, dual_stack: bool) -> list[Listener]:
+    try:
+        found = await trio.socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except OSError as error:
+        raise _refused(address, error) from None
+    listeners: list[Listener] = []
+    for family, _, _, _, target in dict.fromkeys(found):
+        sock = trio.socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not dual_stack))
+            # Accepted sockets inherit these two.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if _TCP_NOTSENT_LOWAT is not None:
+                sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, HTTP_SEND_PIECE_BYTES)
+            await sock.bind(target)
+            sock.listen(1024)
+        except OSError as error:
+            sock.close()
+            for listener in listeners:
+                listener.close()
+            raise _refused(address, error) from None
+        host, port = sock.getsockname()[:2]
+        listeners.append(Listener(ListenAddress(host, port), sock))
+    return listeners
+
+
+def _refused(address: ListenAddress, error: OSError) -> OSError:
+    reason, advice = error.strerror or str(error), "check the address"
+    if isinstance(error, socket.gaierror):
+        reason = "there is no such host"
+    elif error.errno == errno.EADDRINUSE:
+        reason, advice = "another program uses that port", "stop it, or choose another port (0 picks a free one)"
+    elif error.errno == errno.EACCES:
+        advice = "ports below 1024 need privileges: choose a higher one"
+    elif error.errno == errno.EADDRNOTAVAIL:
+        reason, advice = "no interface of this machine has that address", "choose one that has, or 0.0.0.0 for all"
+    text = f"can't listen on {address}: {reason}; {advice}"
+    return OSError(error.errno, text)
+
+
+async def serve_http(
+    listeners: Sequence[Listener],
+    router: Router,
+    *,
+    limits: HttpLimits | None = None,
+    statistics: HttpStatistics | None = None,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serves `router` on `listeners` until cancelled; `started` at once.
+
+    Then it stops accepting, lets requests under way finish for up to `limits.grace_s`, and closes everything. Nothing
+    that clients or handlers do ends it.
+    """
+    server = Server(router, limits or HttpLimits(), statistics or HttpStatistics())
+    await server.run(listeners, task_status=task_status)
+
+
+class Server:
+    """What the connections of one server share."""
+
+    def __init__(self, router: Router, limits: HttpLimits, statistics: HttpStatistics) -> None:
+        self.router = router
+        self.limits = limits
+        self.stats = statistics
+        self.now_s = trio.current_time()
+        self.is_draining = False
+        self.bodies = MemoryBudget(limits.bodies_bytes_max, share_bytes_max=limits.bodies_bytes_max // 2)
+        self.rates = RateLimiter(rate=limits.requests_per_client_rate, burst=limits.requests_per_client_burst)
+        self.idle: dict[Connection, None] = {}
+        self.exempt = _Exempt(limits.trust_loopback)
+        self.common_headers = b""
+        self._fixed_headers = "".join(f"{name}: {value}\r\n" for name, value in router.headers)
+        self._connections: set[Connection] = set()
+        self._per_client: Counter[str] = Counter()
+        self._tick()
+
+    async def run(self, listeners: Sequence[Listener], *, task_status: trio.TaskStatus[None]) -> None:
+        """See `serve_http`."""
+        async with trio.open_nursery() as nursery:
+            connections: trio.Nursery = await nursery.start(self._hold_connections)
+            try:
+                async with trio.open_nursery() as accepting:
+                    for listener in listeners:
+                        accepting.start_soon(self._accept, listener, connections)
+                    task_status.started()
+            finally:
+                for listener in listeners:
+                    listener.close()
+                self.is_draining = True
+                connections.cancel_scope.deadline = trio.current_time() + self.limits.grace_s
+                for connection in list(self._connections):
+                    connection.drain()
+                self._ended.set()
+
+    async def _hold_connections(self, *, task_status: trio.TaskStatus[trio.Nursery]) -> None:
+        """The connections outlive the cancellation of the server by the grace that shutting down allows."""
+        self._ended = trio.Event()
+        with trio.CancelScope(shield=True):
+            async with trio.open_nursery() as watch:
+                watch.start_soon(self._watch)
+                async with trio.open_nursery() as connections:
+                    task_status.started(connections)
+                    await self._ended.wait()
+                watch.cancel_scope.cancel()
+
+    async def _watch(self) -> None:
+        while True:
+            await trio.sleep(self.limits.tick_s)
+            self._tick()
+            for connection in [c for c in self._connections if c.deadline_s < self.now_s]:
+                connection.expire()
+
+    def _tick(self) -> None:
+        self.now_s = trio.current_time()
+        self.common_headers = f"date: {formatdate(time.time(), usegmt=True)}\r\n{self._fixed_headers}".encode("latin-1")
+
+    async def _accept(self, listener: Listener, connections: trio.Nursery) -> None:
+        while True:
+            try:
+                sock, address = await listener.socket.accept()
+            except OSError as error:  # no file descriptors left, or the client is gone already
+                if error.errno != errno.ECONNABORTED:
+                    log.warning("accepting a connection: %s", error)
+                    await trio.sleep(_ACCEPT_PAUSE_S)
+                continue
+            self.stats.accepted += 1
+            client = str(address[0]).removeprefix("::ffff:")
+            if self._has_room(client):
+                connections.start_soon(self._serve, sock, client)
+            else:
+                self.stats.turned_away += 1
+                turn_away(sock)
+
+    def _has_room(self, client: str) -> bool:
+        if client not in self.exempt and self._per_client[client] >= self.limits.connections_per_client_max:
+            return False
+        if len(self._connections) >= self.limits.connections_max and self.idle:
+            connection = next(iter(self.idle))  # the one that has been idle for longest makes room
+            del self.idle[connection]
+            connection.expire()
+            return True
+        return len(self._connections) < self.limits.connections_max
+
+    async def _serve(self, sock: trio.socket.SocketType, client: str) -> None:
+        connection = Connection(sock, client, self)
+        self._connections.add(connection)
+        self._per_client[client] += 1
+        self.stats.connections += 1
+        try:
+            await connection.serve()
+        finally:
+            self._connections.discard(connection)
+            self.idle.pop(connection, None)
+            self.stats.connections -= 1
+            self._per_client[client] -= 1
+            if not self._per_client[client]:
+                del self._per_client[client]
+
+
+class _Exempt:
+    """The clients that nothing is counted for: those on this machine, if it is trusted."""
+
+    def __init__(self, trust_loopback: bool) -> None:
+        self._trust_loopback = trust_loopback
+
+    def __contains__(self, client: object) -> bool:
+        return self._trust_loopback and is_loopback(str(client))

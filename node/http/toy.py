@@ -1,0 +1,219 @@
+"""The phones' API: the Toy Mailbox API's routes over a mailbox. `protocols/toy_api.md` describes it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Final, TypeVar
+
+import msgspec
+import trio
+
+from node.http.limits import MemoryBudget
+from node.http.messages import Body, Handler, HttpError, Request, Response, Router
+from node.http.openapi import openapi_document
+from node.mailbox import Mailbox
+from node.store.api import Position, ReadPage, StoreError, StoreFull
+from protocols.limits import (
+    HTTP_ANSWER_WAIT_S,
+    HTTP_ANSWERS_BYTES_MAX,
+    HTTP_BODY_FREE_BYTES,
+    HTTP_OFFLOAD_BYTES,
+    HTTP_PAGE_BYTES,
+    HTTP_READS_MAX,
+    HTTP_STORES_WAITING_MAX,
+    HTTP_STREAM_BYTES,
+    MISSING_ANSWER_MAX,
+)
+from protocols.model import LogName, MailboxId
+from protocols.toy_answers import AnswerWriter, encode_watermarks
+from protocols.toy_api import BadRequest, Family, StoreRequest, decode_get, decode_store
+
+__all__ = ["CORS_HEADERS", "toy_router"]
+
+_JSON: Final = "application/json"
+_T = TypeVar("_T")
+
+CORS_HEADERS: Final = (
+    ("access-control-allow-origin", "*"),
+    ("access-control-expose-headers", "*"),
+    ("vary", "origin, access-control-request-method, access-control-request-headers"),
+    ("x-content-type-options", "nosniff"),
+)
+"""On every answer: the app's web views come from anywhere, and there is nothing here that a cookie would protect."""
+
+
+def toy_router(mailbox: Mailbox, mailbox_id: MailboxId) -> Router:
+    """The phones' routes: `/health`, `/blobs/*`, `/blips/*` and `/openapi.json`, open to every origin."""
+    router = Router(headers=CORS_HEADERS, cors=True)
+    health = msgspec.json.encode({"status": "ok", "endpoint_id": str(mailbox_id)})
+    router.get("/health", _constant(health))
+    router.get("/openapi.json", _constant(msgspec.json.encode(openapi_document())))
+    gate = _Gate()
+    for family in Family:
+        routes = _FamilyRoutes(mailbox, family, gate)
+        router.post(f"/{family.value}/store", routes.store)
+        router.post(f"/{family.value}/get", routes.get)
+    return router
+
+
+def _constant(document: bytes) -> Handler:
+    async def answer(_request: Request) -> Response:
+        return Response(200, document, _JSON)
+
+    return answer
+
+
+class _Gate:
+    """What all requests share: how many stores are under way, pages being read, and memory for large answers."""
+
+    def __init__(self) -> None:
+        self.stores = 0
+        self.reads = trio.Semaphore(HTTP_READS_MAX)
+        self.answers = MemoryBudget(HTTP_ANSWERS_BYTES_MAX)
+
+
+class _FamilyRoutes:
+    """The two routes of one family. The families differ in the names of fields, and in the answer to a store."""
+
+    def __init__(self, mailbox: Mailbox, family: Family, gate: _Gate) -> None:
+        self._mailbox = mailbox
+        self._family = family
+        self._gate = gate
+
+    async def store(self, request: Request) -> Response:
+        """Stores everything in the request, durably, or nothing."""
+        gate = self._gate
+        if gate.stores >= HTTP_STORES_WAITING_MAX:
+            raise HttpError.busy(429, "Too many stores are waiting.", retry_after_s=1)
+        gate.stores += 1
+        try:
+            wanted = await _decode(lambda body: decode_store(body, self._family), request.body)
+            watermarks = await self._deliver(wanted)
+        except StoreFull as error:
+            raise HttpError(507, f"{error}.") from None
+        except StoreError as error:
+            raise HttpError.busy(503, f"{error}.", retry_after_s=5) from None
+        finally:
+            gate.stores -= 1
+        if self._family is Family.BLOBS:
+            return Response(201)
+        return Response(201, encode_watermarks(wanted.logs, watermarks), _JSON)
+
+    async def _deliver(self, wanted: StoreRequest) -> Mapping[LogName, int | None]:
+        watermarks: Mapping[LogName, int | None] = {}
+        if wanted.messages:
+            watermarks = (await self._mailbox.deliver(wanted.messages)).watermarks
+        if self._family is Family.BLOBS:
+            return watermarks
+        others = [
+            name for t, logs in wanted.logs.items() for log in logs if (name := LogName(t, log)) not in watermarks
+        ]
+        return {**watermarks, **await self._mailbox.store.watermarks(others)} if others else watermarks
+
+    async def get(self, request: Request) -> Response:
+        """Answers with what the client lacks. A short answer is made whole; a long one is streamed page by page, in
+        memory that is reserved for it before it is read."""
+        query = await _decode(decode_get, request.body)
+        writer = _Writer(self._family, query)
+        try:
+            page = await self._read(query, None, HTTP_BODY_FREE_BYTES)
+            if page.after is None and _size(page) <= 4 * HTTP_BODY_FREE_BYTES:
+                return Response(200, await writer.page(page) + writer.end(), _JSON)
+            del page
+            pages = self._pages(query, writer)
+            start = await anext(pages)
+        except StoreError as error:
+            raise HttpError.busy(503, f"{error}.", retry_after_s=5) from None
+        return Response(200, _Stream(start, pages), _JSON)
+
+    async def _pages(self, query: Mapping[str, Mapping[str, int]], writer: _Writer) -> AsyncGenerator[bytes, None]:
+        held = await self._reserve(HTTP_STREAM_BYTES)
+        try:
+            after: Position | None = None
+            more = True
+            while more:
+                page = await self._read(query, after, HTTP_PAGE_BYTES)
+                need = 4 * _size(page)
+                if need > held + HTTP_STREAM_BYTES:  # one huge blob: read again once there is room for it
+                    del page
+                    held += await self._reserve(need - held)
+                    page = await self._read(query, after, HTTP_PAGE_BYTES)
+                after = page.after
+                more = after is not None
+                yield await writer.page(page)
+                del page
+            yield writer.end()
+        finally:
+            self._gate.answers.give_back(held)
+
+    async def _reserve(self, size: int) -> int:
+        with trio.move_on_after(HTTP_ANSWER_WAIT_S):
+            return await self._gate.answers.take(size)
+        raise HttpError.busy(503, "Too many large answers are under way.", retry_after_s=2)
+
+    async def _read(self, query: Mapping[str, Mapping[str, int]], after: Position | None, page_bytes: int) -> ReadPage:
+        async with self._gate.reads:
+            return await self._mailbox.read(query, after=after, page_bytes=page_bytes)
+
+
+class _Writer:
+    """Turns pages into JSON, large ones in a worker thread, and bounds the missing seqs of the whole answer."""
+
+    def __init__(self, family: Family, query: Mapping[str, Mapping[str, int]]) -> None:
+        self._writer = AnswerWriter(family, query)
+        self._missing_left = MISSING_ANSWER_MAX
+
+    async def page(self, page: ReadPage) -> bytes:
+        """The JSON of one page."""
+        if _size(page) > HTTP_OFFLOAD_BYTES:
+            return await trio.to_thread.run_sync(self._page, page)
+        return self._page(page)
+
+    def _page(self, page: ReadPage) -> bytes:
+        parts = []
+        for name, messages, missing in page.entries:
+            parts.append(self._writer.part(name, messages, missing[: max(1, self._missing_left)]))
+            self._missing_left -= len(missing)
+        return b"".join(parts)
+
+    def end(self) -> bytes:
+        """The rest of the document."""
+        return self._writer.end()
+
+
+def _size(page: ReadPage) -> int:
+    """About how many bytes the page holds."""
+    return sum(
+        100 + 10 * len(entry.missing) + sum(len(blob) + 20 for _, blob in entry.messages) for entry in page.entries
+    )
+
+
+class _Stream:
+    """A long answer: what has been made of it so far, and then page by page. Closing gives its memory back, also if
+    nobody has asked for the first piece."""
+
+    def __init__(self, start: bytes, pages: AsyncGenerator[bytes, None]) -> None:
+        self._start = start
+        self._pages = pages
+
+    def __aiter__(self) -> _Stream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece, self._start = self._start, b""
+        while not piece:  # an empty piece would end the chunked body
+            piece = await anext(self._pages)
+        return piece
+
+    async def aclose(self) -> None:
+        """Ends the answer, complete or not."""
+        await self._pages.aclose()
+
+
+async def _decode(decode: Callable[[Body], _T], body: Body) -> _T:
+    try:
+        if len(body) > HTTP_OFFLOAD_BYTES:
+            return await trio.to_thread.run_sync(decode, body)
+        return decode(body)
+    except BadRequest as error:
+        raise HttpError(error.status, str(error)) from None
