@@ -26,6 +26,8 @@ __all__ = [
     "CONFIG_FILE",
     "IDENTITY_FILE",
     "NODE_FILE",
+    "STORE_FILE",
+    "TOKEN_FILE",
     "DataDir",
     "DataDirError",
     "NodeInfo",
@@ -42,6 +44,8 @@ IDENTITY_FILE: Final = "identity.key"
 NODE_FILE: Final = "node.json"
 PORT_FILE: Final = "p2p-port"
 CONFIG_FILE: Final = "config.toml"
+STORE_FILE: Final = "mailbox.sqlite3"
+TOKEN_FILE: Final = "admin-token"
 
 _TEMP_PREFIX: Final = ".mailboxd-new-"
 _SMALL_FILE_BYTES_MAX: Final = 64 * 1024

@@ -1,0 +1,177 @@
+"""`mailboxd status`, `peers` and `sync`: what a running mailbox tells through its administration."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from node.cli.options import data_dir_option
+from node.cli.output import ago, bytes_text, count_text, print_json, shorten, table
+from node.cli.program import fail
+from node.datadir import DataDirError, default_data_dir
+from node.http.client import AdminClient, ClientError
+from node.logs import escape_controls
+
+__all__ = ["peers", "status", "sync"]
+
+_STATE_WORDS = {
+    "in-sync": "in sync",
+    "syncing": "syncing",
+    "behind": "behind",
+    "unreachable": "unreachable",
+    "refused": "refused",
+}
+
+
+@contextmanager
+def _client(data_dir: Path | None) -> Iterator[AdminClient]:
+    """The running mailbox's administration; what goes wrong with it becomes one line."""
+    try:
+        with AdminClient.open(data_dir or default_data_dir()) as client:
+            yield client
+    except (ClientError, DataDirError) as error:
+        fail(str(error))
+
+
+@click.command()
+@data_dir_option()
+@click.option("--json", "as_json", is_flag=True, help="Print the JSON object that programs and scripts read.")
+def status(data_dir: Path | None, as_json: bool) -> None:
+    """Show what a running mailbox holds and how it stands with its neighbours.
+
+    Two mailboxes hold the same messages exactly if their fingerprints are equal.
+
+    \b
+    Examples:
+      mailboxd status
+      mailboxd status --json | jq .fingerprint
+    """
+    with _client(data_dir) as client:
+        answer = client.status()
+    if as_json:
+        print_json(answer)
+        return
+    for label, text in _status_lines(answer):
+        click.echo(f"{label:<12} {escape_controls(text)}")
+    if answer["peers"]:
+        click.echo(f"\n{_peer_table(answer['peers'])}")
+
+
+def _status_lines(answer: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    name = answer.get("name")
+    yield "mailbox", f"{answer['mailbox_id']}{f' ({name})' if name else ''}"
+    limit = answer["storage_limit"]
+    held = f"{count_text(answer['messages'], 'message')} in {count_text(answer['logs'], 'log')} of "
+    held += f"{count_text(answer['topics'], 'topic')}, {bytes_text(answer['bytes'])}"
+    yield "holds", held + (f" of {bytes_text(limit)}" if limit is not None else "")
+    yield "fingerprint", str(answer["fingerprint"])
+    relayed = answer["relayed"]
+    yield "phones", f"{relayed['stored']:,} stored, {relayed['served']:,} served"
+    yield "mailboxes", f"{relayed['synced_in']:,} received, {relayed['synced_out']:,} sent"
+    if "started" in answer:
+        yield "started", f"{ago(answer['started'])}, version {answer.get('version', '?')}"
+    states = Counter(str(peer["state"]) for peer in answer["peers"])
+    summary = ", ".join(f"{number} {_STATE_WORDS.get(state, state)}" for state, number in sorted(states.items()))
+    yield "neighbours", summary or "none known; see `mailboxd discover` and `mailboxd run --peer`"
+
+
+def _peer_table(known: Sequence[Mapping[str, Any]]) -> str:
+    rows = [
+        (
+            str(peer["mailbox_id"])[:8],
+            _STATE_WORDS.get(str(peer["state"]), str(peer["state"])),
+            ago(peer["last_sync"]),
+            bytes_text(peer["last_sync_bytes"]),
+            str(peer["last_sync_round_trips"]),
+            shorten(escape_controls(str(peer["reason"] or "")), 100),
+        )
+        for peer in known
+    ]
+    return table(("NEIGHBOUR", "STATE", "LAST SYNC", "BYTES>", "ROUND TRIPS>", "REASON"), rows)
+
+
+@click.command()
+@data_dir_option()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+def peers(data_dir: Path | None, as_json: bool) -> None:
+    """Show the other mailboxes that a running one knows.
+
+    With how it stands with each and why, what the last sync cost, and their addresses.
+
+    \b
+    Examples:
+      mailboxd peers
+      mailboxd peers --json
+    """
+    with _client(data_dir) as client:
+        known = client.peers()
+    if as_json:
+        print_json(known)
+    elif not known:
+        click.echo("no other mailbox is known yet; see `mailboxd discover` and `mailboxd run --peer`", err=True)
+    else:
+        click.echo(_peer_table(known))
+        for peer in known:
+            click.echo(f"\n{peer['mailbox_id']}  {escape_controls(str(peer.get('software') or ''))}".rstrip())
+            for address in peer.get("addresses") or ["no address known"]:
+                click.echo(f"  {escape_controls(str(address))}")
+
+
+@click.command()
+@data_dir_option()
+@click.argument("peer", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list with one entry for each neighbour.")
+def sync(data_dir: Path | None, peer: str | None, as_json: bool) -> None:
+    """Compare with neighbours now, and wait for the result.
+
+    PEER is a mailbox id, its beginning as `mailboxd peers` shows it, or a PeerId; without it, all known neighbours.
+    Exit code 1 if a sync failed or if there is nobody to sync with.
+
+    \b
+    Examples:
+      mailboxd sync
+      mailboxd sync dmYx3QpA
+    """
+    with _client(data_dir) as client:
+        wanted = None if peer is None else _find(peer, client.peers())
+        reports: list[dict[str, Any]] = client.sync(wanted)["syncs"]
+    if as_json:
+        print_json(reports)
+    else:
+        for report in reports:
+            click.echo(f"{str(report['mailbox_id'])[:8]}  {escape_controls(_outcome(report))}")
+    failed = [report for report in reports if report["error"] is not None]
+    if not reports:
+        fail("no other mailbox is known yet; see `mailboxd discover` and `mailboxd run --peer`")
+    if failed:
+        fail(f"{len(failed)} of {count_text(len(reports), 'sync')} failed; `mailboxd peers` tells how each stands")
+
+
+def _find(text: str, known: Sequence[Mapping[str, Any]]) -> str:
+    from protocols.model import MailboxId  # noqa: PLC0415
+
+    ids = [str(peer["mailbox_id"]) for peer in known]
+    if text.startswith("12D3Koo"):
+        try:
+            text = str(MailboxId.from_peer_id(text))
+        except ValueError as error:
+            raise click.UsageError(str(error), click.get_current_context()) from None
+    found = [mailbox_id for mailbox_id in ids if text and mailbox_id.startswith(text)]
+    if not found:
+        fail(f"{text!r} is not a known mailbox; `mailboxd peers` shows those that are")
+    if len(found) > 1:
+        fail(f"{text!r} is the beginning of {len(found)} ids; give more of it")
+    return found[0]
+
+
+def _outcome(report: Mapping[str, Any]) -> str:
+    if report["error"] is not None:
+        return f"failed: {report['error']}"
+    received, sent = (count_text(report[key], "message") for key in ("received", "sent"))
+    cost = f"{bytes_text(report['bytes'])} in {count_text(report['round_trips'], 'round trip')}"
+    return f"in sync: {received} received, {sent} sent, {cost}"
