@@ -1,6 +1,6 @@
 """Where messages are kept: one interface (`api`), SQLite (`sqlite`) and memory (`memory`).
 
-Start with `api.py`, then `sqlite.py`; the contract that every implementation passes is in `tests/contracts/test_store.py`.
+Start with `api.py`, then `sqlite.py`; what every implementation promises is tested in `tests/contracts/test_store.py`.
 """
 
 from node.store.api import (
