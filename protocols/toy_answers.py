@@ -130,7 +130,15 @@ def decode_watermarks(body: Body) -> dict[LogName, int | None]:
     answer = _answer(_watermarks, body)
     if "watermarks" not in answer:
         raise RemoteProtocolError("bad-answer", "not the answer of a mailbox: no watermarks")
-    return {LogName(t, log): n for t, logs in answer["watermarks"].items() for log, n in logs.items()}
+    watermarks = {LogName(t, log): n for t, logs in answer["watermarks"].items() for log, n in logs.items()}
+    try:
+        for name, watermark in watermarks.items():
+            check_id("topic", name.topic)
+            check_id("author", name.log)
+            check_seq(watermark or 0)
+    except ValueError as error:
+        raise RemoteProtocolError("bad-answer", f"not the answer of a mailbox: {error}") from None
+    return watermarks
 
 
 _T = TypeVar("_T")

@@ -289,7 +289,7 @@ def _store_whole(raw: bytes) -> _Decoded:
         return _store.decode(raw)
     except (msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
         _check_values(raw)
-        raise _wrong_type("blob", error) from None
+        raise _wrong_type(raw, "blob", error) from None
 
 
 def _check_values(raw: bytes) -> None:
@@ -298,7 +298,7 @@ def _check_values(raw: bytes) -> None:
     try:
         by_topic = _store_raw.decode(raw)
     except (msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
-        raise _wrong_type("map of blobs", error) from None
+        raise _wrong_type(raw, "map of blobs", error) from None
     for by_log in by_topic.values():
         for by_seq in by_log.values():
             for seq, value in by_seq.items():
@@ -409,7 +409,7 @@ def _check_heights(raw: bytes) -> None:
     try:
         by_topic = _heights_raw.decode(raw)
     except (msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
-        raise _wrong_type("map of heights", error) from None
+        raise _wrong_type(raw, "map of heights", error) from None
     for heights in by_topic.values():
         for value in heights.values():
             text = bytes(value).decode(errors="replace")[:40]
@@ -417,7 +417,9 @@ def _check_heights(raw: bytes) -> None:
                 raise _height_outside(text)
 
 
-def _wrong_type(what: str, error: Exception) -> BadRequest:
+def _wrong_type(raw: bytes, what: str, error: Exception) -> BadRequest:
+    if len(raw) <= EXACT_CHECK_BYTES_MAX:
+        _check_depth(raw, depth_max=JSON_DEPTH_MAX - 1)
     if isinstance(error, msgspec.ValidationError):
         return BadRequest(422, f"{error}.")
     if isinstance(error, RecursionError):
