@@ -54,7 +54,7 @@ def compare_items(context: Context, theirs: Sequence[Item], mine: Sequence[Item]
     for item in mine:
         if item.first_stored_s >= context.alive_from_s and (item.seq, item.digest) not in said:
             result.have.append(item)
-    if len(said) + len(result.have) > VARIANTS_MAX:
+    if len({item.seq for item in theirs}) < len(theirs) or len({item.seq for item in mine}) < len(mine):
         _drop_surplus(context, result, theirs, mine)
     return result
 

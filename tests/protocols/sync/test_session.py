@@ -205,3 +205,17 @@ def test_wrong_clocks_are_refused_and_both_know() -> None:
 def test_other_networks_are_refused() -> None:
     mine, theirs = refused(Box(), Box(network="other"))
     assert mine.code == theirs.code == "network"
+
+
+@pytest.mark.parametrize("few_ask", [True, False])
+def test_a_few_logs_against_very_many(few_ask: bool) -> None:
+    """The one that has few can only list; the other must not answer with a list of thousands."""
+    few, many = Box(), filled(5000, 1)
+    for log in range(10):
+        few.put(name_of(log, topic=1), 0, b"mine")
+    few.put(name_of(77), 1, b"one more")
+    one, other = (few, many) if few_ask else (many, few)
+    outcome = sync(one, other)
+    assert_equal(one, other)
+    assert len(few.logs) == 5010
+    assert outcome.bytes < 5000 * (130 + 45 + 45) * 1.2
