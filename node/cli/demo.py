@@ -193,9 +193,9 @@ class _Stage:
             self.links[name].cut()
         carried = self._carried()
         fresh = list(itertools.islice(generate(messages=self.messages * 2, seed=2), self.messages // 2))
-        middle = len(fresh) // 2
-        town = [*fresh[:middle], WorkloadMessage(NOTICEBOARD, ALICE, 0, FROM_ALICE.encode())]
-        school = [*fresh[middle:], WorkloadMessage(NOTICEBOARD, CARLA, 0, FROM_CARLA.encode())]
+        third = len(fresh) // 3
+        town = [*fresh[third:], WorkloadMessage(NOTICEBOARD, ALICE, 0, FROM_ALICE.encode())]
+        school = [*fresh[:third], WorkloadMessage(NOTICEBOARD, CARLA, 0, FROM_CARLA.encode())]
         await send(in_requests(town), self._urls("AB"), connections=4)
         await send(in_requests(school), self._urls("C"), connections=4)
         self._note([*town, *school])
@@ -208,11 +208,8 @@ class _Stage:
         for name, log in (("A", CARLA), ("C", ALICE)):
             if await self._read(name, log):
                 raise ClusterError(f"{name} already has a message that was stored on the other side of the cut")
-        words = {
-            "A": "A and B hold the same" if a == b else "A and B are still exchanging",
-            "C": "C holds something else",
-        }
-        click.echo(f"   {words['A']}, {words['C']}. C says of its neighbours: {_standing(statuses[2])}")
+        click.echo(f"   A and B {'hold the same' if a == b else 'are not through yet'}, C holds something else")
+        click.echo(f"   what C says of its neighbours: {self._standing(statuses[2])}")
 
     async def _heal(self) -> None:
         self._say("4", "Joining them again")
@@ -270,7 +267,7 @@ class _Stage:
                 held = ", ".join(str(status["messages"]) for status in statuses)
                 raise ClusterError(
                     f"after {PATIENCE_S:g} s A, B and C hold {held} of {len(self.stored)} messages; "
-                    f"C says of its neighbours: {_standing(statuses[2])}"
+                    f"C says of its neighbours: {self._standing(statuses[2], reasons=True)}"
                 )
             await trio.sleep(_LOOK_INTERVAL_S)
         took_s = trio.current_time() - begun
@@ -283,7 +280,11 @@ class _Stage:
         blob = answer.get(log, {}).get(0)
         return None if blob is None else blob.decode()
 
-
-def _standing(status: dict[str, Any]) -> str:
-    words = {f"{peer['state']} ({peer['reason']})" if peer["reason"] else peer["state"] for peer in status["peers"]}
-    return "; ".join(sorted(words)) or "nothing"
+    def _standing(self, status: dict[str, Any], *, reasons: bool = False) -> str:
+        names = {str(mailbox.identity.mailbox_id): mailbox.name for mailbox in self.mailboxes}
+        peers = sorted(status["peers"], key=lambda peer: names.get(peer["mailbox_id"], "?"))
+        words = [
+            f"{names.get(peer['mailbox_id'], '?')} is {peer['state']}" + (f" ({peer['reason']})" if reasons else "")
+            for peer in peers
+        ]
+        return ", ".join(words) or "it knows none"

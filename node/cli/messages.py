@@ -61,8 +61,8 @@ def put(data_dir: Path | None, topic: str, log: str, seq: int, file: Path) -> No
     blob = _content(file)
     with _running(data_dir) as url:
         watermark = store_messages(url, [(topic, log, seq, blob)]).get(LogName(topic, log))
-    upto = "message 0 is still missing" if watermark is None else f"complete up to {watermark}"
-    click.echo(f"stored message {seq}, {bytes_text(len(blob))}; this log is {upto}")
+    state = "lacks message 0" if watermark is None else f"is complete up to {watermark}"
+    click.echo(f"stored message {seq}, {bytes_text(len(blob))}; this log {state}")
 
 
 def _content(file: Path) -> bytes:

@@ -56,7 +56,7 @@ _SIZE_UNITS: Final = {"B": 1} | {
     for suffix, base in (("B", 1000), ("iB", 1024))
 }
 _TIME_UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_NETWORK: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NETWORK: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")  # as in the announcements
 
 
 # --- plain functions ----------------------------------------------------------------------------------------------
@@ -230,7 +230,7 @@ def _timeout_s(text: str) -> _ComputedSeconds:
 
 def _network(text: str) -> str:
     if not _NETWORK.fullmatch(text) or len(text) > NETWORK_TAG_CHARS_MAX:
-        raise ValueError(f"{text!r} is not 1 to {NETWORK_TAG_CHARS_MAX} letters, digits, dots, dashes or underscores")
+        raise ValueError(f"{text!r} is not 1 to {NETWORK_TAG_CHARS_MAX} of a-z, 0-9 and inner hyphens")
     return text
 
 

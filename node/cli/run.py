@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
@@ -107,12 +106,6 @@ def _labels(first: str) -> Iterator[str]:
 
 # --- what can go wrong ---------------------------------------------------------------------------------------------
 
-_ADVICE: Final = {
-    errno.EADDRINUSE: "choose another one with --http or --p2p, or stop the program that uses it",
-    errno.EADDRNOTAVAIL: "this machine does not have that address; choose another one with --http or --p2p",
-    errno.EACCES: "ports below 1024 need privileges; choose a higher one with --http or --p2p",
-}
-
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
     for error in group.exceptions:
@@ -126,8 +119,7 @@ def _end(errors: list[BaseException]) -> None:
     """One line for what a user can mend; a traceback in the log for what only we can."""
     for error in errors:
         if _foreseen(error):
-            advice = _ADVICE.get(error.errno or 0, "") if isinstance(error, OSError) else ""
-            fail(f"{_text(error)}; {advice}" if advice else _text(error))
+            fail(_text(error))
     error = errors[0]
     log.critical("this is a fault of mailboxd's own; please report it with what follows", exc_info=error)
     fail(f"stopped by an internal error ({type(error).__name__}: {error}); the log above has the details")

@@ -18,6 +18,7 @@ import pytest
 from node.cli.options import DATA_DIR
 from node.cli.output import ago, bytes_text, count_text, shorten, table
 from node.cli.program import COMMANDS, main, program
+from node.cli.status import sync
 from node.core import VERSION
 from node.datadir import DataDir
 from node.identity import Identity
@@ -189,6 +190,13 @@ def test_the_default_data_directory_is_the_users(call, tmp_path: Path, monkeypat
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
     assert str(tmp_path) in failed(call("identity"))
+
+
+@pytest.mark.parametrize("mailbox_id", ["-" + "a" * 42, "--" + "a" * 41, "-abcdefg"])
+def test_a_mailbox_id_may_begin_with_a_dash(mailbox_id: str) -> None:
+    for arguments in ([mailbox_id, "--data-dir", "/x"], ["--data-dir=/x", mailbox_id], ["--json", "--", mailbox_id]):
+        context = sync.make_context("sync", arguments)
+        assert context.params["peer"] == mailbox_id
 
 
 @pytest.fixture

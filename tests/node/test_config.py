@@ -17,6 +17,7 @@ from node.cli.settings import misspelt_variables, run_config
 from node.config import HttpPeer, ListenAddress, RunConfig
 from node.identity import Identity
 from protocols.addresses import PeerAddress
+from protocols.discovery import PeerInfo
 from protocols.model import Retention
 
 PEER_ID = Identity.from_seed(bytes(32)).peer_id
@@ -246,8 +247,10 @@ def test_a_config_file_of_another_kind(tmp_path: Path, capsys: pytest.CaptureFix
         (["--storage-limit", "1.0000000001GiB"], "not a size"),
         (["--storage-limit", "1MiB"], "at least 64MiB"),
         (["--storage-limit", "-1"], "not a size"),
-        (["--network", "a b"], "letters"),
-        (["--network", ""], "letters"),
+        (["--network", "a b"], "a-z"),
+        (["--network", "Main"], "a-z"),
+        (["--network", "a-"], "inner hyphens"),
+        (["--network", ""], "a-z"),
         (["--network", "x" * 33], "1 to 32"),
         (["--name", "x" * 65], "1 to 64"),
         (["--name", "a\nb"], "printable"),
@@ -274,6 +277,12 @@ def test_a_wrong_variable_is_named(
     monkeypatch.setenv("MAILBOXD_RETENTION", "7d")
     monkeypatch.setenv("MAILBOXD_NO_MDNS", "perhaps")
     assert "MAILBOXD_NO_MDNS" in refused(capsys, "run", "--data-dir", str(tmp_path))
+
+
+@pytest.mark.parametrize("tag", ["main", "a", "demo-4711", "0", "x" * 32])
+def test_a_network_tag_that_is_taken_can_be_announced(tag: str) -> None:
+    assert options.NETWORK.convert(tag, None, None) == tag
+    PeerInfo(p2p_port=1, protocol_version=1, network=tag)
 
 
 def test_an_empty_variable_counts_as_not_set(configure: Configure) -> None:
