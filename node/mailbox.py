@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 
 import trio
 
-from node.clock import Clock
+from node.clock import Clock, StepWatch
 from node.store.api import Arrival, Position, PutResult, ReadPage, Store, StoreError
 from protocols.limits import (
     ARRIVAL_OVERHEAD_BYTES,
+    CLOCK_SETTLE_S,
     DIGEST_OFFLOAD_BYTES,
     EXPIRY_BATCH_MESSAGES,
     EXPIRY_CHECK_INTERVAL_S,
@@ -34,6 +35,7 @@ class Mailbox:
         self.store = store
         self.clock = clock
         self.retention = retention
+        self._steps = StepWatch(settle_s=min(CLOCK_SETTLE_S, retention.retention_s))
         self.stored = 0
         self.served = 0
 
@@ -74,6 +76,8 @@ class Mailbox:
         return page
 
     async def _expire_due(self) -> None:
+        if not self._steps.trusted(self.clock.now_s(), trio.current_time()):
+            return
         while await self.store.expire(self.alive_from_s(), messages_max=EXPIRY_BATCH_MESSAGES):
             await trio.lowlevel.checkpoint()  # between batches, stores come first
 
@@ -84,7 +88,7 @@ class Mailbox:
                 await self._expire_due()
             except StoreError as error:
                 log.warning("expiry will be tried again: %s", error)
-            await trio.sleep(EXPIRY_CHECK_INTERVAL_S)
+            await trio.sleep(min(EXPIRY_CHECK_INTERVAL_S, self.retention.granule_s))
 
 
 def _arrivals(messages: Sequence[tuple[LogName, int, bytes]], stamp_s: int) -> list[Arrival]:

@@ -152,8 +152,9 @@ LOG_OVERHEAD_BYTES: Final = 1 * KIB
 """Counted against the storage limit for each log that holds messages: names of up to 256 bytes each in tables and
 indexes."""
 
-EXPIRY_CHECK_INTERVAL_S: Final = 1.0
-"""How often the wall clock is looked at. Short, because clocks step; an empty check costs one index look-up."""
+EXPIRY_CHECK_INTERVAL_S: Final = 30.0
+"""How often expiry looks for what is too old (every second where the granule is a second). What is too old is
+not served even before; an empty check costs one index look-up."""
 
 # --- transport -------------------------------------------------------------------------------------------------
 
@@ -299,8 +300,8 @@ PEER_FORGET_S: Final = 3600.0
 """A peer without an address that has been away for so long is dropped from the table."""
 
 HINT_COALESCE_S: Final = 0.1
-"""What is stored within so long goes out as one hint: ten hints a second at the most, which gossip carries without loss,
-and still far below the second in which a neighbour should have a message."""
+"""What is stored within so long goes out as one hint: ten hints a second at the most, which gossip carries without
+loss, and still far below the second in which a neighbour should have a message."""
 
 HINT_LOGS_PENDING_MAX: Final = 4096
 """Logs with news that are remembered by name; above that a hint says "much news" and a whole sync follows."""

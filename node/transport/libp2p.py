@@ -19,6 +19,7 @@ from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.stream_muxer.exceptions import MuxedStreamEOF
 from libp2p.utils import encode_delim, read_delim
 
+from node.addresses import spell_out
 from node.config import ListenAddress
 from node.transport.api import PeerUnreachable, Stream, StreamBroken, StreamHandler, Transport
 from node.transport.libp2p_hardening import (
@@ -28,7 +29,7 @@ from node.transport.libp2p_hardening import (
     peer_id_of,
     run_hardened,
 )
-from node.transport.libp2p_tcp import Gate, TcpSocket, bind, spell_out
+from node.transport.libp2p_tcp import Gate, TcpSocket, bind
 from node.transport.libp2p_yamux import YamuxStream
 from protocols.addresses import PeerAddress
 from protocols.limits import (
@@ -260,7 +261,8 @@ class Libp2pTransport(Transport):
         self._watchers.append(handler)
 
     def addresses(self) -> Sequence[PeerAddress]:
-        return tuple(PeerAddress(host, port, self.local) for host, port in spell_out(self._listeners))
+        bound = [listener.socket.getsockname()[:2] for listener in self._listeners]
+        return tuple(PeerAddress(host, port, self.local) for host, port in spell_out(bound))
 
     def connected(self) -> frozenset[MailboxId]:
         return frozenset(self._connected)

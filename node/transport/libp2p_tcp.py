@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-import ifaddr
 import trio
 from libp2p.io.abc import ReadWriteCloser
 
@@ -25,7 +24,7 @@ from protocols.limits import (
     KIB,
 )
 
-__all__ = ["Gate", "TcpSocket", "bind", "spell_out"]
+__all__ = ["Gate", "TcpSocket", "bind"]
 
 log = logging.getLogger(__name__)
 
@@ -178,26 +177,3 @@ def _advice(error: OSError) -> str:
     if error.errno == errno.EADDRNOTAVAIL:
         return "this computer does not have that address; choose another with --p2p"
     return error.strerror or str(error)
-
-
-def spell_out(listeners: Sequence[trio.SocketListener]) -> list[tuple[str, int]]:
-    """(IP address, port) of everything that the listeners can be reached at, loopback first. Link-local IPv6 addresses
-    are left out: they mean something else on each computer."""
-    result: dict[tuple[str, int], bool] = {}
-    for listener in listeners:
-        host, port = listener.socket.getsockname()[:2]
-        address = ipaddress.ip_address(str(host).partition("%")[0])
-        for ip in _interface_addresses(address.version) if address.is_unspecified else [address]:
-            if not (ip.version == 6 and ip.is_link_local and address.is_unspecified):
-                result[str(ip), int(port)] = ip.is_loopback
-    return sorted(result, key=lambda key: not result[key])
-
-
-def _interface_addresses(version: int) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
-    found = []
-    for adapter in ifaddr.get_adapters():
-        for ip in adapter.ips:
-            address = ipaddress.ip_address(ip.ip if isinstance(ip.ip, str) else ip.ip[0].partition("%")[0])
-            if address.version == version:
-                found.append(address)
-    return found

@@ -1,0 +1,129 @@
+"""The composition root: a real mailbox on real ports, from its start to its shutdown."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import secrets
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Final
+
+import trio
+
+from node.addresses import spell_out
+from node.clock import SystemClock
+from node.config import ListenAddress, RunConfig
+from node.core import VERSION, Core, supervise
+from node.datadir import STORE_FILE, TOKEN_FILE, DataDir, NodeInfo
+from node.discovery.api import Announcement, Discovery
+from node.discovery.mdns import MdnsDiscovery
+from node.discovery.none import NoDiscovery
+from node.http.admin import admin_router, load_or_create_token
+from node.http.server import HttpStatistics, Listener, open_listeners, serve_http
+from node.http.toy import toy_router
+from node.identity import Identity
+from node.status import Administration
+from node.store.sqlite import SqliteStore
+from node.transport.libp2p import Libp2pTransport
+from protocols.addresses import PeerAddress
+from protocols.limits import SYNC_VERSION_MAX
+
+__all__ = ["run_mailbox"]
+
+_ADMIN: Final = ListenAddress("127.0.0.1", 0)
+
+log = logging.getLogger(__name__)
+
+
+async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None] = lambda _info: None) -> None:
+    """Runs a mailbox until cancelled, then shuts it down in good order. `on_ready` is called once it can be used.
+
+    Raises DataDirError, IdentityError, StoreError, AdminError or OSError if it can't start; the messages say what
+    to do.
+    """
+    with ExitStack() as listening, DataDir.open(config.data_dir) as data_dir:
+        identity = Identity.load_or_create(data_dir.identity_path)
+        token = load_or_create_token(data_dir.path / TOKEN_FILE)
+        # Ports before the store: a taken port is told at once, not after a million messages have been read.
+        phones = await _listen(config.http, listening)
+        admin = await _listen([_ADMIN], listening)
+        path = data_dir.path / STORE_FILE
+        async with SqliteStore.open(path, storage_limit_bytes=config.storage_limit_bytes) as store:
+            transport = Libp2pTransport(
+                signing_key_seed=identity.seed, listen=await _p2p_address(config, data_dir), network=config.network
+            )
+            core = Core.assemble(
+                store=store,
+                transport=transport,
+                clock=SystemClock(),
+                retention=config.retention,
+                network=config.network,
+                sync_interval_s=config.sync_interval_s,
+                fixed_peers=[peer for peer in config.peers if isinstance(peer, PeerAddress)],
+                jitter=random.Random(),
+                salt=partial(secrets.token_bytes, 16),
+            )
+            async with trio.open_nursery() as nursery:
+                await nursery.start(core.run)
+                p2p = transport.addresses()
+                data_dir.save_p2p_port(p2p[0].port)
+                statistics = HttpStatistics()
+                routes = toy_router(core.mailbox, identity.mailbox_id)
+                await nursery.start(partial(serve_http, phones, routes, statistics=statistics))
+                administration = Administration(core, mailbox_id=identity.mailbox_id, name=config.name)
+                await nursery.start(serve_http, admin, admin_router(administration, token, http=statistics))
+                nursery.start_soon(supervise, "discovery", partial(_discover, config, core, phones, p2p[0].port))
+                info = NodeInfo(
+                    pid=os.getpid(),
+                    version=VERSION,
+                    mailbox_id=str(identity.mailbox_id),
+                    peer_id=identity.peer_id,
+                    http=_urls(phones),
+                    p2p=tuple(map(str, p2p)),
+                    admin=_urls(admin)[0],
+                )
+                data_dir.publish(info)
+                on_ready(info)
+
+
+async def _listen(addresses: Sequence[ListenAddress], listening: ExitStack) -> list[Listener]:
+    listeners = await open_listeners(addresses)
+    for listener in listeners:
+        listening.callback(listener.close)
+    return listeners
+
+
+async def _p2p_address(config: RunConfig, data_dir: DataDir) -> ListenAddress:
+    """Where to listen for mailboxes: port 0 means the port of the last run, so that addresses stay good."""
+    kept = data_dir.saved_p2p_port()
+    if config.p2p.port or kept is None:
+        return config.p2p
+    address = ListenAddress(config.p2p.host, kept)
+    try:
+        for listener in await open_listeners([address]):
+            listener.close()
+    except OSError:
+        log.warning("port %d of the last run is taken by another program; other mailboxes have to find us anew", kept)
+        return config.p2p
+    return address
+
+
+async def _discover(config: RunConfig, core: Core, phones: Sequence[Listener], p2p_port: int) -> None:
+    discovery: Discovery = MdnsDiscovery() if config.mdns else NoDiscovery()
+    announcement = Announcement(
+        mailbox_id=core.transport.local,
+        http_port=phones[0].address.port,
+        p2p_port=p2p_port,
+        protocol_version=SYNC_VERSION_MAX,
+        network=config.network,
+        hosts=tuple(listener.address.host for listener in phones if listener.address.port == phones[0].address.port),
+    )
+    await discovery.run(announcement, core.engine.report)
+
+
+def _urls(listeners: Sequence[Listener]) -> tuple[str, ...]:
+    bound = [(listener.address.host, listener.address.port) for listener in listeners]
+    return tuple(f"http://{ListenAddress(host, port)}" for host, port in spell_out(bound))

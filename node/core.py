@@ -1,0 +1,95 @@
+"""The mailbox put together over its ports: what the program and the simulator have in common."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import trio
+
+from node.clock import Clock
+from node.mailbox import Mailbox
+from node.store.api import Store
+from node.sync.engine import SyncEngine
+from node.sync.index import LogIndex
+from node.transport.api import Transport
+from protocols.addresses import PeerAddress
+from protocols.limits import SUPERVISE_PAUSE_FIRST_S, SUPERVISE_PAUSE_MAX_S
+from protocols.model import Retention
+
+__all__ = ["VERSION", "Core", "supervise"]
+
+VERSION = "0.1.0"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """A mailbox without its doors (HTTP, discovery): store, index, sync, and the transport that sync uses."""
+
+    mailbox: Mailbox
+    index: LogIndex
+    engine: SyncEngine
+    transport: Transport
+
+    @classmethod
+    def assemble(
+        cls,
+        *,
+        store: Store,
+        transport: Transport,
+        clock: Clock,
+        retention: Retention,
+        network: str,
+        sync_interval_s: float,
+        fixed_peers: Sequence[PeerAddress] = (),
+        jitter: random.Random,
+        salt: Callable[[], bytes],
+    ) -> Core:
+        """Joins the parts. `jitter` spreads timers, `salt` gives 16 fresh random bytes for each session."""
+        mailbox = Mailbox(store, clock=clock, retention=retention)
+        index = LogIndex(store)
+        engine = SyncEngine(
+            mailbox=mailbox,
+            index=index,
+            transport=transport,
+            network=network,
+            software=f"mailboxd/{VERSION}",
+            interval_s=sync_interval_s,
+            fixed_peers=fixed_peers,
+            jitter=jitter,
+            salt=salt,
+        )
+        return cls(mailbox, index, engine, transport)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Runs until cancelled; `started` once the index is ready and the transport listens.
+
+        Raises StoreUnavailable or OSError if it can't even start.
+        """
+        await self.index.load()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.transport.run)
+            nursery.start_soon(supervise, "sync", self.engine.run)
+            nursery.start_soon(supervise, "expiry", self.mailbox.expire_forever)
+            task_status.started()
+
+
+async def supervise(what: str, run: Callable[[], Awaitable[None]]) -> None:
+    """Runs a part for ever: if it fails in spite of all, that is logged and it is started again after a pause."""
+    pause_s = SUPERVISE_PAUSE_FIRST_S
+    while True:
+        begun = trio.current_time()
+        try:
+            await run()
+        except Exception:
+            log.exception("%s failed; it is started again in %.0f s", what, pause_s)
+        else:
+            log.error("%s ended; it is started again in %.0f s", what, pause_s)
+        if trio.current_time() - begun > SUPERVISE_PAUSE_MAX_S:
+            pause_s = SUPERVISE_PAUSE_FIRST_S
+        await trio.sleep(pause_s)
+        pause_s = min(SUPERVISE_PAUSE_MAX_S, 2 * pause_s)

@@ -1,0 +1,102 @@
+"""What a mailbox tells about itself: the dictionaries behind `mailboxd status --json`, `peers --json` and `sync`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from node.core import VERSION, Core
+from node.http.admin import AdminError
+from node.store.api import StoreError
+from node.sync.peers import Peer, SyncReport
+from protocols.model import MailboxId
+
+__all__ = ["Administration"]
+
+
+class Administration:
+    """Answers the administration's questions about a running mailbox; implements `node.http.admin.AdminPort`."""
+
+    def __init__(self, core: Core, *, mailbox_id: MailboxId, name: str | None) -> None:
+        self._core = core
+        self._mailbox_id = mailbox_id
+        self._name = name
+        self._started_s = core.mailbox.clock.now_s()
+
+    async def status(self) -> dict[str, Any]:
+        """The contract's fields and a few more for people. Raises AdminError if the store fails."""
+        mailbox = self._core.mailbox
+        counters = self._core.engine.counters
+        try:
+            view = await self._core.index.view(mailbox.alive_from_s())
+        except StoreError as error:
+            raise AdminError(503, str(error)) from error
+        totals = mailbox.store.statistics()
+        return {
+            "mailbox_id": str(self._mailbox_id),
+            "peer_id": self._mailbox_id.peer_id,
+            "name": self._name,
+            "version": VERSION,
+            "started": rfc3339(self._started_s),
+            "retention_s": mailbox.retention.retention_s,
+            "messages": totals.messages,
+            "logs": totals.logs,
+            "topics": totals.topics,
+            "bytes": totals.bytes,
+            "storage_limit": totals.storage_limit_bytes,
+            "fingerprint": view.fingerprint,
+            "relayed": {
+                "stored": mailbox.stored,
+                "served": mailbox.served,
+                "synced_in": counters.synced_in,
+                "synced_out": counters.synced_out,
+            },
+            "peers": await self.peers(),
+        }
+
+    async def peers(self) -> list[dict[str, Any]]:
+        """One dictionary for each known mailbox, in the order of their ids."""
+        return [_peer(peer) for peer in self._core.engine.table.all()]
+
+    async def sync(self, peer: str | None) -> dict[str, Any]:
+        """Syncs with one mailbox or all and tells how it went. Raises AdminError for an unknown one."""
+        try:
+            wanted = None if peer is None else MailboxId.parse(peer)
+        except ValueError as error:
+            raise AdminError(400, str(error)) from None
+        if wanted is not None and self._core.engine.table.get(wanted) is None:
+            raise AdminError(404, f"mailbox {peer} is not known here; `mailboxd peers` lists those that are")
+        reports = await self._core.engine.sync_now(wanted)
+        return {"syncs": [_report(report) for report in reports]}
+
+
+def _report(sync: SyncReport) -> dict[str, Any]:
+    """One peer's line in the answer to a sync that the user asked for."""
+    return {
+        "mailbox_id": str(sync.mailbox_id),
+        "received": sync.received,
+        "sent": sync.sent,
+        "bytes": sync.bytes,
+        "round_trips": sync.round_trips,
+        "error": sync.error,
+    }
+
+
+def rfc3339(time_s: float) -> str:
+    """Unix seconds as an RFC 3339 date in UTC, to the second."""
+    return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _peer(peer: Peer) -> dict[str, Any]:
+    return {
+        "mailbox_id": str(peer.mailbox_id),
+        "state": peer.state.value,
+        "reason": peer.reason,
+        "last_sync": None if peer.last_sync_s is None else rfc3339(peer.last_sync_s),
+        "last_sync_bytes": peer.last_sync_bytes,
+        "last_sync_round_trips": peer.last_sync_round_trips,
+        "bytes_in": peer.bytes_in,
+        "bytes_out": peer.bytes_out,
+        "software": peer.software,
+        "addresses": [str(address) for address in peer.addresses],
+    }

@@ -1,0 +1,227 @@
+"""Runs one sync session over one stream: carries out the effects that the sans-IO session asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+
+from node.store.api import Arrival, Store, StoredItem, StoreError
+from node.sync.index import LogIndex
+from node.transport.api import Stream, StreamBroken
+from protocols.errors import RemoteProtocolError
+from protocols.limits import (
+    SYNC_COMMITS_UNDER_WAY_MAX,
+    SYNC_FRAME_TIMEOUT_S,
+    SYNC_RECEIVE_BYTES,
+)
+from protocols.model import Item, LogName
+from protocols.sync.effects import (
+    Claim,
+    Commit,
+    Effect,
+    OpenView,
+    ReadBlobs,
+    ReadItems,
+    ReadWatermarks,
+    Receive,
+    Send,
+    SessionAborted,
+    Settle,
+)
+from protocols.sync.session import SessionResult
+from protocols.sync.wire import FrameDecoder, encode_frame
+
+__all__ = ["Claims", "SessionTraffic", "run_session"]
+
+
+class Claims:
+    """Which messages are being fetched right now, over all sessions, so that none is fetched twice."""
+
+    def __init__(self) -> None:
+        self._under_way: set[tuple[LogName, int, bytes]] = set()
+
+    def take(self, name: LogName, items: Sequence[Item]) -> tuple[list[bool], list[tuple[LogName, int, bytes]]]:
+        """For each item whether it was free, and the keys that are now taken (to be released in the end)."""
+        granted: list[bool] = []
+        taken: list[tuple[LogName, int, bytes]] = []
+        for item in items:
+            key = (name, item.seq, item.digest)
+            free = key not in self._under_way
+            granted.append(free)
+            if free:
+                self._under_way.add(key)
+                taken.append(key)
+        return granted, taken
+
+    def release(self, taken: Sequence[tuple[LogName, int, bytes]]) -> None:
+        self._under_way.difference_update(taken)
+
+
+@dataclass(slots=True)
+class SessionTraffic:
+    """What went over the wire, length prefixes included, and whether the store ran out of room."""
+
+    bytes_in: int = 0
+    bytes_out: int = 0
+    full: bool = False
+
+
+@dataclass(slots=True)
+class _Driver:
+    stream: Stream
+    store: Store
+    index: LogIndex
+    claims: Claims
+    traffic: SessionTraffic
+    nursery: trio.Nursery
+    decoder: FrameDecoder = field(default_factory=FrameDecoder)
+    taken: list[tuple[LogName, int, bytes]] = field(default_factory=list)
+    slots: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(SYNC_COMMITS_UNDER_WAY_MAX))
+    failure: StoreError | None = None
+
+    async def perform(self, effect: Effect) -> object:
+        """The result of one effect. Raises SessionAborted if it can't be had, RemoteProtocolError for a bad frame."""
+        try:
+            return await self._perform(effect)
+        except StreamBroken as error:
+            raise SessionAborted(f"the connection broke: {error}") from error
+        except StoreError as error:
+            raise SessionAborted(str(error)) from error
+
+    async def _perform(self, effect: Effect) -> object:
+        match effect:
+            case Send(frame):
+                await self._send(frame)
+                return None
+            case Receive():
+                return await self._receive()
+            case OpenView(alive_from_s):
+                return await self.index.view(alive_from_s)
+            case ReadItems(name, seq_from, seq_to):
+                return await self.store.items(name, seq_from, seq_to)
+            case ReadBlobs(name, wanted):
+                return await self.store.blobs(name, wanted)
+            case ReadWatermarks(names):
+                known = await self.store.watermarks(names)
+                return [known[name] for name in names]
+            case Claim(name, items):
+                return self._claim(name, items)
+            case Commit():
+                await self._commit(effect)
+                return None
+            case Settle():
+                await self._settle()
+                return None
+
+    async def _send(self, frame: bytes) -> None:
+        data = encode_frame(frame)
+        with trio.move_on_after(SYNC_FRAME_TIMEOUT_S) as scope:
+            await self.stream.send_all(data)
+        if scope.cancelled_caught:
+            raise SessionAborted(f"the peer took nothing for {SYNC_FRAME_TIMEOUT_S:.0f} s")
+        self.traffic.bytes_out += len(data)
+
+    async def _receive(self) -> bytes | None:
+        with trio.move_on_after(SYNC_FRAME_TIMEOUT_S) as scope:
+            while (frame := self.decoder.next_frame()) is None:
+                data = await self.stream.receive_some(SYNC_RECEIVE_BYTES)
+                self.traffic.bytes_in += len(data)
+                if not data:
+                    if not self.decoder.at_boundary:
+                        raise SessionAborted("the connection ended in the middle of a message")
+                    return None
+                self.decoder.feed(data)
+            return frame
+        assert scope.cancelled_caught
+        raise SessionAborted(f"the peer sent no whole message for {SYNC_FRAME_TIMEOUT_S:.0f} s")
+
+    def _claim(self, name: LogName, items: Sequence[Item]) -> list[bool]:
+        statistics = self.store.statistics()
+        limit = statistics.storage_limit_bytes
+        if limit is not None and statistics.bytes + sum(item.size for item in items) > limit:
+            self.traffic.full = True
+            return [False] * len(items)
+        granted, taken = self.claims.take(name, items)
+        self.taken += taken
+        return granted
+
+    async def _commit(self, commit: Commit) -> None:
+        self._check()
+        await self.slots.acquire()
+        self.nursery.start_soon(self._store, commit)
+
+    async def _store(self, commit: Commit) -> None:
+        peer = self.stream.peer
+        try:
+            if commit.deliveries:
+                await self.store.put([Arrival(*delivery) for delivery in commit.deliveries], origin=peer)
+            if commit.merges:
+                await self.store.merge([StoredItem(name, item) for name, item in commit.merges], origin=peer)
+            if commit.watermarks:
+                await self.store.adopt_watermarks(dict(commit.watermarks))
+        except StoreError as error:
+            self.failure = self.failure or error
+        finally:
+            self.slots.release()
+
+    async def _settle(self) -> None:
+        for _ in range(SYNC_COMMITS_UNDER_WAY_MAX):
+            await self.slots.acquire()
+        for _ in range(SYNC_COMMITS_UNDER_WAY_MAX):
+            self.slots.release()
+        self._check()
+
+    def _check(self) -> None:
+        if self.failure:
+            raise self.failure
+
+
+async def run_session(
+    session: Generator[Effect, Any, SessionResult],
+    stream: Stream,
+    *,
+    store: Store,
+    index: LogIndex,
+    claims: Claims,
+    traffic: SessionTraffic,
+) -> SessionResult:
+    """Drives `session` to its end and counts its bytes in `traffic`.
+
+    Raises SessionAborted (the world failed), RemoteProtocolError (the peer broke the protocol) or SessionRefused. What
+    was committed until then stays. The stream is neither closed nor aborted here.
+    """
+    taken: list[tuple[LogName, int, bytes]] = []
+    outcome: SessionResult | Exception
+    try:
+        async with trio.open_nursery() as nursery:
+            driver = _Driver(stream, store, index, claims, traffic, nursery, taken=taken)
+            try:
+                outcome = await _drive(session, driver)
+            except Exception as error:
+                outcome = error  # raised outside the nursery, so that it doesn't come wrapped in a group
+    finally:
+        session.close()
+        claims.release(taken)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+async def _drive(session: Generator[Effect, Any, SessionResult], driver: _Driver) -> SessionResult:
+    result: object = None
+    failure: Exception | None = None
+    while True:
+        try:
+            effect = session.throw(failure) if failure else session.send(result)
+        except StopIteration as stop:
+            await driver.perform(Settle())
+            value: SessionResult = stop.value
+            return value
+        failure = None
+        try:
+            result = await driver.perform(effect)
+        except (SessionAborted, RemoteProtocolError) as error:
+            failure = error

@@ -1,0 +1,404 @@
+"""Decides when to talk to which mailbox, and keeps the score.
+
+Each known peer has a task of its own. It syncs when the two meet, when the peer announces news, when the user asks, and
+every interval (with jitter); a sync by either side counts for both. Peers that can't be reached are tried again with
+backoff, peers that break the protocol are shunned for a while, and nothing that any of them does ends the engine.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import trio
+
+from node.discovery.api import Found, Lost, Neighbour
+from node.mailbox import Mailbox
+from node.store.api import StoreError
+from node.sync.driver import Claims, SessionTraffic, run_session
+from node.sync.index import LogIndex
+from node.sync.news import News
+from node.sync.peers import Peer, PeerState, PeerTable, SyncReport
+from node.transport.api import PeerUnreachable, Stream, Transport
+from protocols.addresses import PeerAddress
+from protocols.errors import RemoteProtocolError
+from protocols.limits import (
+    HINT_LOGS_PENDING_MAX,
+    PEER_DIAL_GRACE_S,
+    PEER_FORGET_S,
+    PEER_RETRY_FIRST_S,
+    PEER_RETRY_MAX_S,
+    PEER_SESSIONS_MAX,
+    PEER_SHUN_FIRST_S,
+    PEER_SHUN_MAX_S,
+    SYNC_SESSION_MAX_S,
+    SYNC_SESSIONS_IN_MAX,
+    SYNC_SESSIONS_OUT_MAX,
+)
+from protocols.model import MailboxId
+from protocols.sync.effects import SessionAborted
+from protocols.sync.hints import STATE_PREFIX_BYTES, Hint
+from protocols.sync.session import SessionConfig, SessionRefused, SessionResult, initiate, respond
+
+__all__ = ["EngineCounters", "SyncEngine"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class EngineCounters:
+    """Messages that came in from, and went out to, other mailboxes since the start."""
+
+    synced_in: int = 0
+    synced_out: int = 0
+
+
+class SyncEngine:
+    """Keeps this mailbox in step with all others that it knows. Construct before the transport runs, then `run`."""
+
+    def __init__(
+        self,
+        *,
+        mailbox: Mailbox,
+        index: LogIndex,
+        transport: Transport,
+        network: str,
+        software: str,
+        interval_s: float,
+        fixed_peers: Sequence[PeerAddress] = (),
+        jitter: random.Random,
+        salt: Callable[[], bytes],
+    ) -> None:
+        self._mailbox = mailbox
+        self._index = index
+        self._transport = transport
+        self._network = network
+        self._software = software
+        self._interval_s = interval_s
+        self._jitter = jitter
+        self._salt = salt
+        self._claims = Claims()
+        self._out = trio.CapacityLimiter(SYNC_SESSIONS_OUT_MAX)
+        self._in_under_way = 0
+        self._nursery: trio.Nursery | None = None
+        self._started: set[MailboxId] = set()
+        self.table = PeerTable()
+        self.counters = EngineCounters()
+        self._protocol = "/mailboxd/sync/1"
+        self.news = News(
+            mailbox=mailbox,
+            index=index,
+            transport=transport,
+            channel=f"/mailboxd/news/1/{network}",
+            heard=self._on_hint,
+        )
+        transport.serve(self._protocol, self._on_stream)
+        transport.on_connection(self._on_connection)
+        self._fixed_peers = fixed_peers
+
+    # --- what happens in the world -----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Runs until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
+                nursery.start_soon(self.news.run)
+                for address in self._fixed_peers:
+                    if peer := self._meet(address.mailbox_id):
+                        peer.fixed |= {address}
+                for peer in self.table.all():
+                    self._start(peer)
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
+
+    def report(self, event: Found | Lost) -> None:
+        """Takes what discovery found or lost."""
+        match event:
+            case Found(neighbour):
+                self._found(neighbour)
+            case Lost(mailbox_id, reason):
+                if peer := self.table.get(mailbox_id):
+                    log.info("mailbox %s: %s", mailbox_id.short, reason)
+                    peer.discovered = frozenset()
+
+    def _found(self, neighbour: Neighbour) -> None:
+        if neighbour.p2p_port is None or neighbour.network != self._network:
+            return  # the app's own mailboxes speak only to phones; other networks are none of our business
+        peer = self._meet(neighbour.mailbox_id)
+        if peer is None:
+            return
+        port = neighbour.p2p_port
+        addresses = frozenset(PeerAddress(host, port, neighbour.mailbox_id) for host in neighbour.hosts)
+        if addresses == peer.discovered:
+            return
+        peer.discovered = addresses
+        if neighbour.mailbox_id not in self._transport.connected():
+            # One of the two dials at once; the other only if that did not work.
+            grace_s = 0.0 if self._transport.local < neighbour.mailbox_id else PEER_DIAL_GRACE_S
+            self._due_in(peer, grace_s)
+
+    def _on_connection(self, mailbox_id: MailboxId, up: bool) -> None:
+        peer = self._meet(mailbox_id)
+        if peer is None:
+            return
+        if not up:
+            if peer.stand(PeerState.UNREACHABLE, "the connection was lost"):
+                log.info("mailbox %s: the connection was lost", mailbox_id.short)
+            self._due_in(peer, PEER_RETRY_FIRST_S)
+            return
+        log.info("mailbox %s: connected", mailbox_id.short)
+        peer.failures = 0
+        peer.wants_full = True
+        # On meeting one side starts; the other steps in if that did not work.
+        self._due_in(peer, 0.0 if self._transport.local < mailbox_id else PEER_DIAL_GRACE_S)
+
+    def _on_hint(self, publisher: MailboxId, hint: Hint) -> None:
+        peer = self.table.get(publisher)
+        if peer is None or publisher not in self._transport.connected():
+            return  # someone nearer will have it soon and say so
+        if hint.overflow or len(peer.hinted) + len(hint.states) > HINT_LOGS_PENDING_MAX:
+            peer.hinted.clear()
+            self._due_in(peer, 0.0)
+        else:
+            peer.hinted.update(hint.states)
+        peer.poke()
+
+    async def _on_stream(self, stream: Stream) -> None:
+        peer = self._meet(stream.peer)
+        if peer is None or trio.current_time() < peer.shunned_until_at:
+            await stream.abort()
+            return
+        if peer.sessions >= PEER_SESSIONS_MAX or self._in_under_way >= SYNC_SESSIONS_IN_MAX:
+            log.info("mailbox %s: turned away, too many syncs at once", peer.mailbox_id.short)
+            await stream.abort()
+            return
+        self._in_under_way += 1
+        try:
+            await self._converse(peer, stream, only=None, incoming=True)
+        finally:
+            self._in_under_way -= 1
+
+    # --- peers -------------------------------------------------------------------------------------------------
+
+    def _meet(self, mailbox_id: MailboxId) -> Peer | None:
+        if mailbox_id == self._transport.local:
+            return None
+        added = self.table.add(mailbox_id, now_at=trio.current_time())
+        if added is None:
+            return None
+        peer, gone = added
+        for other in gone:
+            other.poke()
+        peer.last_seen_at = trio.current_time()
+        self._start(peer)
+        return peer
+
+    def _start(self, peer: Peer) -> None:
+        if self._nursery is not None and peer.mailbox_id not in self._started:
+            self._started.add(peer.mailbox_id)
+            self._nursery.start_soon(self._tend, peer)
+
+    def _due_in(self, peer: Peer, seconds: float) -> None:
+        """Asks for a full sync in so many seconds from now at the latest."""
+        peer.wants_full = True
+        peer.due_at = min(peer.due_at, trio.current_time() + seconds) if peer.due_at else trio.current_time() + seconds
+        peer.poke()
+
+    def _rest(self, peer: Peer) -> None:
+        """After a sync, by whichever side: the next one is an interval away, give or take a fifth."""
+        peer.wants_full = False
+        peer.due_at = trio.current_time() + self._interval_s * self._jitter.uniform(0.8, 1.2)
+
+    def _retry(self, peer: Peer) -> None:
+        peer.failures += 1
+        longest_s = min(PEER_RETRY_MAX_S, self._interval_s)
+        pause_s = min(longest_s, PEER_RETRY_FIRST_S * 2.0 ** min(peer.failures, 10))
+        peer.due_at = trio.current_time() + pause_s * self._jitter.uniform(0.8, 1.2)
+
+    async def _tend(self, peer: Peer) -> None:
+        """One peer's task, for as long as it is in the table."""
+        try:
+            while self.table.get(peer.mailbox_id) is peer:
+                with trio.move_on_at(peer.due_at):
+                    await peer.wake.wait()
+                peer.wake = trio.Event()
+                await self._attend(peer)
+        finally:
+            self._started.discard(peer.mailbox_id)
+            peer.answer(SyncReport(peer.mailbox_id, error="this mailbox is no longer known"))
+
+    async def _attend(self, peer: Peer) -> None:
+        now_at = trio.current_time()
+        connected = peer.mailbox_id in self._transport.connected()
+        if connected:
+            peer.last_seen_at = now_at
+        elif not peer.addresses and now_at - peer.last_seen_at > PEER_FORGET_S:
+            self.table.remove(peer)
+            return
+        full = bool(peer.waiting) or now_at >= peer.due_at
+        if now_at < peer.shunned_until_at:
+            peer.due_at = peer.shunned_until_at
+            peer.answer(SyncReport(peer.mailbox_id, error=peer.reason))
+        elif full or (connected and peer.hinted):
+            async with self._out:
+                await self._sync(peer, full=full)
+
+    async def _sync(self, peer: Peer, *, full: bool) -> None:
+        only: list[bytes] | None = None
+        try:
+            if not full:
+                only = await self._news_of(peer)
+                if not only:
+                    return
+            await self._reach(peer)
+            stream = await self._transport.open_stream(peer.mailbox_id, self._protocol)
+        except PeerUnreachable as error:
+            if peer.stand(PeerState.UNREACHABLE, str(error)):
+                log.info("mailbox %s is unreachable: %s", peer.mailbox_id.short, error)
+            self._retry(peer)
+            peer.answer(SyncReport(peer.mailbox_id, error=str(error)))
+        except StoreError as error:
+            self._retry(peer)
+            peer.answer(SyncReport(peer.mailbox_id, error=str(error)))
+        else:
+            await self._converse(peer, stream, only=only, incoming=False)
+
+    async def _reach(self, peer: Peer) -> None:
+        if peer.mailbox_id in self._transport.connected():
+            return
+        if not peer.addresses:
+            raise PeerUnreachable("no address is known; it has to come to us")
+        await self._transport.connect(peer.addresses)
+
+    async def _news_of(self, peer: Peer) -> list[bytes]:
+        """The handles of hinted logs that differ from ours."""
+        hinted, peer.hinted = peer.hinted, {}
+        view = await self._index.view(self._mailbox.alive_from_s())
+        return [
+            handle for handle, prefix in hinted.items() if (view.state(handle) or b"")[:STATE_PREFIX_BYTES] != prefix
+        ]
+
+    # --- one session -------------------------------------------------------------------------------------------
+
+    async def _converse(self, peer: Peer, stream: Stream, *, only: Sequence[bytes] | None, incoming: bool) -> None:
+        """Runs a session on a fresh stream, whoever opened it, and notes how it ended."""
+        config = SessionConfig(
+            now_s=self._mailbox.clock.now_s(),
+            retention=self._mailbox.retention,
+            network=self._network,
+            software=self._software,
+            salt=self._salt(),
+            only=only,
+        )
+        traffic = SessionTraffic()
+        before = (peer.state, peer.reason)
+        if only is None and not incoming:
+            peer.hinted.clear()  # a full sync covers them
+        peer.stand(PeerState.SYNCING, "")
+        peer.sessions += 1
+        try:
+            with trio.fail_after(SYNC_SESSION_MAX_S):
+                result = await run_session(
+                    respond(config) if incoming else initiate(config),
+                    stream,
+                    store=self._mailbox.store,
+                    index=self._index,
+                    claims=self._claims,
+                    traffic=traffic,
+                )
+        except (SessionRefused, RemoteProtocolError) as error:
+            peer.stand(*before)
+            await stream.close()  # in good order: the reason is on its way to the peer
+            self._failed(peer, error, incoming=incoming)
+        except (SessionAborted, trio.TooSlowError) as error:
+            peer.stand(*before)
+            await stream.abort()
+            self._failed(peer, error, incoming=incoming)
+        except BaseException:
+            peer.stand(*before)
+            with trio.CancelScope(shield=True):
+                await stream.abort()
+            raise
+        else:
+            await stream.close()
+            self._succeeded(peer, result, traffic, full=only is None)
+        finally:
+            peer.sessions -= 1
+            peer.bytes_in += traffic.bytes_in
+            peer.bytes_out += traffic.bytes_out
+
+    def _succeeded(self, peer: Peer, result: SessionResult, traffic: SessionTraffic, *, full: bool) -> None:
+        self.counters.synced_in += result.received
+        self.counters.synced_out += result.sent
+        peer.failures = peer.strikes = 0
+        peer.software = result.software
+        peer.last_sync_s = self._mailbox.clock.now_s()
+        peer.last_sync_bytes = traffic.bytes_in + traffic.bytes_out
+        peer.last_sync_round_trips = result.round_trips
+        if traffic.full:
+            peer.stand(PeerState.BEHIND, "this mailbox's storage limit is reached")
+        elif not result.complete:
+            peer.stand(PeerState.BEHIND, "there is more to transfer; it goes on at once")
+        else:
+            peer.stand(PeerState.IN_SYNC, "")
+        if result.received or result.sent:
+            log.info(
+                "mailbox %s: received %d and sent %d messages", peer.mailbox_id.short, result.received, result.sent
+            )
+        if result.full or full:
+            self._rest(peer)
+        if not result.complete and not traffic.full:
+            self._due_in(peer, PEER_RETRY_FIRST_S)
+        peer.answer(
+            SyncReport(
+                peer.mailbox_id,
+                received=result.received,
+                sent=result.sent,
+                bytes=peer.last_sync_bytes,
+                round_trips=result.round_trips,
+                error=peer.reason or None,
+            )
+        )
+
+    def _failed(self, peer: Peer, error: Exception, *, incoming: bool) -> None:
+        reason = str(error) or type(error).__name__
+        match error:
+            case SessionRefused():
+                state = PeerState.REFUSED
+            case RemoteProtocolError():
+                state, reason = PeerState.REFUSED, f"it broke the protocol: {reason}"
+                peer.strikes += 1
+                shun_s = min(PEER_SHUN_MAX_S, PEER_SHUN_FIRST_S * 2.0 ** min(peer.strikes - 1, 10))
+                peer.shunned_until_at = trio.current_time() + shun_s
+            case trio.TooSlowError():
+                state, reason = PeerState.BEHIND, f"a sync took longer than {SYNC_SESSION_MAX_S:.0f} s; it goes on"
+            case _:
+                state = PeerState.BEHIND
+        level = logging.WARNING if state is PeerState.REFUSED else logging.INFO
+        if peer.stand(state, reason):
+            log.log(level, "mailbox %s: sync failed: %s", peer.mailbox_id.short, reason)
+        if not incoming:
+            self._retry(peer)
+            peer.answer(SyncReport(peer.mailbox_id, error=reason))
+
+    # --- for the user ------------------------------------------------------------------------------------------
+
+    async def sync_now(self, mailbox_id: MailboxId | None = None) -> list[SyncReport]:
+        """Syncs with one peer or with all, at once, and returns how it went. An unknown peer gives an empty list."""
+        known = self.table.all() if mailbox_id is None else [self.table.get(mailbox_id)]
+        peers = [peer for peer in known if peer is not None]
+        send, receive = trio.open_memory_channel[SyncReport](len(peers))
+        reports: list[SyncReport] = []
+        async with send, receive:
+            for peer in peers:
+                peer.waiting.append(send)
+                peer.poke()
+            with suppress(trio.EndOfChannel):
+                while len(reports) < len(peers):
+                    reports.append(await receive.receive())
+        return sorted(reports, key=lambda report: report.mailbox_id)

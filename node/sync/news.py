@@ -1,0 +1,92 @@
+"""Tells other mailboxes which logs have news, and hears it from them: a hint, never a delivery.
+
+A hint carries a log's handle and the beginning of its state, so whoever holds the same already has nothing to do.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import trio
+
+from node.mailbox import Mailbox
+from node.store.api import Change, StoreError
+from node.sync.index import LogIndex
+from node.transport.api import Transport
+from protocols.errors import RemoteProtocolError
+from protocols.limits import HINT_COALESCE_S, HINT_LOGS_PENDING_MAX
+from protocols.model import LogName, MailboxId, handle_of
+from protocols.sync.hints import Hint, decode_hint, encode_hints
+
+__all__ = ["News"]
+
+log = logging.getLogger(__name__)
+
+
+class News:
+    """Publishes what changes here, a few times a second at the most, and hands on what others publish."""
+
+    def __init__(
+        self,
+        *,
+        mailbox: Mailbox,
+        index: LogIndex,
+        transport: Transport,
+        channel: str,
+        heard: Callable[[MailboxId, Hint], None],
+    ) -> None:
+        self._mailbox = mailbox
+        self._index = index
+        self._transport = transport
+        self._channel = channel
+        self._heard = heard
+        self._pending: set[LogName] = set()
+        self._overflow = False
+        self._wake = trio.Event()
+        mailbox.store.subscribe(self._on_change)
+        transport.listen(channel, self._on_announcement)
+
+    def _on_change(self, change: Change) -> None:
+        # What expired is gone everywhere at the same hour: only what came is news.
+        for group in (change.stored, change.merged):
+            for name, _item in group:
+                self._pending.add(name)
+        if len(self._pending) > HINT_LOGS_PENDING_MAX:
+            self._pending.clear()
+            self._overflow = True
+        if self._pending or self._overflow:
+            self._wake.set()
+
+    def _on_announcement(self, publisher: MailboxId, data: bytes) -> None:
+        try:
+            hint = decode_hint(data)
+        except RemoteProtocolError as error:
+            log.info("a hint from %s was not understood: %s", publisher.short, error)
+        else:
+            self._heard(publisher, hint)
+
+    async def run(self) -> None:
+        """Publishes until cancelled."""
+        while True:
+            await self._wake.wait()
+            await trio.sleep(HINT_COALESCE_S)  # what comes in a burst goes out as one hint
+            self._wake = trio.Event()
+            names, self._pending = self._pending, set()
+            overflow, self._overflow = self._overflow, False
+            if not self._transport.connected():
+                continue  # whoever connects later is synced with anyway
+            try:
+                await self._publish(names, overflow)
+            except StoreError as error:
+                log.warning("news could not be announced: %s", error)
+
+    async def _publish(self, names: set[LogName], overflow: bool) -> None:
+        view = await self._index.view(self._mailbox.alive_from_s())
+        states: dict[bytes, bytes] = {}
+        for handle in sorted(handle_of(name) for name in names):
+            state = view.state(handle)
+            if state is not None:
+                states[handle] = state
+        for data in encode_hints(states, overflow=overflow):
+            await self._transport.publish(self._channel, data)

@@ -1,0 +1,121 @@
+"""The mailboxes that we know: where they are, how we stand with them, and when to talk to them next."""
+
+from __future__ import annotations
+
+import enum
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import trio
+
+from protocols.addresses import PeerAddress
+from protocols.limits import PEERS_MAX
+from protocols.model import MailboxId
+
+__all__ = ["Peer", "PeerState", "PeerTable", "SyncReport"]
+
+
+class PeerState(enum.Enum):
+    """How we stand with a peer; the values are those of `status --json`."""
+
+    IN_SYNC = "in-sync"
+    SYNCING = "syncing"
+    BEHIND = "behind"
+    UNREACHABLE = "unreachable"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class SyncReport:
+    """How one attempt to sync with a peer ended. `error` is None if both hold the same now."""
+
+    mailbox_id: MailboxId
+    received: int = 0
+    sent: int = 0
+    bytes: int = 0
+    round_trips: int = 0
+    error: str | None = None
+
+
+@dataclass(slots=True)
+class Peer:
+    """One other mailbox. Times named `_at` are trio's clock, times named `_s` Unix seconds."""
+
+    mailbox_id: MailboxId
+    fixed: frozenset[PeerAddress] = frozenset()
+    discovered: frozenset[PeerAddress] = frozenset()
+    state: PeerState = PeerState.BEHIND
+    reason: str = "not met yet"
+    last_sync_s: float | None = None
+    last_sync_bytes: int = 0
+    last_sync_round_trips: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    """Over all sessions since the start, whoever opened them."""
+    software: str = ""
+    due_at: float = 0.0
+    failures: int = 0
+    strikes: int = 0
+    shunned_until_at: float = 0.0
+    last_seen_at: float = 0.0
+    sessions: int = 0
+    hinted: dict[bytes, bytes] = field(default_factory=dict)
+    """Handle -> state prefix of logs in which the peer has announced news."""
+    wants_full: bool = True
+    wake: trio.Event = field(default_factory=trio.Event)
+    waiting: list[trio.MemorySendChannel[SyncReport]] = field(default_factory=list)
+
+    @property
+    def addresses(self) -> list[PeerAddress]:
+        """Every address that we know, the user's own first."""
+        return [*sorted(self.fixed), *sorted(self.discovered - self.fixed)]
+
+    def poke(self) -> None:
+        """Has the peer's task look at once whether there is something to do."""
+        self.wake.set()
+
+    def stand(self, state: PeerState, reason: str) -> bool:
+        """Notes how we stand; returns whether the state is another one now (the reason's figures may change always)."""
+        news = state is not self.state
+        self.state, self.reason = state, reason
+        return news
+
+    def answer(self, report: SyncReport) -> None:
+        """Tells everyone who waits for a sync with this peer."""
+        waiting, self.waiting = self.waiting, []
+        for channel in waiting:
+            with suppress(trio.WouldBlock, trio.BrokenResourceError):  # whoever asked may have gone away
+                channel.send_nowait(report)
+
+
+class PeerTable:
+    """All peers, at most PEERS_MAX: a flood of names can't push out those that the user named or that are connected."""
+
+    def __init__(self) -> None:
+        self._peers: dict[MailboxId, Peer] = {}
+
+    def get(self, mailbox_id: MailboxId) -> Peer | None:
+        return self._peers.get(mailbox_id)
+
+    def all(self) -> list[Peer]:
+        """In the order of their ids."""
+        return sorted(self._peers.values(), key=lambda peer: peer.mailbox_id)
+
+    def add(self, mailbox_id: MailboxId, *, now_at: float) -> tuple[Peer, list[Peer]] | None:
+        """The peer of that id (made if it is new) and those that had to go for it; None if there is no room."""
+        peer = self._peers.get(mailbox_id)
+        if peer is not None:
+            return peer, []
+        gone: list[Peer] = []
+        if len(self._peers) >= PEERS_MAX:
+            unused = [p for p in self._peers.values() if not p.fixed and p.state is PeerState.UNREACHABLE]
+            if not unused:
+                return None
+            oldest = min(unused, key=lambda p: p.last_seen_at)
+            self.remove(oldest)
+            gone.append(oldest)
+        peer = self._peers[mailbox_id] = Peer(mailbox_id, last_seen_at=now_at)
+        return peer, gone
+
+    def remove(self, peer: Peer) -> None:
+        self._peers.pop(peer.mailbox_id, None)

@@ -1,0 +1,134 @@
+"""Whole mailboxes as child processes, for tests through the front door."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["MailboxProcess", "eventually"]
+
+
+def eventually(condition: Callable[[], Any], *, timeout_s: float = 30.0, what: str = "it") -> Any:
+    """Waits until `condition` is true and returns its value; fails after a generous time that no test measures."""
+    deadline = time.monotonic() + timeout_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"{what} did not happen within {timeout_s:.0f} s"
+        time.sleep(0.02)
+    return value
+
+
+class MailboxProcess:
+    """`mailboxd run` on a data directory. `args` are further options; `prefix` e.g. `ip netns exec NAME`."""
+
+    def __init__(self, data_dir: Path, *args: str, prefix: Sequence[str] = (), http: str = "127.0.0.1:0") -> None:
+        self.data_dir = data_dir
+        self._log_path = data_dir.parent / f"{data_dir.name}.log"
+        self._command = [
+            *prefix,
+            sys.executable,
+            "-m",
+            "node.cli",
+            "run",
+            "--data-dir",
+            str(data_dir),
+            "--http",
+            http,
+            *args,
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *, wait: bool = True) -> MailboxProcess:
+        (self.data_dir / "node.json").unlink(missing_ok=True)
+        with self._log_path.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log, env=clean_environment())
+        if wait:
+            self.wait_ready()
+        return self
+
+    def wait_ready(self) -> None:
+        def ready() -> bool:
+            assert self._process and self._process.poll() is None, f"it ended at once:\n{self.log()}"
+            return (self.data_dir / "node.json").exists()
+
+        eventually(ready, timeout_s=60, what="the start")
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What stands in node.json."""
+        info: dict[str, Any] = json.loads((self.data_dir / "node.json").read_text())
+        return info
+
+    @property
+    def pid(self) -> int:
+        """Of the mailbox itself, not of what started it."""
+        return int(self.info["pid"])
+
+    def log(self) -> str:
+        return self._log_path.read_text(errors="replace")
+
+    def address(self) -> str:
+        """The p2p address to give to others as --peer."""
+        return str(self.info["p2p"][0])
+
+    def status(self) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self.command("status", "--json").stdout)
+        return answer
+
+    def command(self, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """A `mailboxd` command on this data directory."""
+        return subprocess.run(
+            [sys.executable, "-m", "node.cli", *args, "--data-dir", str(self.data_dir)],
+            capture_output=True,
+            text=True,
+            check=check,
+            timeout=120,
+            env=clean_environment(),
+        )
+
+    def request(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
+        """One request to the phones' API; `body` goes as JSON."""
+        host, port = self.info["http"][0].removeprefix("http://").rsplit(":", 1)
+        connection = http.client.HTTPConnection(host, int(port), timeout=60)
+        try:
+            headers = {} if body is None else {"content-type": "application/json"}
+            connection.request(method, path, None if body is None else json.dumps(body), headers)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def kill(self) -> None:
+        """kill -9, of the mailbox itself."""
+        os.kill(self.pid, signal.SIGKILL)
+        self.wait()
+
+    def stop(self) -> int:
+        """SIGTERM and wait; returns the exit code."""
+        assert self._process
+        self._process.terminate()
+        return self.wait()
+
+    def wait(self) -> int:
+        assert self._process
+        return self._process.wait(timeout=30)
+
+    def __enter__(self) -> MailboxProcess:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self._process and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment without the user's own mailboxd settings."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("MAILBOXD_")}

@@ -1,0 +1,175 @@
+"""Whole mailboxes on a network in memory, under a clock that jumps: they come to hold the same."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import pairwise
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from node.store.memory import MemoryStore
+from node.sync.peers import PeerState
+from protocols.model import LogName, Retention
+from simulations.world import SimulatedMailbox, World
+
+NAME = LogName("topic", "log")
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with trio.open_nursery() as nursery:
+        yield World(nursery, seed=1)
+        nursery.cancel_scope.cancel()
+
+
+async def within(seconds: float, condition: Callable[[], Awaitable[bool]]) -> None:
+    with trio.fail_after(seconds):
+        while not await condition():  # noqa: ASYNC110 - a state, not an event
+            await trio.sleep(0.01)
+
+
+async def equal(*mailboxes: SimulatedMailbox) -> bool:
+    return len({await mailbox.fingerprint() for mailbox in mailboxes}) == 1
+
+
+async def holds(mailbox: SimulatedMailbox, name: LogName, seq: int, blob: bytes) -> bool:
+    page = await mailbox.core.mailbox.read({name.topic: {}})
+    return any(entry.name == name and (seq, blob) in entry.messages for entry in page.entries)
+
+
+async def test_a_message_is_at_the_neighbour_within_a_second(world: World, autojump_clock: MockClock) -> None:
+    a = await world.start("a")
+    b = await world.start("b", peers=(a,))
+    await within(5, lambda: connected(a, b))
+    await a.core.mailbox.deliver([(NAME, 0, b"from a")])
+    await within(1, lambda: holds(b, NAME, 0, b"from a"))
+    await b.core.mailbox.deliver([(NAME, 1, b"from b")])
+    await within(1, lambda: holds(a, NAME, 1, b"from b"))
+    assert await equal(a, b)
+
+
+async def connected(a: SimulatedMailbox, b: SimulatedMailbox) -> bool:
+    peer = a.core.engine.table.get(b.mailbox_id)
+    other = b.core.engine.table.get(a.mailbox_id)
+    return bool(peer and other and peer.state is other.state is PeerState.IN_SYNC)
+
+
+async def test_what_was_there_before_they_met_is_exchanged_both_ways(world: World, autojump_clock: MockClock) -> None:
+    a = await world.start("a")
+    await a.core.mailbox.deliver([(LogName("t", "only a"), seq, b"a%d" % seq) for seq in range(300)])
+    store = MemoryStore()
+    b = await world.start("b", store=store)
+    await b.core.mailbox.deliver([(LogName("t", "only b"), seq, b"b%d" % seq) for seq in (3, 9, 2**64 - 1)])
+    b.scope.cancel()
+    b = await world.start("b", store=store, peers=(a,))
+    await within(10, lambda: equal(a, b))
+    assert a.store.statistics().messages == b.store.statistics().messages == 303
+
+
+async def test_a_partition_heals(world: World, autojump_clock: MockClock) -> None:
+    a = await world.start("a")
+    b = await world.start("b", peers=(a,))
+    c = await world.start("c", peers=(a, b))
+    await within(5, lambda: connected(a, c))
+    world.network.isolate(c.mailbox_id)
+    await a.core.mailbox.deliver([(NAME, 0, b"a")])
+    await c.core.mailbox.deliver([(NAME, 1, b"c")])
+    await trio.sleep(100)
+    assert not await equal(a, c)
+    peer = a.core.engine.table.get(c.mailbox_id)
+    assert peer and peer.state is PeerState.UNREACHABLE
+    assert peer.reason
+    world.network.heal_all()
+    await within(35, lambda: equal(a, b, c))
+    assert await holds(a, NAME, 1, b"c")
+    assert await holds(c, NAME, 0, b"a")
+
+
+async def test_news_travel_along_a_chain(world: World, autojump_clock: MockClock) -> None:
+    chain = [await world.start("0")]
+    for i in range(1, 5):
+        chain.append(await world.start(str(i), peers=(chain[-1],)))
+    for left, right in pairwise(chain):
+        await within(10, lambda left=left, right=right: connected(left, right))  # type: ignore[misc]
+    await chain[0].core.mailbox.deliver([(NAME, 0, b"news")])
+    await within(3, lambda: holds(chain[-1], NAME, 0, b"news"))
+
+
+async def test_replication_does_not_lengthen_a_life(world: World, autojump_clock: MockClock) -> None:
+    """a stores; b learns of it six days later, c still later: all forget it at the same hour."""
+    a = await world.start("a")
+    await a.core.mailbox.deliver([(NAME, 0, b"mortal")])
+    await trio.sleep(6 * 86400)
+    b = await world.start("b", peers=(a,))
+    await within(60, lambda: holds(b, NAME, 0, b"mortal"))
+    a.scope.cancel()
+    await trio.sleep(86400 - 7200)
+    c = await world.start("c", peers=(b,))
+    await within(60, lambda: holds(c, NAME, 0, b"mortal"))
+    await trio.sleep(7200)
+    for mailbox in (b, c):
+        assert not await holds(mailbox, NAME, 0, b"mortal")
+        assert mailbox.store.statistics().messages == 0
+    # A late comer does not ask phones for it either.
+    assert (await c.core.mailbox.read({"topic": {"log": 0}})).entries == []
+
+
+async def test_an_expired_message_is_not_brought_back(world: World, autojump_clock: MockClock) -> None:
+    week, day = Retention(), Retention(86400)
+    a = await world.start("a", retention=week)
+    b = await world.start("b", retention=day, peers=(a,))
+    await a.core.mailbox.deliver([(NAME, 0, b"x")])
+    await within(60, lambda: holds(b, NAME, 0, b"x"))
+    await trio.sleep(2 * 86400)
+    assert await holds(a, NAME, 0, b"x")
+    assert not await holds(b, NAME, 0, b"x")
+    assert b.core.engine.counters.synced_in == 1
+    assert await connected(a, b)  # what one drops by its own rule is no difference
+
+
+async def test_a_wrong_clock_is_told_and_refused(world: World, autojump_clock: MockClock) -> None:
+    a = await world.start("a")
+    c = await world.start("c")
+    c.clock.error_s = 86400.0
+    await c.core.mailbox.deliver([(NAME, 0, b"from tomorrow")])
+    d = await world.start("d", peers=(a, c))
+    await trio.sleep(60)
+    peer, back = d.core.engine.table.get(c.mailbox_id), c.core.engine.table.get(d.mailbox_id)
+    assert peer and back
+    assert peer.state is back.state is PeerState.REFUSED
+    assert "clock" in peer.reason
+    assert await connected(a, d)
+    assert not await holds(d, NAME, 0, b"from tomorrow")
+    c.clock.error_s = 0.0
+    await within(60, lambda: connected(c, d))
+
+
+async def test_other_networks_are_left_alone(world: World, autojump_clock: MockClock) -> None:
+    a = await world.start("a", network="red")
+    await a.core.mailbox.deliver([(NAME, 0, b"red")])
+    b = await world.start("b", network="blue", peers=(a,))
+    await trio.sleep(60)
+    assert not await holds(b, NAME, 0, b"red")
+
+
+async def test_storage_limit_stops_what_comes_and_says_so(world: World, autojump_clock: MockClock) -> None:
+    a = await world.start("a")
+    await a.core.mailbox.deliver([(NAME, seq, bytes(1000)) for seq in range(10)])
+    b = await world.start("b", store=MemoryStore(storage_limit_bytes=100), peers=(a,))
+    await trio.sleep(100)
+    peer = b.core.engine.table.get(a.mailbox_id)
+    assert peer and peer.state is PeerState.BEHIND
+    assert "storage limit" in peer.reason
+    assert b.store.statistics().messages == 0
+
+
+async def test_sync_on_demand_reports_what_happened(world: World, autojump_clock: MockClock) -> None:
+    a = await world.start("a")
+    b = await world.start("b", peers=(a,), sync_interval_s=10_000)
+    await within(5, lambda: connected(a, b))
+    reports = await b.core.engine.sync_now()
+    assert [(r.mailbox_id, r.error) for r in reports] == [(a.mailbox_id, None)]
+    world.network.isolate(a.mailbox_id)
+    assert (await b.core.engine.sync_now(a.mailbox_id))[0].error
