@@ -12,9 +12,10 @@ from typing import Final
 from protocols.errors import RemoteProtocolError
 from protocols.limits import BATCH_ITEMS_MAX, FRAME_BYTES_MAX, KIB, MIB
 from protocols.model import Item, LogName, digest_of
+from protocols.sync.codec import encode
 from protocols.sync.common import Steps, receive
 from protocols.sync.effects import ReadBlobs, Send
-from protocols.sync.messages import Blobs, encode
+from protocols.sync.messages import Blobs
 
 __all__ = ["receive_blobs", "send_blobs"]
 

@@ -9,8 +9,9 @@ from typing import Any, TypeAlias, TypeVar
 from protocols.errors import RemoteProtocolError
 from protocols.limits import BLOCK_SEQS, SEQ_MAX, SESSION_ROWS_MAX
 from protocols.model import Item, LogName, Retention
+from protocols.sync.codec import decode
 from protocols.sync.effects import Effect, LogView, ReadItems, Receive, SessionAborted
-from protocols.sync.messages import Message, Refuse, decode
+from protocols.sync.messages import Message, Refuse
 from protocols.sync.reconcile import Budget, Rows, block_key
 
 __all__ = [

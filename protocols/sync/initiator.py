@@ -8,9 +8,10 @@ from protocols.errors import RemoteProtocolError
 from protocols.limits import SESSION_ITEMS_MAX, SESSION_TURNS_MAX
 from protocols.model import Item, LogName
 from protocols.sync.blobs import receive_blobs, send_blobs
+from protocols.sync.codec import encode
 from protocols.sync.common import Context, Steps, receive
 from protocols.sync.effects import Claim, Commit, Delivery, Send, Settle
-from protocols.sync.messages import Ask, Done, Tell, Transfer, TransferLog, Want, encode
+from protocols.sync.messages import Ask, Done, Tell, Transfer, TransferLog, Want
 from protocols.sync.search import Search
 from protocols.sync.work import DifferingLog, Portion, Work
 

@@ -10,9 +10,10 @@ from protocols.limits import BATCH_BYTES_MAX, BLOCK_SEQS, SESSION_ITEMS_MAX, SES
 from protocols.model import Item, LogName
 from protocols.sync.answers import Answers
 from protocols.sync.blobs import receive_blobs, send_blobs
+from protocols.sync.codec import decode, encode
 from protocols.sync.common import Context, SessionRefused, Steps, read_blocks
 from protocols.sync.effects import Claim, Commit, Delivery, Receive, Send, Settle
-from protocols.sync.messages import Ask, Done, Message, Refuse, Tell, Transfer, TransferLog, Want, decode, encode
+from protocols.sync.messages import Ask, Done, Message, Refuse, Tell, Transfer, TransferLog, Want
 
 __all__ = ["Responder"]
 

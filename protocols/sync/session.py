@@ -32,10 +32,11 @@ from contextlib import suppress
 from protocols.errors import RemoteProtocolError
 from protocols.limits import CLOCK_SKEW_MAX_S, SALT_BYTES, SYNC_VERSION_MAX, SYNC_VERSION_MIN
 from protocols.model import Retention
+from protocols.sync.codec import decode, encode
 from protocols.sync.common import Context, PeerInfo, SessionConfig, SessionRefused, SessionResult, Steps, T, receive
 from protocols.sync.effects import OpenView, Send, SessionAborted
 from protocols.sync.initiator import Initiator
-from protocols.sync.messages import Ask, Hello, Refuse, Tell, decode, encode
+from protocols.sync.messages import Ask, Hello, Refuse, Tell
 from protocols.sync.reconcile import session_key
 from protocols.sync.responder import Responder
 

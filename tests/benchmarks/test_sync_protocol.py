@@ -15,7 +15,7 @@ import pytest
 
 from protocols.model import handle_of
 from protocols.sync import effects as fx
-from protocols.sync.messages import BLOBS
+from protocols.sync.codec import BLOBS
 from protocols.sync.session import initiate, respond
 from tests.protocols.sync.world import Box, Side, View, assert_equal, name_of, run_pair
 

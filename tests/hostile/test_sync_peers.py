@@ -21,6 +21,7 @@ from protocols.limits import (
     SESSION_TURNS_MAX,
 )
 from protocols.model import Item, LogName, digest_of, handle_of
+from protocols.sync.codec import decode, encode
 from protocols.sync.effects import Receive, Send, SessionAborted
 from protocols.sync.messages import (
     Ask,
@@ -35,8 +36,6 @@ from protocols.sync.messages import (
     Transfer,
     TransferLog,
     Want,
-    decode,
-    encode,
 )
 from protocols.sync.reconcile import DIFF, DIFFERS, FP, LIST, NONE, Range
 from protocols.sync.session import SessionConfig, SessionResult, initiate, respond

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.limits import CONTROL_FRAME_BYTES_MAX, FRAME_BYTES_MAX, HINT_BYTES_MAX, SEQ_MAX
 from protocols.model import Item, LogName, digest_of, handle_of
+from protocols.sync.codec import decode, encode
 from protocols.sync.effects import SessionAborted
 from protocols.sync.hints import Hint, decode_hint, encode_hints
 from protocols.sync.messages import (
@@ -30,8 +31,6 @@ from protocols.sync.messages import (
     Transfer,
     TransferLog,
     Want,
-    decode,
-    encode,
 )
 from protocols.sync.reconcile import DIFF, DIFFERS, FP, LIST, NONE, Range
 from protocols.sync.session import SessionRefused

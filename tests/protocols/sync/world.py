@@ -14,7 +14,7 @@ from typing import Any
 from protocols.limits import BLOCK_SEQS, CONTROL_FRAME_BYTES_MAX, FRAME_BYTES_MAX, VARIANTS_MAX
 from protocols.model import Item, LogName, Retention, digest_of, handle_of
 from protocols.sync import effects as fx
-from protocols.sync.messages import BLOBS, REFUSE
+from protocols.sync.codec import BLOBS, REFUSE
 from protocols.sync.reconcile import block_digest, live_fingerprint, log_state
 from protocols.sync.session import SessionConfig, SessionResult, initiate, respond
 
