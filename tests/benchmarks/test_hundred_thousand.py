@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import trio
 
 from node import workload
 from protocols.model import digest_of
@@ -46,13 +47,11 @@ async def play(mailboxes: list[MailboxProcess]) -> None:
     for part, mailbox in enumerate(mailboxes):
         share = requests[part * third : (part + 1) * third if part < 2 else None]
         twice = requests[(part - 1) % 3 * third :][: third // 10]
-        report = await workload.send(share + twice, [mailbox.info["http"][0]], connections=CONNECTIONS)
-        print(f"\n{mailbox.data_dir.name}: {report}")
-        if part == 1:
-            wait_for_sync_under_way(killed)
-            killed.kill()
-            print(f"c was killed (-9) in the middle of a sync after {time.monotonic() - begun:.1f} s")
-            killed.start()
+        async with trio.open_nursery() as nursery:
+            if part == 1:
+                nursery.start_soon(trio.to_thread.run_sync, kill_in_the_middle_of_a_sync, killed, mailbox)
+            report = await workload.send(share + twice, [mailbox.info["http"][0]], connections=CONNECTIONS)
+        print(f"{mailbox.data_dir.name}: {report}")
     stored_s = time.monotonic() - begun
 
     def all_equal() -> bool:
@@ -69,12 +68,21 @@ async def play(mailboxes: list[MailboxProcess]) -> None:
         print(f"  verify: {verified.stdout.strip().splitlines()[-1]}")
 
 
-def wait_for_sync_under_way(mailbox: MailboxProcess) -> None:
-    """Until it has received something in this run of it and is still receiving."""
+def kill_in_the_middle_of_a_sync(mailbox: MailboxProcess, ahead: MailboxProcess) -> None:
+    wait_for_sync_under_way(mailbox, ahead)
+    mailbox.kill()
+    print(f"\n{mailbox.data_dir.name} was killed (-9) in the middle of a sync")
+    mailbox.start()
+    print(f"{mailbox.data_dir.name} runs again with {mailbox.status()['messages']} messages")
+
+
+def wait_for_sync_under_way(mailbox: MailboxProcess, ahead: MailboxProcess) -> None:
+    """Until it is syncing, has received something, and still lacks something that the other one has."""
 
     def under_way() -> bool:
-        peers = mailbox.status()["peers"]
-        return any(peer["state"] == "syncing" and peer["bytes_in"] >= 0 for peer in peers)
+        status = mailbox.status()
+        syncing = any(peer["state"] == "syncing" for peer in status["peers"])
+        return syncing and status["relayed"]["synced_in"] > 0 and status["messages"] < ahead.status()["messages"]
 
     eventually(under_way, timeout_s=60, what="a sync under way")
 
