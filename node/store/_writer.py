@@ -62,9 +62,10 @@ class Job:
 class Writer:
     """Owns the writer thread. `changes` counts the requests that changed something."""
 
-    def __init__(self, path: Path, *, limit_bytes: int | None) -> None:
+    def __init__(self, path: Path, *, limit_bytes: int | None, requests_per_commit_max: int | None = None) -> None:
         self._path = path
         self._limit_bytes = limit_bytes
+        self._requests_per_commit_max = requests_per_commit_max
         self._announce: Callable[[Change], None] = lambda change: None
         self._token: trio.lowlevel.TrioToken | None = None
         self._is_closed = True
@@ -207,7 +208,7 @@ class Writer:
                 self._held_back = job
                 break
             jobs.append(job)
-            if job.is_alone:
+            if job.is_alone or len(jobs) == self._requests_per_commit_max:
                 break
         return jobs
 

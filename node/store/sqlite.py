@@ -51,8 +51,12 @@ class SqliteStore(Store):
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, path: Path, *, storage_limit_bytes: int | None = None) -> AsyncIterator[SqliteStore]:
+    async def open(
+        cls, path: Path, *, storage_limit_bytes: int | None = None, requests_per_commit_max: int | None = None
+    ) -> AsyncIterator[SqliteStore]:
         """Opens the store, made if `path` does not exist; its directory must. Closing carries out what is queued.
+
+        `requests_per_commit_max` bounds the group commit; 1 is for measuring what it gains.
 
         Raises StoreError, with what to do, for a damaged, foreign or newer file (which is left as it is), and
         StoreUnavailable if the disk fails.
@@ -60,7 +64,7 @@ class SqliteStore(Store):
         path = Path(path)
         await trio.to_thread.run_sync(prepare, path)
         readers = Readers(path)
-        writer = Writer(path, limit_bytes=storage_limit_bytes)
+        writer = Writer(path, limit_bytes=storage_limit_bytes, requests_per_commit_max=requests_per_commit_max)
         store = cls(path, writer, readers, limit_bytes=storage_limit_bytes)
         await writer.start(store._announce)
         try:
