@@ -219,3 +219,55 @@ def test_a_few_logs_against_very_many(few_ask: bool) -> None:
     assert_equal(one, other)
     assert len(few.logs) == 5010
     assert outcome.bytes < 5000 * (130 + 45 + 45) * 1.2
+
+
+def test_variants_that_would_not_be_kept_do_not_travel() -> None:
+    one, other = Box(), Box()
+    old, new = int(NOW_S) // HOUR_S * HOUR_S - HOUR_S, int(NOW_S) // HOUR_S * HOUR_S
+    for number in range(VARIANTS_MAX):
+        one.put(name_of(1), 0, b"old%d" % number, old)
+        other.put(name_of(1), 0, b"new%d" % number, new)
+    for initiator, responder in ((other, one), (one, other)):
+        result = sync(initiator, responder).initiator.result
+        assert result is not None
+        assert (result.received, result.sent) == ((VARIANTS_MAX, 0) if initiator is other else (0, 0))
+    assert_equal(one, other)
+
+
+def test_a_coarser_granule_kills_nothing() -> None:
+    """A mailbox that keeps messages for ten minutes, to the second, beside one with a week, to the hour."""
+    for short_asks in (True, False):
+        short, long = Box(retention=Retention(600)), Box()
+        short.put(name_of(1), 0, b"seconds", int(NOW_S) - 30)
+        long.put(name_of(2), 0, b"hours")
+        for _ in range(3):
+            sync(*((short, long) if short_asks else (long, short)))
+        assert short.items(name_of(1), 0, 0)[0].first_stored_s == int(NOW_S) - 30
+        assert long.items(name_of(1), 0, 0)[0].size == 7
+
+
+@pytest.mark.parametrize("expired_asks", [True, False])
+def test_what_has_died_on_one_side_dies_on_the_other(expired_asks: bool) -> None:
+    """The same message was stored twice while the two could not talk; the first time counts."""
+    stamp = int(NOW_S) // HOUR_S * HOUR_S
+    old, young = Box(), Box()
+    old.put(name_of(1), 0, b"twice", stamp - 8 * 24 * HOUR_S)  # expired, waiting for its removal
+    young.put(name_of(1), 0, b"twice", stamp - 2 * 24 * HOUR_S)
+    one, other = (old, young) if expired_asks else (young, old)
+    sync(one, other)
+    assert young.items(name_of(1), 0, 0)[0].first_stored_s == stamp - 8 * 24 * HOUR_S
+    assert_equal(one, other)
+
+
+def test_no_watermark_for_the_responder_while_something_is_missing() -> None:
+    one, other = Box(), Box(refuse_claims=True)
+    one.put(name_of(1), 5, b"5")
+    other.put(name_of(1), 7, b"7")
+    one.watermarks[name_of(1)] = 6
+    outcome = sync(one, other)
+    assert outcome.responder.result is not None
+    assert (outcome.responder.result.skipped, outcome.responder.result.received) == (1, 0)
+    assert name_of(1) not in other.watermarks
+    other.refuse_claims = False
+    sync(one, other)
+    assert other.watermarks[name_of(1)] == 5  # a store raises it only to below what it holds, and over that
