@@ -13,9 +13,9 @@ import trio
 from node.clock import Clock, StepWatch
 from node.store.api import Arrival, Position, PutResult, ReadPage, Store, StoreError
 from protocols.limits import (
-    ARRIVAL_OVERHEAD_BYTES,
     CLOCK_SETTLE_S,
     DIGEST_OFFLOAD_BYTES,
+    DIGEST_OFFLOAD_MESSAGES,
     EXPIRY_BATCH_MESSAGES,
     EXPIRY_CHECK_INTERVAL_S,
     MISSING_MAX,
@@ -49,7 +49,7 @@ class Mailbox:
         Raises StoreFull or StoreUnavailable; then nothing was stored.
         """
         stamp_s = self.retention.stamp(self.clock.now_s())
-        if sum(len(blob) + ARRIVAL_OVERHEAD_BYTES for _, _, blob in messages) > DIGEST_OFFLOAD_BYTES:
+        if len(messages) > DIGEST_OFFLOAD_MESSAGES or sum(len(m[2]) for m in messages) > DIGEST_OFFLOAD_BYTES:
             arrivals = await trio.to_thread.run_sync(_arrivals, messages, stamp_s)
         else:
             arrivals = _arrivals(messages, stamp_s)

@@ -614,8 +614,8 @@ SYNC_REQUEST_TIMEOUT_S: Final = 3600.0
 DIGEST_OFFLOAD_BYTES: Final = MIB
 """A client's messages are hashed in a worker thread from this size on: a gigabyte per second, so 1 ms."""
 
-ARRIVAL_OVERHEAD_BYTES: Final = 1_000
-"""What one message costs beside its bytes there: about a microsecond."""
+DIGEST_OFFLOAD_MESSAGES: Final = 1_000
+"""And from this many messages on: about a microsecond each."""
 
 HTTP_OFFLOAD_BYTES: Final = 64 * KIB
 """JSON from this size on is read and written in a worker thread: below, a thread costs more than it saves."""

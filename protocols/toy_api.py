@@ -21,7 +21,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -114,10 +114,10 @@ _STRAY_BITS = re.compile(rb'="(?:(?<=[^AQgw]==")|(?<=[^=AEIMQUYcgkosw048]="))')
 
 def decode_store(body: Body, family: Family) -> StoreRequest:
     """Reads the body of `/blobs/store` or `/blips/store`. Raises BadRequest."""
-    raw = _required(body, family.store, STORE_MEMBERS_MAX)
-    decoded = _store_slices(raw) if len(raw) > JSON_SLICE_BYTES else None
+    field = _required(body, family.store, STORE_MEMBERS_MAX)
+    decoded = _store_slices(body, family.store) if len(body) > JSON_SLICE_BYTES else None
     if decoded is None:
-        decoded = _store_whole(raw)
+        decoded = _store_whole(bytes(field.raw))
     messages: list[tuple[LogName, int, bytes]] = []
     logs: dict[str, list[str]] = {}
     members = len(decoded)
@@ -133,14 +133,15 @@ def decode_store(body: Body, family: Family) -> StoreRequest:
                 messages.append((name, seq, blob))
                 if not 0 <= seq <= SEQ_MAX:
                     raise _seq_outside(str(seq))
-    if members != raw.count(b":"):
-        _check_repeated(raw)
+    if members != field.colons:
+        _check_keys(body, family.store, field, members)
     return StoreRequest(messages, logs)
 
 
 def decode_get(body: Body) -> Query:
     """Reads the body of `/blobs/get` or `/blips/get`: topic -> log -> height. Raises BadRequest."""
-    raw = _required(body, "topics", GET_MEMBERS_MAX)
+    field = _required(body, "topics", GET_MEMBERS_MAX)
+    raw = bytes(field.raw)
     try:
         query = _heights.decode(raw)
     except (msgspec.ValidationError, UnicodeDecodeError, RecursionError):
@@ -156,8 +157,8 @@ def decode_get(body: Body) -> Query:
             check_log(log)
             if not 0 <= height <= SEQ_MAX:
                 raise _height_outside(str(height))
-    if members != raw.count(b":"):
-        _check_repeated(raw)
+    if members != field.colons:
+        _check_keys(body, "topics", field, members)
     return query
 
 
@@ -177,8 +178,15 @@ def check_log(log: str) -> None:
         raise BadRequest(400, f"{error}.") from None
 
 
-def _required(body: Body, field: str, members_max: int) -> bytes:
-    """The JSON text of the one field that matters; everything else in the body has been checked as far as it must."""
+class _Field(NamedTuple):
+    """The one field that matters: its JSON text (a view of the body), and the `:` of the body that must be in it."""
+
+    raw: msgspec.Raw
+    colons: int
+
+
+def _required(body: Body, field: str, members_max: int) -> _Field:
+    """Finds the field; everything else in the body has been checked as far as it must."""
     if not body.isascii():
         try:
             body.decode()
@@ -196,21 +204,12 @@ def _required(body: Body, field: str, members_max: int) -> bytes:
         raise BadRequest(400, f"The body is not valid JSON: {error}.") from None
     except (UnicodeDecodeError, RecursionError):
         raise BadRequest(400, "The body is not valid JSON.") from None
-    if len(top) > 1 or field not in top:
-        _check_other_fields(top, field)
-    texts = {name: bytes(raw) for name, raw in top.items()}
-    # A repeated field hides its first value, and with it the colons in there.
-    if colons != sum(1 + text.count(b":") for text in texts.values()):
-        _check_top_level_keys(body, field)
-    if field not in texts:
+    others = [bytes(raw) for name, raw in top.items() if name != field]
+    for text in others:
+        _check_depth(text, depth_max=JSON_DEPTH_MAX - 1)
+    if field not in top:
         raise BadRequest(422, f"The field `{field}` is missing.")
-    return texts[field]
-
-
-def _check_other_fields(top: Mapping[str, msgspec.Raw], field: str) -> None:
-    for name, raw in top.items():
-        if name != field:
-            _check_depth(bytes(raw), depth_max=JSON_DEPTH_MAX - 1)
+    return _Field(top[field], colons - 1 - sum(1 + text.count(b":") for text in others))
 
 
 def _check_syntax(body: Body) -> None:
@@ -237,11 +236,13 @@ def _check_depth(text: Body, *, depth_max: int) -> None:
             depth -= 1
 
 
-def _check_top_level_keys(body: Body, field: str) -> None:
-    """The `:` don't add up: is a field of ours repeated, or does only some other field's name contain one?"""
-    pairs = _pairs(body)
-    if sum(name == field for name, _ in pairs) > 1:
-        raise BadRequest(422, f"The field `{field}` is given twice.")
+def _check_keys(body: Body, name: str, field: _Field, members: int) -> None:
+    """The `:` don't add up: is a key repeated, or does only some other field's name contain one?"""
+    if sum(key == name for key, _ in _pairs(body)) > 1:
+        raise BadRequest(422, f"The field `{name}` is given twice.")
+    raw = bytes(field.raw)
+    if members != raw.count(b":"):
+        _check_repeated(raw)
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -328,15 +329,17 @@ class _NotPlain(Exception):
     """The slicer met something other than the plain shape; the ordinary way finds out what it is."""
 
 
-def _store_slices(raw: bytes) -> _Decoded | None:
-    """As `_store_whole`, in slices, or None for a shape that it does not know: one call into msgspec holds the
-    interpreter's lock while it runs, and at 64 MiB every other client would notice."""
+def _store_slices(raw: Body, name: str) -> _Decoded | None:
+    """As `_store_whole` for a whole body, in slices, or None for a shape that it does not know: one call into msgspec
+    holds the interpreter's lock while it runs, and at 64 MiB every other client would notice. Syntax that is not looked
+    at here has been checked."""
     if b"\\" in raw:
         return None
     result: _Decoded = {}
     try:
-        at = _eat(_OPEN, raw, 0)
-        more = True
+        key, at = _member(raw, _eat(_OPEN, raw, 0))
+        at = _eat(_OPEN, raw, at)
+        more = key == name
         while more:
             topic, at = _member(raw, at)
             if topic in result:
@@ -345,10 +348,10 @@ def _store_slices(raw: bytes) -> _Decoded | None:
             more, at = _more(raw, at)
     except (_NotPlain, msgspec.MsgspecError, UnicodeDecodeError):
         return None
-    return result if at == len(raw) else None
+    return result if key == name else None
 
 
-def _topic_slices(raw: bytes, at: int) -> tuple[dict[str, dict[int, bytes]], int]:
+def _topic_slices(raw: Body, at: int) -> tuple[dict[str, dict[int, bytes]], int]:
     logs: dict[str, dict[int, bytes]] = {}
     more = True
     while more:
@@ -361,7 +364,7 @@ def _topic_slices(raw: bytes, at: int) -> tuple[dict[str, dict[int, bytes]], int
     return logs, at
 
 
-def _log_slices(raw: bytes, at: int, end: int) -> dict[int, bytes]:
+def _log_slices(raw: Body, at: int, end: int) -> dict[int, bytes]:
     """The members of one log, from after its `{` to before its `}`."""
     messages: dict[int, bytes] = {}
     count = 0
@@ -370,7 +373,7 @@ def _log_slices(raw: bytes, at: int, end: int) -> dict[int, bytes]:
         part = raw[at:end] if cut < 0 else raw[at:cut]
         if part.isspace() or cut == end - 1 or b'"-' in part or _STRAY_BITS.search(part):
             raise _NotPlain
-        members = _log.decode(b"{%b}" % part)
+        members = _log.decode(b"{" + part + b"}")
         count += len(members)
         messages.update(members)
         at = end if cut < 0 else cut + 1
@@ -379,21 +382,21 @@ def _log_slices(raw: bytes, at: int, end: int) -> dict[int, bytes]:
     return messages
 
 
-def _eat(pattern: re.Pattern[bytes], raw: bytes, at: int) -> int:
+def _eat(pattern: re.Pattern[bytes], raw: Body, at: int) -> int:
     match = pattern.match(raw, at)
     if match is None:
         raise _NotPlain
     return match.end()
 
 
-def _member(raw: bytes, at: int) -> tuple[str, int]:
+def _member(raw: Body, at: int) -> tuple[str, int]:
     match = _MEMBER.match(raw, at)
     if match is None:
         raise _NotPlain
     return _key.decode(match[1]), match.end()
 
 
-def _more(raw: bytes, at: int) -> tuple[bool, int]:
+def _more(raw: Body, at: int) -> tuple[bool, int]:
     """Whether another member follows, and where."""
     match = _AFTER.match(raw, at)
     if match is None:
