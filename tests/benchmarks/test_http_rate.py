@@ -1,0 +1,104 @@
+"""How fast phones are served. Figures depend on the machine; ratios within one run are what is claimed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+
+import pytest
+import trio
+
+from node.http.toy import toy_router
+from node.store.api import Store
+from node.store.memory import MemoryStore
+from node.store.sqlite import SqliteStore
+from protocols.model import LogName
+from protocols.toy_api import Family, encode_store
+from tests.node.http.harness import MAILBOX_ID, mailbox_over, serving
+
+pytestmark = pytest.mark.benchmark
+
+SECONDS = 3.0
+ROUNDS = 3
+
+
+async def load(port: int, clients: int, kind: str) -> dict[str, float]:
+    command = [sys.executable, "-m", "tests.benchmarks.http_load", str(port), str(clients), str(SECONDS), kind]
+    done = await trio.run_process(command, capture_stdout=True, stderr=subprocess.STDOUT, check=False)
+    assert done.returncode == 0, done.stdout.decode()
+    figures: dict[str, float] = json.loads(done.stdout)
+    return figures
+
+
+async def rate_over(store: Store, *, clients: int, kind: str) -> dict[str, float]:
+    async with serving(toy_router(mailbox_over(store), MAILBOX_ID)) as site:
+        return await load(site.port, clients, kind)
+
+
+def line(what: str, figures: dict[str, float]) -> str:
+    return f"{what:<44} {figures['rate']:>8.0f}/s   p50 {figures['p50_ms']:.2f} ms   p99 {figures['p99_ms']:.2f} ms"
+
+
+async def test_durable_stores_against_a_commit_per_request(tmp_path: Path) -> None:
+    """64 keep-alive clients, one message of 300 bytes per request, alternating between both ways, on one disk."""
+    grouped: list[dict[str, float]] = []
+    single: list[dict[str, float]] = []
+    for turn in range(ROUNDS):
+        async with SqliteStore.open(tmp_path / f"grouped{turn}.sqlite3") as store:
+            grouped.append(await rate_over(store, clients=64, kind="store"))
+        async with SqliteStore.open(tmp_path / f"single{turn}.sqlite3", requests_per_commit_max=1) as store:
+            single.append(await rate_over(store, clients=64, kind="store"))
+    memory = await rate_over(MemoryStore(), clients=64, kind="store")
+    print()
+    for figures in grouped:
+        print(line("64 clients, group commit", figures))
+    for figures in single:
+        print(line("64 clients, a commit per request", figures))
+    print(line("64 clients, memory", memory))
+    rates = [median(figures["rate"] for figures in group) for group in (grouped, single)]
+    print(f"ratio group commit / commit per request: {rates[0] / rates[1]:.2f}")
+    print(f"ratio group commit / memory:             {rates[0] / memory['rate']:.2f}")
+
+
+@pytest.mark.parametrize("clients", [1, 16, 64, 256])
+async def test_health(clients: int) -> None:
+    print()
+    print(line(f"/health, {clients} clients", await rate_over(MemoryStore(), clients=clients, kind="health")))
+
+
+async def test_a_full_body_holds_up_nobody_for_long(tmp_path: Path) -> None:
+    """While 64 MiB bodies are taken in, how late does a timer in the same loop ring?"""
+    for size, name in ((900, "900 bytes"), (200, "200 bytes"), (1 << 20, "1 MiB")):
+        blob = bytes(range(256)) * (size // 256) + bytes(size % 256)
+        count = (62 << 20) // (size * 4 // 3 + 14)
+        body = encode_store(Family.BLOBS, ((LogName("t" * 64, "l" * 64), seq, blob) for seq in range(count)))
+        async with (
+            SqliteStore.open(tmp_path / f"{size}.sqlite3") as store,
+            serving(toy_router(mailbox_over(store), MAILBOX_ID)) as site,
+            trio.open_nursery() as nursery,
+        ):
+            late: list[float] = []
+
+            async def tick(late: list[float] = late) -> None:
+                while True:
+                    due = trio.current_time() + 0.002
+                    await trio.sleep_until(due)
+                    late.append(trio.current_time() - due)
+
+            sender = Path(__file__).with_name("http_send.py")
+            (tmp_path / "body").write_bytes(body)
+            nursery.start_soon(tick)
+            begun = trio.current_time()
+            command = [sys.executable, str(sender), str(site.port), str(tmp_path / "body")]
+            done = await trio.run_process(command, capture_stdout=True)
+            took_s = trio.current_time() - begun
+            nursery.cancel_scope.cancel()
+        late.sort()
+        print(
+            f"\n{count} messages of {name}: HTTP {done.stdout.decode().strip()}, {took_s:.1f} s; timers late by",
+            end=" ",
+        )
+        print(f"p99 {1000 * late[len(late) * 99 // 100]:.1f} ms, at most {1000 * late[-1]:.1f} ms")
