@@ -496,8 +496,8 @@ SESSION_ROWS_MAX: Final = 4_000_000
 session hashes each differing row at most about ten times."""
 
 RESPONDER_ROWS_MAX: Final = 65_536
-"""Row hashes that a responder remembers of its answer to one question (about 10 MiB at the very most; an honest question
-leads to less than 16,384)."""
+"""Row hashes that a responder remembers of its answer to one question (about 10 MiB at the very most; an honest
+question leads to less than 16,384)."""
 
 PEER_TEXT_BYTES_MAX: Final = 256
 """Texts from a peer for people (reason of a refusal, software name): they go into logs and `status`."""
