@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import os
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ class MailboxProcess:
 
     def __init__(self, data_dir: Path, *args: str, prefix: Sequence[str] = (), http: str = "127.0.0.1:0") -> None:
         self.data_dir = data_dir
-        self._log_path = data_dir.parent / f"{data_dir.name}.log"
+        self.log_path = data_dir.parent / f"{data_dir.name}.log"
+        self._prefix = list(prefix)
         self._command = [
             *prefix,
             sys.executable,
@@ -45,10 +47,11 @@ class MailboxProcess:
         ]
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *, wait: bool = True) -> MailboxProcess:
-        (self.data_dir / "node.json").unlink(missing_ok=True)
-        with self._log_path.open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=log, env=clean_environment())
+    def start(self, *, wait: bool = True, env: Mapping[str, str] | None = None) -> MailboxProcess:
+        if (self.data_dir / "node.json").exists():
+            (self.data_dir / "node.json").unlink()
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log, env=clean_environment(env))
         if wait:
             self.wait_ready()
         return self
@@ -72,7 +75,7 @@ class MailboxProcess:
         return int(self.info["pid"])
 
     def log(self) -> str:
-        return self._log_path.read_text(errors="replace")
+        return self.log_path.read_text(errors="replace")
 
     def address(self) -> str:
         """The p2p address to give to others as --peer."""
@@ -83,9 +86,9 @@ class MailboxProcess:
         return answer
 
     def command(self, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """A `mailboxd` command on this data directory."""
+        """A `mailboxd` command on this data directory, where the mailbox runs."""
         return subprocess.run(
-            [sys.executable, "-m", "node.cli", *args, "--data-dir", str(self.data_dir)],
+            [*self._prefix, sys.executable, "-m", "node.cli", *args, "--data-dir", str(self.data_dir)],
             capture_output=True,
             text=True,
             check=check,
@@ -104,6 +107,30 @@ class MailboxProcess:
             return response.status, response.read()
         finally:
             connection.close()
+
+    def store(self, topic: str, log: str, messages: Mapping[int, bytes]) -> int:
+        """Stores messages as a phone does; returns the HTTP status."""
+        blobs = {str(seq): base64.b64encode(blob).decode() for seq, blob in messages.items()}
+        return self.request("POST", "/blobs/store", {"blobs": {topic: {log: blobs}}})[0]
+
+    def read(self, topic: str) -> dict[tuple[str, int], bytes]:
+        """(log, seq) -> blob of a whole topic, as a phone gets it."""
+        status, body = self.request("POST", "/blobs/get", {"topics": {topic: {}}})
+        assert status == 200, body
+        logs = json.loads(body)["blobs_by_topic"][topic]["blobs"]
+        return {(log, int(seq)): base64.b64decode(blob) for log, seqs in logs.items() for seq, blob in seqs.items()}
+
+    def peer(self, other: str) -> dict[str, Any] | None:
+        """What the status says about the mailbox with this id."""
+        return next((peer for peer in self.status()["peers"] if peer["mailbox_id"] == other), None)
+
+    def in_sync_with(self, *others: MailboxProcess) -> bool:
+        """Whether all of them hold the same as this one."""
+        return {self.status()["fingerprint"]} == {other.status()["fingerprint"] for other in others}
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends a signal to the mailbox itself."""
+        os.kill(self.pid, number)
 
     def kill(self) -> None:
         """kill -9, of the mailbox itself."""
@@ -129,6 +156,7 @@ class MailboxProcess:
             self._process.wait()
 
 
-def clean_environment() -> dict[str, str]:
-    """The environment without the user's own mailboxd settings."""
-    return {key: value for key, value in os.environ.items() if not key.startswith("MAILBOXD_")}
+def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment without the user's own mailboxd settings, and with `extra`."""
+    own = {key: value for key, value in os.environ.items() if not key.startswith("MAILBOXD_")}
+    return own | dict(extra or {})

@@ -136,7 +136,11 @@ class _FamilyRoutes:
                 need = 4 * _size(page)
                 if need > held + HTTP_STREAM_BYTES:  # one huge blob: read again once there is room for it
                     del page
-                    held += await self._reserve(need - held)
+                    # Given back first: two answers that held on to a part would wait for each other, and one alone
+                    # could never have the whole budget.
+                    self._gate.answers.give_back(held)
+                    held = 0
+                    held = await self._reserve(need)
                     page = await self._read(query, after, HTTP_PAGE_BYTES)
                 after = page.after
                 more = after is not None

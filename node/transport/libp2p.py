@@ -10,6 +10,7 @@ Importing this module loads libp2p: 0.7 s and 60 MB. Only what runs a mailbox im
 from __future__ import annotations
 
 import logging
+import os
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -334,5 +335,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, trio.TooSlowError):
         return "no answer in time"
     if isinstance(error, OSError):
-        return error.strerror or str(error)
+        # trio says that all attempts failed; why they did is in the cause.
+        causes = error.__cause__.exceptions if isinstance(error.__cause__, ExceptionGroup) else (error,)
+        numbers = dict.fromkeys(cause.errno for cause in causes if isinstance(cause, OSError) and cause.errno)
+        return ", ".join(os.strerror(number).lower() for number in numbers) or error.strerror or str(error)
     return str(error) or type(error).__name__
