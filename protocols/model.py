@@ -187,5 +187,10 @@ class Retention:
         return min(first_stored_s // self.granule_s * self.granule_s, self.stamp(now_s))
 
     def alive_from(self, now_s: float) -> int:
-        """The smallest `first stored` that is alive now: a message is dead once now >= first stored + retention."""
-        return int(now_s) - self.retention_s + 1
+        """The smallest `first stored` that is alive now: a message is dead once now >= first stored + retention.
+
+        Rounded up to the granule, as every first stored is a multiple of it: the same number for a whole hour, and on
+        two mailboxes. Never below 0.
+        """
+        first_s = int(now_s) - self.retention_s + 1
+        return max(0, -(-first_s // self.granule_s) * self.granule_s)

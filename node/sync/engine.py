@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 import trio
 
@@ -22,7 +23,7 @@ from node.sync.driver import Claims, SessionTraffic, run_session
 from node.sync.index import LogIndex
 from node.sync.news import News
 from node.sync.peers import Peer, PeerState, PeerTable, SyncReport
-from node.transport.api import PeerUnreachable, Stream, Transport
+from node.transport.api import PeerUnreachable, Stream, StreamBroken, Transport
 from protocols.addresses import PeerAddress
 from protocols.errors import RemoteProtocolError
 from protocols.limits import (
@@ -41,11 +42,15 @@ from protocols.limits import (
 from protocols.model import MailboxId
 from protocols.sync.effects import SessionAborted
 from protocols.sync.hints import STATE_PREFIX_BYTES, Hint
-from protocols.sync.session import SessionConfig, SessionRefused, SessionResult, initiate, respond
+from protocols.sync.session import SessionConfig, SessionRefused, SessionResult, initiate, refusal, respond
+from protocols.sync.wire import encode_frame
 
 __all__ = ["EngineCounters", "SyncEngine"]
 
 log = logging.getLogger(__name__)
+
+BUSY: Final = "busy"
+"""The code with which a mailbox that has too many sessions under way turns one away."""
 
 
 @dataclass(slots=True)
@@ -175,7 +180,8 @@ class SyncEngine:
             return
         if peer.sessions >= PEER_SESSIONS_MAX or self._in_under_way >= SYNC_SESSIONS_IN_MAX:
             log.info("mailbox %s: turned away, too many syncs at once", peer.mailbox_id.short)
-            await stream.abort()
+            with suppress(StreamBroken):
+                await stream.send_all(encode_frame(refusal(BUSY, "too many syncs at once; come back in a while")))
             return
         self._in_under_way += 1
         try:
@@ -326,13 +332,13 @@ class SyncEngine:
             raise
         else:
             await stream.close()
-            self._succeeded(peer, result, traffic, full=only is None)
+            self._succeeded(peer, result, traffic, incoming=incoming)
         finally:
             peer.sessions -= 1
             peer.bytes_in += traffic.bytes_in
             peer.bytes_out += traffic.bytes_out
 
-    def _succeeded(self, peer: Peer, result: SessionResult, traffic: SessionTraffic, *, full: bool) -> None:
+    def _succeeded(self, peer: Peer, result: SessionResult, traffic: SessionTraffic, *, incoming: bool) -> None:
         self.counters.synced_in += result.received
         self.counters.synced_out += result.sent
         peer.failures = peer.strikes = 0
@@ -342,6 +348,8 @@ class SyncEngine:
         peer.last_sync_round_trips = result.round_trips
         if traffic.full:
             peer.stand(PeerState.BEHIND, "this mailbox's storage limit is reached")
+        elif not result.complete and incoming:
+            peer.stand(PeerState.BEHIND, "its last sync did not come to an end; there will be another")
         elif not result.complete:
             peer.stand(PeerState.BEHIND, "there is more to transfer; it goes on at once")
         else:
@@ -350,10 +358,11 @@ class SyncEngine:
             log.info(
                 "mailbox %s: received %d and sent %d messages", peer.mailbox_id.short, result.received, result.sent
             )
-        if result.full or full:
+        if result.full:
             self._rest(peer)
         if not result.complete and not traffic.full:
-            self._due_in(peer, PEER_RETRY_FIRST_S)
+            # If it was the peer's sync, the next step is the peer's as well, and ours only if it doesn't come.
+            self._due_in(peer, PEER_DIAL_GRACE_S if incoming else PEER_RETRY_FIRST_S)
         peer.answer(
             SyncReport(
                 peer.mailbox_id,
@@ -368,6 +377,8 @@ class SyncEngine:
     def _failed(self, peer: Peer, error: Exception, *, incoming: bool) -> None:
         reason = str(error) or type(error).__name__
         match error:
+            case SessionRefused(code=code) if code == BUSY:
+                state = PeerState.BEHIND
             case SessionRefused():
                 state = PeerState.REFUSED
             case RemoteProtocolError():

@@ -61,8 +61,7 @@ class SessionConfig:
     def alive_from_s(self) -> int:
         """The smallest first stored that is alive, rounded up to the granule: the same messages, but the same number
         on two mailboxes (and for a whole hour)."""
-        granule_s = self.retention.granule_s
-        return max(0, -(-self.retention.alive_from(self.now_s) // granule_s) * granule_s)
+        return self.retention.alive_from(self.now_s)
 
 
 @dataclass(frozen=True, slots=True)
