@@ -22,6 +22,7 @@ import trio
 
 from node.http.head import BadHead, ChunkedBody, Head, check_partial, parse_head
 from node.http.messages import Body, HttpError, Request, Response, Route
+from node.store.api import StoreError
 from protocols.limits import HTTP_BODY_FREE_BYTES, HTTP_LINGER_BYTES_MAX, HTTP_SEND_PIECE_BYTES, KIB
 
 if TYPE_CHECKING:
@@ -291,7 +292,9 @@ class Connection:
                 except StopAsyncIteration:
                     break
                 except Exception as error:
-                    log.warning("an answer broke off: %s", error, exc_info=not isinstance(error, HttpError))
+                    log.warning(
+                        "an answer broke off: %s", error, exc_info=not isinstance(error, HttpError | StoreError)
+                    )
                     self._abort()
                     raise OSError(errno.ECONNABORTED, "the answer broke off") from error
                 await self._send(b"%x\r\n%b\r\n" % (len(piece), piece) if is_chunked else piece)

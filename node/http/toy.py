@@ -118,37 +118,45 @@ class _FamilyRoutes:
         try:
             page = await self._read(query, None, HTTP_BODY_FREE_BYTES)
             if page.after is None and _size(page) <= 4 * HTTP_BODY_FREE_BYTES:
-                return Response(200, await writer.page(page) + writer.end(), _JSON)
+                return Response(200, await self._write(writer, page) + writer.end(), _JSON)
+            pages = self._pages(query, writer, page if _size(page) <= 4 * HTTP_BODY_FREE_BYTES else None)
             del page
-            pages = self._pages(query, writer)
             start = await anext(pages)
         except StoreError as error:
             raise HttpError.busy(503, f"{error}.", retry_after_s=5) from None
         return Response(200, _Stream(start, pages), _JSON)
 
-    async def _pages(self, query: Mapping[str, Mapping[str, int]], writer: _Writer) -> AsyncGenerator[bytes, None]:
+    async def _pages(
+        self, query: Mapping[str, Mapping[str, int]], writer: _Writer, page: ReadPage | None
+    ) -> AsyncGenerator[bytes, None]:
+        """The JSON of a long answer. `page` is its first page unless that was too large to keep while waiting."""
         held = await self._reserve(HTTP_STREAM_BYTES)
         try:
             after: Position | None = None
             more = True
             while more:
-                page = await self._read(query, after, HTTP_PAGE_BYTES)
+                if page is None:
+                    page = await self._read(query, after, HTTP_PAGE_BYTES)
                 need = 4 * _size(page)
                 if need > held + HTTP_STREAM_BYTES:  # one huge blob: read again once there is room for it
-                    del page
-                    # Given back first: two answers that held on to a part would wait for each other, and one alone
-                    # could never have the whole budget.
-                    self._gate.answers.give_back(held)
+                    page = None
+                    self._gate.answers.give_back(held)  # who waits must not hold what others wait for
                     held = 0
                     held = await self._reserve(need)
                     page = await self._read(query, after, HTTP_PAGE_BYTES)
                 after = page.after
                 more = after is not None
-                yield await writer.page(page)
-                del page
+                text = await self._write(writer, page)
+                page = None
+                yield text
             yield writer.end()
         finally:
             self._gate.answers.give_back(held)
+
+    async def _write(self, writer: _Writer, page: ReadPage) -> bytes:
+        text = await writer.page(page)
+        self._mailbox.served += sum(len(entry.messages) for entry in page.entries)
+        return text
 
     async def _reserve(self, size: int) -> int:
         with trio.move_on_after(HTTP_ANSWER_WAIT_S):
