@@ -16,8 +16,12 @@ _ID: Final = {
     "pattern": "^[^:\\u0000]+$",
     "description": "1 to 256 bytes of UTF-8 without ':' or NUL.",
 }
-_SEQ_KEY: Final = {"type": "string", "pattern": "^(0|[1-9][0-9]{0,19})$", "description": "0 to 2^64-1 in decimal."}
-_SEQ: Final = {"type": "integer", "minimum": 0, "maximum": SEQ_MAX}
+_SEQ: Final = {
+    "type": "integer",
+    "minimum": 0,
+    "maximum": SEQ_MAX,
+    "description": "Written as an integer: no fraction, no exponent.",
+}
 _BLOB: Final = {
     "type": "string",
     "contentEncoding": "base64",
@@ -25,6 +29,22 @@ _BLOB: Final = {
 }
 _TEXT: Final = {"text/plain": {"schema": {"type": "string"}}}
 _RETRY_AFTER: Final = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 0}}}
+
+
+def _up_to(number: int) -> str:
+    """A regular expression for the decimal numbers 0..`number` (of two digits or more) without leading zeros."""
+    digits = str(number)
+    shorter = f"[1-9][0-9]{{0,{len(digits) - 2}}}"
+    same_length = []
+    for place, digit in enumerate(digits):
+        lowest = "1" if place == 0 else "0"
+        if digit > lowest:
+            rest = len(digits) - place - 1
+            same_length.append(f"{digits[:place]}[{lowest}-{int(digit) - 1}]" + (f"[0-9]{{{rest}}}" if rest else ""))
+    return f"^({'|'.join(['0', shorter, *same_length, digits])})$"
+
+
+_SEQ_KEY: Final = {"type": "string", "pattern": _up_to(SEQ_MAX), "description": "0 to 2^64-1 in decimal."}
 
 
 def openapi_document() -> dict[str, Any]:
