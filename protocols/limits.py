@@ -269,6 +269,9 @@ the memory of one batch."""
 SYNC_SESSION_MAX_S: Final = 1800.0
 """Longest session. What is committed stays, and the next session goes on; so this only frees what a peer clings to."""
 
+SYNC_LOGGED_MESSAGES_MIN: Final = 100
+"""Messages in a sync that is worth a line in the log, although the two were in sync before."""
+
 SYNC_SESSIONS_OUT_MAX: Final = 4
 """Sessions that we drive at once: each may hold a few MiB, and more would only share the same disk and CPU."""
 

@@ -34,7 +34,6 @@ class MailboxProcess:
         self.log_path = data_dir.parent / f"{data_dir.name}.log"
         self._prefix = list(prefix)
         self._command = [
-            *prefix,
             sys.executable,
             "-m",
             "node.cli",
@@ -51,7 +50,9 @@ class MailboxProcess:
         if (self.data_dir / "node.json").exists():
             (self.data_dir / "node.json").unlink()
         with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=log, env=clean_environment(env))
+            self._process = subprocess.Popen(
+                [*self._prefix, *self._command], stdout=log, stderr=log, env=clean_environment(env)
+            )
         if wait:
             self.wait_ready()
         return self

@@ -8,6 +8,7 @@ backoff, peers that break the protocol are shunned for a while, and nothing that
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -35,6 +36,7 @@ from protocols.limits import (
     PEER_SESSIONS_MAX,
     PEER_SHUN_FIRST_S,
     PEER_SHUN_MAX_S,
+    SYNC_LOGGED_MESSAGES_MIN,
     SYNC_SESSION_MAX_S,
     SYNC_SESSIONS_IN_MAX,
     SYNC_SESSIONS_OUT_MAX,
@@ -99,6 +101,7 @@ class SyncEngine:
             transport=transport,
             channel=f"/mailboxd/news/1/{network}",
             heard=self._on_hint,
+            lied=self._on_bad_hint,
         )
         transport.serve(self._protocol, self._on_stream)
         transport.on_connection(self._on_connection)
@@ -128,7 +131,7 @@ class SyncEngine:
                 self._found(neighbour)
             case Lost(mailbox_id, reason):
                 if peer := self.table.get(mailbox_id):
-                    log.info("mailbox %s: %s", mailbox_id.short, reason)
+                    log.debug("mailbox %s: %s", mailbox_id.short, reason)  # discovery has told it already
                     peer.discovered = frozenset()
 
     def _found(self, neighbour: Neighbour) -> None:
@@ -152,7 +155,9 @@ class SyncEngine:
         if peer is None:
             return
         if not up:
-            if peer.stand(PeerState.UNREACHABLE, "the connection was lost"):
+            stopping = trio.current_effective_deadline() == -math.inf
+            shunned = trio.current_time() < peer.shunned_until_at  # why is worth more than that it hung up
+            if not shunned and peer.stand(PeerState.UNREACHABLE, "the connection was lost") and not stopping:
                 log.info("mailbox %s: the connection was lost", mailbox_id.short)
             self._due_in(peer, PEER_RETRY_FIRST_S)
             return
@@ -166,6 +171,8 @@ class SyncEngine:
         peer = self.table.get(publisher)
         if peer is None or publisher not in self._transport.connected():
             return  # someone nearer will have it soon and say so
+        if trio.current_time() < peer.shunned_until_at:
+            return
         if hint.overflow or len(peer.hinted) + len(hint.states) > HINT_LOGS_PENDING_MAX:
             peer.hinted.clear()
             self._due_in(peer, 0.0)
@@ -173,13 +180,18 @@ class SyncEngine:
             peer.hinted.update(hint.states)
         peer.poke()
 
+    def _on_bad_hint(self, publisher: MailboxId, error: RemoteProtocolError) -> None:
+        peer = self.table.get(publisher)
+        if peer is not None and trio.current_time() >= peer.shunned_until_at:
+            self._failed(peer, error, incoming=True)
+
     async def _on_stream(self, stream: Stream) -> None:
         peer = self._meet(stream.peer)
         if peer is None or trio.current_time() < peer.shunned_until_at:
             await stream.abort()
             return
         if peer.sessions >= PEER_SESSIONS_MAX or self._in_under_way >= SYNC_SESSIONS_IN_MAX:
-            log.info("mailbox %s: turned away, too many syncs at once", peer.mailbox_id.short)
+            log.debug("mailbox %s: turned away, too many syncs at once", peer.mailbox_id.short)
             with suppress(StreamBroken):
                 await stream.send_all(encode_frame(refusal(BUSY, "too many syncs at once; come back in a while")))
             return
@@ -333,6 +345,7 @@ class SyncEngine:
         else:
             await stream.close()
             self._succeeded(peer, result, traffic, incoming=incoming)
+            _tell(peer, result, loudly=before[0] not in (PeerState.IN_SYNC, PeerState.SYNCING))
         finally:
             peer.sessions -= 1
             peer.bytes_in += traffic.bytes_in
@@ -354,10 +367,6 @@ class SyncEngine:
             peer.stand(PeerState.BEHIND, "there is more to transfer; it goes on at once")
         else:
             peer.stand(PeerState.IN_SYNC, "")
-        if result.received or result.sent:
-            log.info(
-                "mailbox %s: received %d and sent %d messages", peer.mailbox_id.short, result.received, result.sent
-            )
         if result.full:
             self._rest(peer)
         if not result.complete and not traffic.full:
@@ -413,3 +422,19 @@ class SyncEngine:
                 while len(reports) < len(peers):
                     reports.append(await receive.receive())
         return sorted(reports, key=lambda report: report.mailbox_id)
+
+
+def _tell(peer: Peer, result: SessionResult, *, loudly: bool) -> None:
+    """Logs a session that went well. The everyday ones, a few messages now and then, are not worth a line each."""
+    moved = result.received + result.sent
+    loudly = loudly or moved >= SYNC_LOGGED_MESSAGES_MIN
+    if loudly or moved:
+        standing = peer.state.value.replace("-", " ") + (f", {peer.reason}" if peer.reason else "")
+        log.log(
+            logging.INFO if loudly else logging.DEBUG,
+            "mailbox %s: %s (messages received: %d, sent: %d)",
+            peer.mailbox_id.short,
+            standing,
+            result.received,
+            result.sent,
+        )

@@ -35,12 +35,14 @@ class News:
         transport: Transport,
         channel: str,
         heard: Callable[[MailboxId, Hint], None],
+        lied: Callable[[MailboxId, RemoteProtocolError], None],
     ) -> None:
         self._mailbox = mailbox
         self._index = index
         self._transport = transport
         self._channel = channel
         self._heard = heard
+        self._lied = lied
         self._pending: set[LogName] = set()
         self._overflow = False
         self._wake = trio.Event()
@@ -62,7 +64,8 @@ class News:
         try:
             hint = decode_hint(data)
         except RemoteProtocolError as error:
-            log.info("a hint from %s was not understood: %s", publisher.short, error)
+            log.debug("a hint from %s was not understood: %s", publisher.short, error)
+            self._lied(publisher, error)
         else:
             self._heard(publisher, hint)
 

@@ -108,7 +108,8 @@ class PeerTable:
             return peer, []
         gone: list[Peer] = []
         if len(self._peers) >= PEERS_MAX:
-            unused = [p for p in self._peers.values() if not p.fixed and p.state is PeerState.UNREACHABLE]
+            useless = (PeerState.UNREACHABLE, PeerState.REFUSED)
+            unused = [p for p in self._peers.values() if not p.fixed and not p.sessions and p.state in useless]
             if not unused:
                 return None
             oldest = min(unused, key=lambda p: p.last_seen_at)

@@ -44,6 +44,7 @@ from protocols.limits import (
     UNREAD_BYTES_PER_CONNECTION_MAX,
     UNREAD_BYTES_TOTAL_MAX,
 )
+from protocols.model import MailboxId
 
 __all__ = ["UnreadBudget", "Yamux", "YamuxStream"]
 
@@ -62,6 +63,14 @@ class UnreadBudget:
 
     def __init__(self) -> None:
         self.unread_bytes = 0
+
+
+def _name(peer_id: Any) -> str:
+    """What logs call a peer."""
+    try:
+        return MailboxId.from_peer_id(str(peer_id.to_base58())).short
+    except ValueError:
+        return str(peer_id)
 
 
 class _ProtocolError(Exception):
@@ -384,7 +393,7 @@ class Yamux(IMuxedConn):  # type: ignore[misc]
         try:
             await part()
         except _ProtocolError as error:
-            log.info("the connection to %s is cut: %s", self.peer_id, error)
+            log.info("the connection to mailbox %s is cut: %s", _name(self.peer_id), error)
             self.fail(f"the connection was cut: {error}")
         except Exception as error:
             # Whatever the socket, Noise or a forged message raises: it is the end of this connection, not of the host.
