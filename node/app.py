@@ -29,7 +29,7 @@ from node.status import Administration
 from node.store.sqlite import SqliteStore
 from node.transport.libp2p import Libp2pTransport
 from protocols.addresses import PeerAddress
-from protocols.limits import SYNC_VERSION_MAX
+from protocols.limits import CLOCK_PLAUSIBLE_FROM_S, SYNC_VERSION_MAX
 
 __all__ = ["run_mailbox"]
 
@@ -44,6 +44,11 @@ async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None]
     Raises DataDirError, IdentityError, StoreError, AdminError or OSError if it can't start; the messages say what
     to do.
     """
+    clock = SystemClock()
+    if clock.now_s() < CLOCK_PLAUSIBLE_FROM_S:
+        log.warning(
+            "this machine's clock is wrong; set it soon, or what is stored until then will die at once when it is"
+        )
     with ExitStack() as listening, DataDir.open(config.data_dir) as data_dir:
         identity = Identity.load_or_create(data_dir.identity_path)
         token = load_or_create_token(data_dir.path / TOKEN_FILE)
@@ -58,7 +63,7 @@ async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None]
             core = Core.assemble(
                 store=store,
                 transport=transport,
-                clock=SystemClock(),
+                clock=clock,
                 retention=config.retention,
                 network=config.network,
                 sync_interval_s=config.sync_interval_s,

@@ -48,6 +48,10 @@ CLOCK_SKEW_MAX_S: Final = 600
 NTP-less laptop drifts in a month and below the hour to which `first stored` is rounded, so that an accepted peer moves
 an expiry by one hour at the most."""
 
+CLOCK_PLAUSIBLE_FROM_S: Final = 1_790_000_000
+"""Unix time before which no clock can be right: this program did not exist (September 2026). A board without a clock
+battery that has not reached a time server yet is told so at the start."""
+
 CLOCK_STEP_S: Final = 60.0
 """A wall clock that moves by so much more or less than the time that passed has stepped: NTP slews smaller errors."""
 
