@@ -163,7 +163,6 @@ class SyncEngine:
             return
         log.info("mailbox %s: connected", mailbox_id.short)
         peer.failures = 0
-        peer.wants_full = True
         # On meeting one side starts; the other steps in if that did not work.
         self._due_in(peer, 0.0 if self._transport.local < mailbox_id else PEER_DIAL_GRACE_S)
 
@@ -223,13 +222,11 @@ class SyncEngine:
 
     def _due_in(self, peer: Peer, seconds: float) -> None:
         """Asks for a full sync in so many seconds from now at the latest."""
-        peer.wants_full = True
         peer.due_at = min(peer.due_at, trio.current_time() + seconds) if peer.due_at else trio.current_time() + seconds
         peer.poke()
 
     def _rest(self, peer: Peer) -> None:
         """After a sync, by whichever side: the next one is an interval away, give or take a fifth."""
-        peer.wants_full = False
         peer.due_at = trio.current_time() + self._interval_s * self._jitter.uniform(0.8, 1.2)
 
     def _retry(self, peer: Peer) -> None:
@@ -245,7 +242,11 @@ class SyncEngine:
                 with trio.move_on_at(peer.due_at):
                     await peer.wake.wait()
                 peer.wake = trio.Event()
-                await self._attend(peer)
+                try:
+                    await self._attend(peer)
+                except Exception:  # a fault of ours: it must not end the other peers' tasks
+                    log.exception("mailbox %s: attending to it failed", peer.mailbox_id.short)
+                    self._retry(peer)
         finally:
             self._started.discard(peer.mailbox_id)
             peer.answer(SyncReport(peer.mailbox_id, error="this mailbox is no longer known"))

@@ -61,7 +61,6 @@ class Peer:
     sessions: int = 0
     hinted: dict[bytes, bytes] = field(default_factory=dict)
     """Handle -> state prefix of logs in which the peer has announced news."""
-    wants_full: bool = True
     wake: trio.Event = field(default_factory=trio.Event)
     waiting: list[trio.MemorySendChannel[SyncReport]] = field(default_factory=list)
 
