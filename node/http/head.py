@@ -58,7 +58,7 @@ class Head:
     @property
     def expects_continue(self) -> bool:
         """Whether the client waits for a go-ahead before it sends the body."""
-        return "expect" in self.headers
+        return self.is_http11 and "expect" in self.headers
 
 
 def check_partial(data: bytes) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import logging
 import socket
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Final
@@ -20,10 +22,14 @@ from node.http.limits import HttpLimits, MemoryBudget, RateLimiter, is_loopback
 from node.http.messages import Router
 from protocols.limits import HTTP_SEND_PIECE_BYTES
 
+if sys.platform != "win32":
+    import resource
+
 __all__ = ["HttpLimits", "HttpStatistics", "Listener", "open_listeners", "serve_http"]
 
 log = logging.getLogger(__name__)
 
+_OTHER_FILES: Final = 512  # the store's, other mailboxes' connections, and some to spare
 _ACCEPT_PAUSE_S: Final = 0.1
 _TCP_NOTSENT_LOWAT: Final = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 
@@ -151,6 +157,7 @@ class Server:
 
     async def run(self, listeners: Sequence[Listener], *, task_status: trio.TaskStatus[None]) -> None:
         """See `serve_http`."""
+        _allow_files(self.limits.connections_max + _OTHER_FILES)
         async with trio.open_nursery() as nursery:
             connections: trio.Nursery = await nursery.start(self._hold_connections)
             try:
@@ -230,6 +237,19 @@ class Server:
             self._per_client[client] -= 1
             if not self._per_client[client]:
                 del self._per_client[client]
+
+
+def _allow_files(count: int) -> None:
+    """Raises the process's own limit of open files where it is too low for `count`: 1,024 is a common default."""
+    if sys.platform == "win32":  # has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if wanted < count:
+        log.warning("this system allows %d open files; for all connections it should be %d (ulimit -n)", hard, count)
 
 
 class _Exempt:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import Final, TypeVar
+from typing import Final, TypeVar, TypeVarTuple
 
 import msgspec
 import trio
 
 from node.http.limits import MemoryBudget
-from node.http.messages import Body, Handler, HttpError, Request, Response, Router
+from node.http.messages import Handler, HttpError, Request, Response, Router
 from node.http.openapi import openapi_document
 from node.mailbox import Mailbox
 from node.store.api import Position, ReadPage, StoreError, StoreFull
@@ -32,6 +32,7 @@ __all__ = ["CORS_HEADERS", "toy_router"]
 
 _JSON: Final = "application/json"
 _T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
 
 CORS_HEADERS: Final = (
     ("access-control-allow-origin", "*"),
@@ -87,7 +88,8 @@ class _FamilyRoutes:
             raise HttpError.busy(429, "Too many stores are waiting.", retry_after_s=1)
         gate.stores += 1
         try:
-            wanted = await _decode(lambda body: decode_store(body, self._family), request.body)
+            size = len(request.body)
+            wanted = await _aside(size, decode_store, request.body, self._family)
             watermarks = await self._deliver(wanted)
         except StoreFull as error:
             raise HttpError(507, f"{error}.") from None
@@ -97,7 +99,7 @@ class _FamilyRoutes:
             gate.stores -= 1
         if self._family is Family.BLOBS:
             return Response(201)
-        return Response(201, encode_watermarks(wanted.logs, watermarks), _JSON)
+        return Response(201, await _aside(size, encode_watermarks, wanted.logs, watermarks), _JSON)
 
     async def _deliver(self, wanted: StoreRequest) -> Mapping[LogName, int | None]:
         watermarks: Mapping[LogName, int | None] = {}
@@ -113,12 +115,12 @@ class _FamilyRoutes:
     async def get(self, request: Request) -> Response:
         """Answers with what the client lacks. A short answer is made whole; a long one is streamed page by page, in
         memory that is reserved for it before it is read."""
-        query = await _decode(decode_get, request.body)
-        writer = _Writer(self._family, query)
+        query = await _aside(len(request.body), decode_get, request.body)
+        writer = await _aside(len(request.body), _Writer, self._family, query)
         try:
             page = await self._read(query, None, HTTP_BODY_FREE_BYTES)
             if page.after is None and _size(page) <= 4 * HTTP_BODY_FREE_BYTES:
-                return Response(200, await self._write(writer, page) + writer.end(), _JSON)
+                return Response(200, await self._write(writer, page) + await writer.end(), _JSON)
             pages = self._pages(query, writer, page if _size(page) <= 4 * HTTP_BODY_FREE_BYTES else None)
             del page
             start = await anext(pages)
@@ -149,7 +151,7 @@ class _FamilyRoutes:
                 text = await self._write(writer, page)
                 page = None
                 yield text
-            yield writer.end()
+            yield await writer.end()
         finally:
             self._gate.answers.give_back(held)
 
@@ -174,12 +176,11 @@ class _Writer:
     def __init__(self, family: Family, query: Mapping[str, Mapping[str, int]]) -> None:
         self._writer = AnswerWriter(family, query)
         self._missing_left = MISSING_ANSWER_MAX
+        self._topics_bytes = 100 * len(query)
 
     async def page(self, page: ReadPage) -> bytes:
         """The JSON of one page."""
-        if _size(page) > HTTP_OFFLOAD_BYTES:
-            return await trio.to_thread.run_sync(self._page, page)
-        return self._page(page)
+        return await _aside(_size(page) + self._topics_bytes, self._page, page)
 
     def _page(self, page: ReadPage) -> bytes:
         parts = []
@@ -188,9 +189,9 @@ class _Writer:
             self._missing_left -= len(missing)
         return b"".join(parts)
 
-    def end(self) -> bytes:
+    async def end(self) -> bytes:
         """The rest of the document."""
-        return self._writer.end()
+        return await _aside(self._topics_bytes, self._writer.end)
 
 
 def _size(page: ReadPage) -> int:
@@ -222,10 +223,11 @@ class _Stream:
         await self._pages.aclose()
 
 
-async def _decode(decode: Callable[[Body], _T], body: Body) -> _T:
+async def _aside(size: int, work: Callable[[*_Ts], _T], *arguments: *_Ts) -> _T:
+    """Does `work` on about `size` bytes of JSON, in a worker thread if it would hold up the others."""
     try:
-        if len(body) > HTTP_OFFLOAD_BYTES:
-            return await trio.to_thread.run_sync(decode, body)
-        return decode(body)
+        if size > HTTP_OFFLOAD_BYTES:
+            return await trio.to_thread.run_sync(work, *arguments)
+        return work(*arguments)
     except BadRequest as error:
         raise HttpError(error.status, str(error)) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import resource
 import socket
 from collections.abc import AsyncIterator
 
@@ -162,6 +163,23 @@ async def test_expect_100_continue_is_refused_before_the_body_is_sent() -> None:
         (answer,) = answers(await site.send(head, half_close=True))
         assert answer.status == 413
         assert answer.headers["connection"] == "close"
+
+
+async def test_http10_is_never_told_to_continue() -> None:
+    head = plain("POST /echo HTTP/1.0", "Content-Length: 3", "Expect: 100-continue")
+    async with serving(router()) as site:
+        (answer,) = answers(await site.send(head, b"abc"))
+        assert answer.body == b"POST /echo  abc"
+
+
+async def test_the_limit_of_open_files_is_raised_for_the_connections() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(600, hard), hard))
+    try:
+        async with serving(router()):
+            assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == min(1512, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_a_body_limit_of_one_route_is_exact() -> None:

@@ -313,6 +313,13 @@ async def test_a_read_that_fails_later_breaks_the_connection(caplog: pytest.LogC
     assert "broke off" in caplog.text
 
 
+async def test_a_hundred_thousand_topics_in_one_get() -> None:
+    query: dict[str, dict[str, int]] = {f"topic {n}": {} for n in range(99_000)}
+    async with serving_toy() as site:
+        answer = await site.ask("POST", "/blips/get", encode_get(query))
+        assert decode_get_answer(answer.body, Family.BLIPS).keys() == query.keys()
+
+
 async def test_large_requests_are_decoded_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[bool] = []
     real = toy.decode_store
