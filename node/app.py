@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import random
@@ -29,7 +30,7 @@ from node.status import Administration
 from node.store.sqlite import SqliteStore
 from node.transport.libp2p import Libp2pTransport
 from protocols.addresses import PeerAddress
-from protocols.limits import CLOCK_PLAUSIBLE_FROM_S, SYNC_VERSION_MAX
+from protocols.limits import CLOCK_PLAUSIBLE_FROM_S, GC_YOUNG_OBJECTS, SYNC_VERSION_MAX
 
 __all__ = ["run_mailbox"]
 
@@ -92,6 +93,15 @@ async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None]
                 )
                 data_dir.publish(info)
                 on_ready(info)
+                _calm_garbage_collector()
+
+
+def _calm_garbage_collector() -> None:
+    """What is loaded by now stays: the collector need not look through it again and again (a full collection while a
+    large store is decoded held everything up for 50 ms)."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_YOUNG_OBJECTS, 20, 50)
 
 
 async def _listen(addresses: Sequence[ListenAddress], listening: ExitStack) -> list[Listener]:

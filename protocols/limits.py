@@ -313,6 +313,10 @@ loss, and still far below the second in which a neighbour should have a message.
 HINT_LOGS_PENDING_MAX: Final = 4096
 """Logs with news that are remembered by name; above that a hint says "much news" and a whole sync follows."""
 
+GC_YOUNG_OBJECTS: Final = 20_000
+"""New objects after which Python's garbage collector looks at the young ones: a store of a thousand messages makes about
+that many, and none of them is part of a cycle."""
+
 SUPERVISE_PAUSE_FIRST_S: Final = 1.0
 """Pause before a failed part of the node is started again; doubles up to SUPERVISE_PAUSE_MAX_S."""
 
