@@ -282,6 +282,19 @@ SYNC_SESSIONS_OUT_MAX: Final = 4
 SYNC_SESSIONS_IN_MAX: Final = 16
 """Sessions that others drive with us at once, for the same reason; whoever is turned away comes back."""
 
+SYNC_STRANGERS_OUT_MAX: Final = 2
+SYNC_STRANGERS_IN_MAX: Final = 8
+"""Of these, with peers of whom we don't know yet that they keep in step: half, so that strangers who take their time
+leave room for friends."""
+
+SEAT_TIME_MIN_S: Final = 5.0
+SEAT_RATE_MIN: Final = 4 * KIB
+"""A session that had so many seconds, and moved fewer bytes per second than that since it began, gives way to somebody
+who waits. It would be resumed later; without anyone waiting it goes on as slowly as it likes."""
+
+SYNC_DIALS_MAX: Final = 16
+"""Peers that are dialled at the same time: a dial waits, it costs nothing."""
+
 PEER_SESSIONS_MAX: Final = 4
 """Sessions with one peer at once, in both directions: a full one and a hint's each way."""
 

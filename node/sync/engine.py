@@ -24,6 +24,7 @@ from node.sync.driver import Claims, SessionTraffic, run_session
 from node.sync.index import LogIndex
 from node.sync.news import News
 from node.sync.peers import Peer, PeerState, PeerTable, SyncReport
+from node.sync.seats import NoSeat, Seat, Seats
 from node.transport.api import PeerUnreachable, Stream, StreamBroken, Transport
 from protocols.addresses import PeerAddress
 from protocols.errors import RemoteProtocolError
@@ -36,10 +37,12 @@ from protocols.limits import (
     PEER_SESSIONS_MAX,
     PEER_SHUN_FIRST_S,
     PEER_SHUN_MAX_S,
+    SYNC_DIALS_MAX,
     SYNC_LOGGED_MESSAGES_MIN,
-    SYNC_SESSION_MAX_S,
     SYNC_SESSIONS_IN_MAX,
     SYNC_SESSIONS_OUT_MAX,
+    SYNC_STRANGERS_IN_MAX,
+    SYNC_STRANGERS_OUT_MAX,
 )
 from protocols.model import MailboxId
 from protocols.sync.effects import SessionAborted
@@ -88,8 +91,9 @@ class SyncEngine:
         self._jitter = jitter
         self._salt = salt
         self._claims = Claims()
-        self._out = trio.CapacityLimiter(SYNC_SESSIONS_OUT_MAX)
-        self._in_under_way = 0
+        self._dials = trio.CapacityLimiter(SYNC_DIALS_MAX)
+        self._out = Seats(seats_max=SYNC_SESSIONS_OUT_MAX, unproven_max=SYNC_STRANGERS_OUT_MAX)
+        self._in = Seats(seats_max=SYNC_SESSIONS_IN_MAX, unproven_max=SYNC_STRANGERS_IN_MAX)
         self._nursery: trio.Nursery | None = None
         self._started: set[MailboxId] = set()
         self.table = PeerTable()
@@ -156,8 +160,7 @@ class SyncEngine:
             return
         if not up:
             stopping = trio.current_effective_deadline() == -math.inf
-            shunned = trio.current_time() < peer.shunned_until_at  # why is worth more than that it hung up
-            if not shunned and peer.stand(PeerState.UNREACHABLE, "the connection was lost") and not stopping:
+            if peer.stand(PeerState.UNREACHABLE, "the connection was lost") and not stopping:
                 log.info("mailbox %s: the connection was lost", mailbox_id.short)
             self._due_in(peer, PEER_RETRY_FIRST_S)
             return
@@ -189,16 +192,15 @@ class SyncEngine:
         if peer is None or trio.current_time() < peer.shunned_until_at:
             await stream.abort()
             return
-        if peer.sessions >= PEER_SESSIONS_MAX or self._in_under_way >= SYNC_SESSIONS_IN_MAX:
+        try:
+            if peer.sessions >= PEER_SESSIONS_MAX:
+                raise NoSeat
+            async with self._in.take_nowait(peer.mailbox_id, proven=peer.trusted) as seat:
+                await self._converse(peer, stream, seat, only=None, incoming=True)
+        except NoSeat:
             log.debug("mailbox %s: turned away, too many syncs at once", peer.mailbox_id.short)
             with suppress(StreamBroken):
                 await stream.send_all(encode_frame(refusal(BUSY, "too many syncs at once; come back in a while")))
-            return
-        self._in_under_way += 1
-        try:
-            await self._converse(peer, stream, only=None, incoming=True)
-        finally:
-            self._in_under_way -= 1
 
     # --- peers -------------------------------------------------------------------------------------------------
 
@@ -264,8 +266,7 @@ class SyncEngine:
             peer.due_at = peer.shunned_until_at
             peer.answer(SyncReport(peer.mailbox_id, error=peer.reason))
         elif full or (connected and peer.hinted):
-            async with self._out:
-                await self._sync(peer, full=full)
+            await self._sync(peer, full=full)
 
     async def _sync(self, peer: Peer, *, full: bool) -> None:
         only: list[bytes] | None = None
@@ -275,7 +276,9 @@ class SyncEngine:
                 if not only:
                     return
             await self._reach(peer)
-            stream = await self._transport.open_stream(peer.mailbox_id, self._protocol)
+            async with self._out.take(peer.mailbox_id, proven=peer.trusted) as seat:
+                stream = await self._transport.open_stream(peer.mailbox_id, self._protocol)
+                await self._converse(peer, stream, seat, only=only, incoming=False)
         except PeerUnreachable as error:
             if peer.stand(PeerState.UNREACHABLE, str(error)):
                 log.info("mailbox %s is unreachable: %s", peer.mailbox_id.short, error)
@@ -284,15 +287,14 @@ class SyncEngine:
         except StoreError as error:
             self._retry(peer)
             peer.answer(SyncReport(peer.mailbox_id, error=str(error)))
-        else:
-            await self._converse(peer, stream, only=only, incoming=False)
 
     async def _reach(self, peer: Peer) -> None:
         if peer.mailbox_id in self._transport.connected():
             return
         if not peer.addresses:
             raise PeerUnreachable("no address is known; it has to come to us")
-        await self._transport.connect(peer.addresses)
+        async with self._dials:
+            await self._transport.connect(peer.addresses)
 
     async def _news_of(self, peer: Peer) -> list[bytes]:
         """The handles of hinted logs that differ from ours."""
@@ -304,7 +306,9 @@ class SyncEngine:
 
     # --- one session -------------------------------------------------------------------------------------------
 
-    async def _converse(self, peer: Peer, stream: Stream, *, only: Sequence[bytes] | None, incoming: bool) -> None:
+    async def _converse(
+        self, peer: Peer, stream: Stream, seat: Seat, *, only: Sequence[bytes] | None, incoming: bool
+    ) -> None:
         """Runs a session on a fresh stream, whoever opened it, and notes how it ended."""
         config = SessionConfig(
             now_s=self._mailbox.clock.now_s(),
@@ -314,14 +318,15 @@ class SyncEngine:
             salt=self._salt(),
             only=only,
         )
-        traffic = SessionTraffic()
+        traffic = seat.traffic
         before = (peer.state, peer.reason)
         if only is None and not incoming:
             peer.hinted.clear()  # a full sync covers them
         peer.stand(PeerState.SYNCING, "")
         peer.sessions += 1
+        result: SessionResult | None = None
         try:
-            with trio.fail_after(SYNC_SESSION_MAX_S):
+            with seat.scope:
                 result = await run_session(
                     respond(config) if incoming else initiate(config),
                     stream,
@@ -330,16 +335,18 @@ class SyncEngine:
                     claims=self._claims,
                     traffic=traffic,
                 )
+            if result is None:
+                raise SessionAborted(seat.why_ended)
         except (SessionRefused, RemoteProtocolError) as error:
-            peer.stand(*before)
+            self._restore(peer, before)
             await stream.close()  # in good order: the reason is on its way to the peer
             self._failed(peer, error, incoming=incoming)
-        except (SessionAborted, trio.TooSlowError) as error:
-            peer.stand(*before)
+        except SessionAborted as error:
+            self._restore(peer, before)
             await stream.abort()
             self._failed(peer, error, incoming=incoming)
         except BaseException:
-            peer.stand(*before)
+            self._restore(peer, before)
             with trio.CancelScope(shield=True):
                 await stream.abort()
             raise
@@ -352,10 +359,17 @@ class SyncEngine:
             peer.bytes_in += traffic.bytes_in
             peer.bytes_out += traffic.bytes_out
 
+    @staticmethod
+    def _restore(peer: Peer, before: tuple[PeerState, str]) -> None:
+        """Undoes "syncing", unless another session has found something else meanwhile."""
+        if peer.state is PeerState.SYNCING:
+            peer.stand(*before)
+
     def _succeeded(self, peer: Peer, result: SessionResult, traffic: SessionTraffic, *, incoming: bool) -> None:
         self.counters.synced_in += result.received
         self.counters.synced_out += result.sent
         peer.failures = peer.strikes = 0
+        peer.proven = True
         peer.software = result.software
         peer.last_sync_s = self._mailbox.clock.now_s()
         peer.last_sync_bytes = traffic.bytes_in + traffic.bytes_out
@@ -386,6 +400,7 @@ class SyncEngine:
 
     def _failed(self, peer: Peer, error: Exception, *, incoming: bool) -> None:
         reason = str(error) or type(error).__name__
+        peer.proven = False
         match error:
             case SessionRefused(code=code) if code == BUSY:
                 state = PeerState.BEHIND
@@ -396,8 +411,8 @@ class SyncEngine:
                 peer.strikes += 1
                 shun_s = min(PEER_SHUN_MAX_S, PEER_SHUN_FIRST_S * 2.0 ** min(peer.strikes - 1, 10))
                 peer.shunned_until_at = trio.current_time() + shun_s
-            case trio.TooSlowError():
-                state, reason = PeerState.BEHIND, f"a sync took longer than {SYNC_SESSION_MAX_S:.0f} s; it goes on"
+                for seats in (self._in, self._out):
+                    seats.end_all_of(peer.mailbox_id, reason)
             case _:
                 state = PeerState.BEHIND
         level = logging.WARNING if state is PeerState.REFUSED else logging.INFO

@@ -56,6 +56,8 @@ class Peer:
     due_at: float = 0.0
     failures: int = 0
     strikes: int = 0
+    proven: bool = False
+    """Whether the last session with it went well."""
     shunned_until_at: float = 0.0
     last_seen_at: float = 0.0
     sessions: int = 0
@@ -69,12 +71,21 @@ class Peer:
         """Every address that we know, the user's own first."""
         return [*sorted(self.fixed), *sorted(self.discovered - self.fixed)]
 
+    @property
+    def trusted(self) -> bool:
+        """Whether it keeps in step, as far as we know, or is the user's own choice."""
+        return self.proven or bool(self.fixed)
+
     def poke(self) -> None:
         """Has the peer's task look at once whether there is something to do."""
         self.wake.set()
 
     def stand(self, state: PeerState, reason: str) -> bool:
-        """Notes how we stand; returns whether the state is another one now (the reason's figures may change always)."""
+        """Notes how we stand; returns whether the state is another one now (the reason's figures may change always).
+        While a peer is shunned it stays refused: why is worth more than what its other sessions or its connection do.
+        """
+        if trio.current_time() < self.shunned_until_at and state is not PeerState.REFUSED:
+            return False
         news = state is not self.state
         self.state, self.reason = state, reason
         return news
