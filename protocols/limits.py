@@ -248,6 +248,16 @@ GOSSIP_MESSAGES_PER_S: Final = 50.0
 GOSSIP_MESSAGES_BURST: Final = 200
 """The same for a moment."""
 
+GOSSIP_PUBLISHER_MESSAGES_PER_S: Final = 12.0
+"""Messages of one publisher that are taken and passed on, sustained, whoever forwards them: a mailbox with news all the
+time sends ten. What is over it is dropped here, so that one mailbox can't use up what its neighbours take of us."""
+
+GOSSIP_PUBLISHER_MESSAGES_BURST: Final = 60
+"""The same for a moment."""
+
+GOSSIP_PUBLISHERS_MAX: Final = 1024
+"""Publishers whose rate is remembered; the one unheard for longest is forgotten."""
+
 RESTART_BACKOFF_S: Final = 0.5
 """First pause before the network part is restarted after a failure; it doubles each time, with jitter."""
 
@@ -327,8 +337,8 @@ HINT_LOGS_PENDING_MAX: Final = 4096
 """Logs with news that are remembered by name; above that a hint says "much news" and a whole sync follows."""
 
 GC_YOUNG_OBJECTS: Final = 20_000
-"""New objects after which Python's garbage collector looks at the young ones: a store of a thousand messages makes about
-that many, and none of them is part of a cycle."""
+"""New objects after which Python's garbage collector looks at the young ones: a store of a thousand messages makes
+about that many, and none of them is part of a cycle."""
 
 SUPERVISE_PAUSE_FIRST_S: Final = 1.0
 """Pause before a failed part of the node is started again; doubles up to SUPERVISE_PAUSE_MAX_S."""
