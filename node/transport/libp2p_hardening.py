@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final
@@ -18,6 +19,7 @@ from typing import Any, Final
 import trio
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
+from libp2p.exceptions import ValidationError
 from libp2p.host.basic_host import BasicHost
 from libp2p.identity.identify_push.identify_push import ID_PUSH
 from libp2p.network import swarm as swarm_module
@@ -42,6 +44,9 @@ from protocols.limits import (
     CONNECTIONS_PER_PEER_MAX,
     GOSSIP_MESSAGES_BURST,
     GOSSIP_MESSAGES_PER_S,
+    GOSSIP_PUBLISHER_MESSAGES_BURST,
+    GOSSIP_PUBLISHER_MESSAGES_PER_S,
+    GOSSIP_PUBLISHERS_MAX,
     GOSSIP_RPC_BYTES_MAX,
 )
 from protocols.model import MailboxId
@@ -249,18 +254,32 @@ class HardenedHost(BasicHost):  # type: ignore[misc]
 
 
 class _Bucket:
-    """A token bucket: who takes too much is told how long to wait."""
+    """A token bucket: `rate` a second, `burst` at once."""
 
-    def __init__(self) -> None:
-        self._tokens = float(GOSSIP_MESSAGES_BURST)
+    def __init__(self, *, rate: float, burst: int) -> None:
+        self._rate = rate
+        self._burst = float(burst)
+        self._tokens = self._burst
         self._updated_s = trio.current_time()
 
-    def take(self, count: int) -> float:
+    def _refill(self) -> None:
         now_s = trio.current_time()
-        refill = (now_s - self._updated_s) * GOSSIP_MESSAGES_PER_S
-        self._tokens = min(float(GOSSIP_MESSAGES_BURST), self._tokens + refill) - count
+        self._tokens = min(self._burst, self._tokens + (now_s - self._updated_s) * self._rate)
         self._updated_s = now_s
-        return max(0.0, -self._tokens / GOSSIP_MESSAGES_PER_S)
+
+    def take(self, count: int) -> float:
+        """Takes `count`, there or not; returns for how many seconds whoever took them has to wait."""
+        self._refill()
+        self._tokens -= count
+        return max(0.0, -self._tokens / self._rate)
+
+    def take_nowait(self) -> bool:
+        """Takes one if it is there; says whether."""
+        self._refill()
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
 
 
 class HardenedGossipSub(GossipSub):  # type: ignore[misc]
@@ -304,6 +323,7 @@ class HardenedPubsub(Pubsub):  # type: ignore[misc]
         self.max_subscriptions_per_peer = _GOSSIP_TOPICS_PER_PEER_MAX
         self._topic_prefix = topic_prefix
         self._buckets: dict[Any, _Bucket] = {}
+        self._publishers: OrderedDict[bytes, _Bucket] = OrderedDict()
         # Never the same twice, also if the host is restarted within a second.
         self.counter = time.time_ns()
 
@@ -317,7 +337,8 @@ class HardenedPubsub(Pubsub):  # type: ignore[misc]
             async for frame in frames:
                 rpc = rpc_pb2.RPC()
                 rpc.ParseFromString(frame)
-                bucket = self._buckets.setdefault(peer_id, _Bucket())
+                if (bucket := self._buckets.get(peer_id)) is None:
+                    bucket = self._buckets[peer_id] = _Bucket(rate=GOSSIP_MESSAGES_PER_S, burst=GOSSIP_MESSAGES_BURST)
                 await trio.sleep(bucket.take(1 + len(rpc.publish) + len(rpc.subscriptions) // 8))
                 await self._handle(peer_id, rpc)
 
@@ -343,6 +364,22 @@ class HardenedPubsub(Pubsub):  # type: ignore[misc]
     async def push_msg(self, msg_forwarder: Any, msg: Any) -> None:
         if len(msg.topicIDs) == 1 and len(msg.data) <= ANNOUNCEMENT_BYTES_MAX and len(msg.seqno) <= 32:
             await super().push_msg(msg_forwarder, msg)
+
+    async def validate_msg(self, msg_forwarder: Any, msg: Any) -> None:
+        """Called once the publisher's signature has been verified, so that nobody can use up another one's rate."""
+        if msg_forwarder != self.my_id and not self._may_publish(msg.from_id):
+            self._mark_msg_seen(msg)  # dropped for good, by whomever else it comes
+            raise ValidationError("the publisher sends too much")
+        await super().validate_msg(msg_forwarder, msg)
+
+    def _may_publish(self, publisher: bytes) -> bool:
+        bucket = self._publishers.pop(publisher, None)
+        if bucket is None:
+            bucket = _Bucket(rate=GOSSIP_PUBLISHER_MESSAGES_PER_S, burst=GOSSIP_PUBLISHER_MESSAGES_BURST)
+        self._publishers[publisher] = bucket
+        if len(self._publishers) > GOSSIP_PUBLISHERS_MAX:
+            self._publishers.popitem(last=False)
+        return bucket.take_nowait()
 
     def handle_subscription(self, origin_id: Any, sub_message: Any) -> None:
         topic = sub_message.topicid
