@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import click
 
-from node.cli.options import ID, SEQ, data_dir_option
+from node.cli.options import ID, SEQ, TakesIds, data_dir_option
 from node.cli.output import bytes_text, shorten
 from node.cli.program import fail
 from node.datadir import DataDirError, default_data_dir, read_node_info
@@ -40,7 +40,7 @@ def _running(data_dir: Path | None) -> Iterator[str]:
         fail(str(error))
 
 
-@click.command()
+@click.command(cls=TakesIds)
 @data_dir_option()
 @click.argument("topic", type=ID)
 @click.argument("log", type=ID)
@@ -89,7 +89,7 @@ class _Message(NamedTuple):
     blob: bytes
 
 
-@click.command()
+@click.command(cls=TakesIds)
 @data_dir_option()
 @click.argument("topic", type=ID)
 @click.argument("log", type=ID, required=False)

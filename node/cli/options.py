@@ -10,6 +10,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -39,6 +40,7 @@ __all__ = [
     "SEQ",
     "STORAGE_LIMIT",
     "SYNC_INTERVAL",
+    "TakesIds",
     "data_dir_option",
     "parse_duration_s",
     "parse_listen_address",
@@ -281,3 +283,29 @@ def data_dir_option(**settings: Any) -> Callable[[F], F]:
         help="The mailbox's data directory.  [default: the platform's user data directory]",
         **settings,
     )
+
+
+class TakesIds(click.Command):
+    """A command with ids as arguments: they may begin with `-` (base64url has it), and are no options then."""
+
+    id_chars_min = 20
+    """What is shorter and begins with `-` is rather a misspelt option; as an id it goes behind `--`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "--" in args:
+            return super().parse_args(ctx, args)
+        options, arguments = [], []
+        known = {name: param for param in self.get_params(ctx) for name in (*param.opts, *param.secondary_opts)}
+        rest = iter(args)
+        for arg in rest:
+            if not arg.startswith("-") or arg == "-" or (arg not in known and self._looks_like_an_id(arg)):
+                arguments.append(arg)
+                continue
+            options.append(arg)
+            param = known.get(arg)
+            if isinstance(param, click.Option) and not param.is_flag:
+                options += islice(rest, 1)
+        return super().parse_args(ctx, [*options, "--", *arguments])
+
+    def _looks_like_an_id(self, arg: str) -> bool:
+        return len(arg) >= self.id_chars_min and re.fullmatch(r"[A-Za-z0-9_-]+", arg) is not None

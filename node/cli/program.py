@@ -143,10 +143,14 @@ def _explain(error: Exception) -> int:
 
 def _usage_text(error: click.UsageError) -> str:
     """Says whether an option or an environment variable is wrong: click only knows the option."""
+    from node.cli.options import TakesIds  # noqa: PLC0415
+
     if isinstance(error, click.BadParameter) and error.param is not None and error.ctx is not None:
         name, variable = error.param.name or "", error.param.envvar
         if error.ctx.get_parameter_source(name) is click.core.ParameterSource.ENVIRONMENT:
             return f"Invalid value for the environment variable {variable}: {error.message}"
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None and isinstance(error.ctx.command, TakesIds):
+        return f"{error.format_message()}; an id that begins with - goes behind --"
     return error.format_message()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import Any
 
 import click
 
-from node.cli.options import data_dir_option
+from node.cli.options import TakesIds, data_dir_option
 from node.cli.output import ago, bytes_text, count_text, print_json, shorten, table
 from node.cli.program import fail
 from node.datadir import DataDirError, default_data_dir
@@ -19,9 +18,6 @@ from node.http.client import AdminClient, ClientError
 from node.logs import escape_controls
 
 __all__ = ["peers", "status", "sync"]
-
-# As long as those that `peers` shows, or longer, up to a whole one.
-_DASHED_ID = re.compile(r"(?!--data-dir)-[A-Za-z0-9_-]{7,42}")
 
 _STATE_WORDS = {
     "in-sync": "in sync",
@@ -126,15 +122,12 @@ def peers(data_dir: Path | None, as_json: bool) -> None:
                 click.echo(f"  {escape_controls(str(address))}")
 
 
-class _TakesIds(click.Command):
-    """A mailbox id may begin with `-`; it is no option then."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ids = [arg for arg in args if _DASHED_ID.fullmatch(arg)] if "--" not in args else []
-        return super().parse_args(ctx, [arg for arg in args if arg not in ids] + (["--", *ids] if ids else []))
+class _TakesMailboxIds(TakesIds):
+    # As long as those that `peers` shows, or longer.
+    id_chars_min = 8
 
 
-@click.command(cls=_TakesIds)
+@click.command(cls=_TakesMailboxIds)
 @data_dir_option()
 @click.argument("peer", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list with one entry for each neighbour.")

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import click
 import pytest
 
+from node.cli.messages import get, put
 from node.cli.options import DATA_DIR
 from node.cli.output import ago, bytes_text, count_text, shorten, table
 from node.cli.program import COMMANDS, main, program
@@ -197,6 +198,36 @@ def test_a_mailbox_id_may_begin_with_a_dash(mailbox_id: str) -> None:
     for arguments in ([mailbox_id, "--data-dir", "/x"], ["--data-dir=/x", mailbox_id], ["--json", "--", mailbox_id]):
         context = sync.make_context("sync", arguments)
         assert context.params["peer"] == mailbox_id
+
+
+DASHED = "-" + "h" * 42  # `-h` is an option
+TWICE_DASHED = "--data-dir" + "x" * 33
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [DASHED, TWICE_DASHED, "7", "-"],
+        ["--data-dir", "-elsewhere-and-so-on-and-on", DASHED, TWICE_DASHED, "7", "-"],
+        [DASHED, TWICE_DASHED, "--data-dir=x", "7", "-"],
+        ["--", DASHED, TWICE_DASHED, "7", "-"],
+    ],
+)
+def test_topics_and_logs_may_begin_with_a_dash(arguments: list[str]) -> None:
+    params = put.make_context("put", arguments).params
+    assert (params["topic"], params["log"], params["seq"]) == (DASHED, TWICE_DASHED, 7)
+    assert str(params["file"]) == "-"
+    if "--data-dir" in arguments:
+        assert str(params["data_dir"]) == arguments[1]
+    params = get.make_context("get", [DASHED, "--seq", "3", TWICE_DASHED, "--raw"]).params
+    assert (params["topic"], params["log"], params["seq"], params["raw"]) == (DASHED, TWICE_DASHED, 3, True)
+
+
+def test_a_misspelt_option_is_no_id(call) -> None:
+    error = failed(call("get", "--sequence", "topic"), 2)
+    assert "No such option" in error
+    assert "goes behind --" in error
+    assert "goes behind" not in failed(call("verify", "--sequence"), 2)
 
 
 @pytest.fixture

@@ -127,6 +127,13 @@ def test_get_previews_bytes_in_hex(pair: Pair) -> None:
     assert line == "a\t0\t100\t808182838485868788898a8b8c8d8e8f9091929…"
 
 
+def test_ids_that_look_like_options(pair: Pair) -> None:
+    topic, log = "-h" + "x" * 41, "--raw" + "x" * 38
+    cli(pair[0], "put", topic, log, "0", "-", stdin=b"dashed")
+    assert cli(pair[0], "get", topic, log, "--raw").stdout == b"dashed"
+    assert b"is not a known mailbox" in cli(pair[0], "sync", topic, code=1).stderr
+
+
 def test_the_whole_range_of_seq(pair: Pair) -> None:
     top = str(2**64 - 1)
     cli(pair[0], "put", "t-top", "a", top, "-", stdin=b"top")
