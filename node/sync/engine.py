@@ -161,10 +161,12 @@ class SyncEngine:
         if not up:
             stopping = trio.current_effective_deadline() == -math.inf
             if peer.stand(PeerState.UNREACHABLE, "the connection was lost") and not stopping:
-                log.info("mailbox %s: the connection was lost", mailbox_id.short)
+                # Strangers who come and go are not worth a line each: they could fill a disk with them.
+                level = logging.INFO if peer.fixed or peer.last_sync_s is not None else logging.DEBUG
+                log.log(level, "mailbox %s: the connection was lost", mailbox_id.short)
             self._due_in(peer, PEER_RETRY_FIRST_S)
             return
-        log.info("mailbox %s: connected", mailbox_id.short)
+        log.debug("mailbox %s: connected", mailbox_id.short)  # the sync that follows tells more
         peer.failures = 0
         # On meeting one side starts; the other steps in if that did not work.
         self._due_in(peer, 0.0 if self._transport.local < mailbox_id else PEER_DIAL_GRACE_S)

@@ -121,7 +121,7 @@ class Gate:
         if full or len(self._connections) >= INBOUND_CONNECTIONS_MAX:
             candidates = [known for known, at in self._connections.items() if not full or at == ip]
             if not self._close_one_idle(candidates):
-                log.info("a connection from %s is refused: there are too many", ip)
+                log.debug("a connection from %s is refused: there are too many", ip)
                 conn.muxed_conn.fail("there are too many connections")
                 return
         self._connections[conn] = ip

@@ -393,7 +393,7 @@ class Yamux(IMuxedConn):  # type: ignore[misc]
         try:
             await part()
         except _ProtocolError as error:
-            log.info("the connection to mailbox %s is cut: %s", _name(self.peer_id), error)
+            log.debug("the connection to mailbox %s is cut: %s", _name(self.peer_id), error)
             self.fail(f"the connection was cut: {error}")
         except Exception as error:
             # Whatever the socket, Noise or a forged message raises: it is the end of this connection, not of the host.
