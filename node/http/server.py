@@ -208,7 +208,7 @@ class Server:
             self.stats.accepted += 1
             client = str(address[0]).removeprefix("::ffff:")
             if self._has_room(client):
-                connections.start_soon(self._serve, sock, client)
+                connections.start_soon(self._serve, self._count(sock, client))
             else:
                 self.stats.turned_away += 1
                 turn_away(sock)
@@ -223,11 +223,16 @@ class Server:
             return True
         return len(self._connections) < self.limits.connections_max
 
-    async def _serve(self, sock: trio.socket.SocketType, client: str) -> None:
+    def _count(self, sock: trio.socket.SocketType, client: str) -> Connection:
+        """Counted before its task runs, so that of a burst of connections not one more gets in."""
         connection = Connection(sock, client, self)
         self._connections.add(connection)
         self._per_client[client] += 1
         self.stats.connections += 1
+        return connection
+
+    async def _serve(self, connection: Connection) -> None:
+        client = connection.client
         try:
             await connection.serve()
         finally:
