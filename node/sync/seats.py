@@ -112,16 +112,15 @@ class Seats:
         return self._held() < self._seats_max and (proven or self._held(proven=False) < self._unproven_max)
 
     def _displace(self, proven: bool) -> bool:
-        """Ends the slowest session that had its time; whether there was one."""
+        """Ends the slowest session that had its time; whether there was one. Strangers displace only strangers."""
         now_at = trio.current_time()
-        only_unproven = not proven and self._held(proven=False) >= self._unproven_max
         slow = [
             seat
             for seat in self._seats
             if not seat.scope.cancel_called
             and now_at - seat.taken_at >= SEAT_TIME_MIN_S
             and seat.rate(now_at) < SEAT_RATE_MIN
-            and not (only_unproven and seat.proven)
+            and (proven or not seat.proven)
         ]
         if not slow:
             return False

@@ -105,6 +105,19 @@ async def test_without_waiting(nursery: trio.Nursery, autojump_clock: MockClock)
                 raise AssertionError
 
 
+async def test_strangers_displace_only_strangers(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
+    room = Room(nursery, seats_max=2, unproven_max=1)
+    room.add(0, proven=True)
+    room.add(1, proven=True)
+    await trio.sleep(SEAT_TIME_MIN_S + 1)
+    room.add(2)
+    await trio.sleep(60)
+    assert set(room.sitting) == {0, 1}
+    room.add(3, proven=True)
+    await trio.sleep(0.1)
+    assert 3 in room.sitting
+
+
 async def test_all_of_a_peer_end(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
     room = Room(nursery)
     room.add(0)
