@@ -16,9 +16,9 @@ import trio
 
 from node.addresses import spell_out
 from node.clock import SystemClock
-from node.config import ListenAddress, RunConfig
+from node.config import HttpPeer, ListenAddress, RunConfig
 from node.core import VERSION, Core, supervise
-from node.datadir import STORE_FILE, TOKEN_FILE, DataDir, NodeInfo
+from node.datadir import STORE_FILE, TOKEN_FILE, TOY_LEDGER_FILE, DataDir, NodeInfo
 from node.discovery.api import Announcement, Discovery
 from node.discovery.mdns import MdnsDiscovery
 from node.discovery.none import NoDiscovery
@@ -28,9 +28,12 @@ from node.http.toy import toy_router
 from node.identity import Identity
 from node.status import Administration
 from node.store.sqlite import SqliteStore
+from node.sync.toy_ledger import ToyLedger
+from node.sync.toy_peer import ToyPeers
 from node.transport.libp2p import Libp2pTransport
 from protocols.addresses import PeerAddress
 from protocols.limits import CLOCK_PLAUSIBLE_FROM_S, GC_YOUNG_OBJECTS, SYNC_VERSION_MAX
+from protocols.model import MailboxId
 
 __all__ = ["run_mailbox"]
 
@@ -79,7 +82,9 @@ async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None]
                 statistics = HttpStatistics()
                 routes = toy_router(core.mailbox, identity.mailbox_id)
                 await nursery.start(partial(serve_http, phones, routes, statistics=statistics))
-                administration = Administration(core, mailbox_id=identity.mailbox_id, name=config.name)
+                plain = _plain_peers(config, core, data_dir)
+                nursery.start_soon(supervise, "plain peers", plain.run)
+                administration = Administration(core, plain=plain, mailbox_id=identity.mailbox_id, name=config.name)
                 await nursery.start(serve_http, admin, admin_router(administration, token, http=statistics))
                 nursery.start_soon(supervise, "discovery", partial(_discover, config, core, phones, p2p[0].port))
                 info = NodeInfo(
@@ -124,6 +129,25 @@ async def _p2p_address(config: RunConfig, data_dir: DataDir) -> ListenAddress:
         log.warning("port %d of the last run is taken by another program; other mailboxes have to find us anew", kept)
         return config.p2p
     return address
+
+
+def _plain_peers(config: RunConfig, core: Core, data_dir: DataDir) -> ToyPeers:
+    def is_met(text: str) -> bool:
+        try:
+            return MailboxId.parse(text) in core.transport.connected()
+        except ValueError:
+            return False
+
+    return ToyPeers(
+        [peer.url for peer in config.peers if isinstance(peer, HttpPeer)],
+        mailbox=core.mailbox,
+        index=core.index,
+        ledger=ToyLedger(data_dir.path / TOY_LEDGER_FILE),
+        interval_s=config.sync_interval_s,
+        jitter=random.Random(),
+        own_id=str(core.transport.local),
+        is_met=is_met,
+    )
 
 
 async def _discover(config: RunConfig, core: Core, phones: Sequence[Listener], p2p_port: int) -> None:

@@ -28,6 +28,7 @@ __all__ = [
     "NODE_FILE",
     "STORE_FILE",
     "TOKEN_FILE",
+    "TOY_LEDGER_FILE",
     "DataDir",
     "DataDirError",
     "NodeInfo",
@@ -46,6 +47,7 @@ PORT_FILE: Final = "p2p-port"
 CONFIG_FILE: Final = "config.toml"
 STORE_FILE: Final = "mailbox.sqlite3"
 TOKEN_FILE: Final = "admin-token"
+TOY_LEDGER_FILE: Final = "plain-peers.sqlite3"
 
 _TEMP_PREFIX: Final = ".mailboxd-new-"
 _SMALL_FILE_BYTES_MAX: Final = 64 * 1024

@@ -9,6 +9,7 @@ from node.core import VERSION, Core
 from node.http.admin import AdminError
 from node.store.api import StoreError
 from node.sync.peers import Peer, SyncReport
+from node.sync.toy_peer import ToyPeer, ToyPeers
 from protocols.model import MailboxId
 
 __all__ = ["Administration"]
@@ -17,8 +18,9 @@ __all__ = ["Administration"]
 class Administration:
     """Answers the administration's questions about a running mailbox; implements `node.http.admin.AdminPort`."""
 
-    def __init__(self, core: Core, *, mailbox_id: MailboxId, name: str | None) -> None:
+    def __init__(self, core: Core, *, plain: ToyPeers, mailbox_id: MailboxId, name: str | None) -> None:
         self._core = core
+        self._plain = plain
         self._mailbox_id = mailbox_id
         self._name = name
         self._started_s = core.mailbox.clock.now_s()
@@ -48,15 +50,18 @@ class Administration:
             "relayed": {
                 "stored": mailbox.stored,
                 "served": mailbox.served,
-                "synced_in": counters.synced_in,
-                "synced_out": counters.synced_out,
+                "synced_in": counters.synced_in + sum(peer.received for peer in self._plain.peers),
+                "synced_out": counters.synced_out + sum(peer.sent for peer in self._plain.peers),
             },
             "peers": await self.peers(),
         }
 
     async def peers(self) -> list[dict[str, Any]]:
-        """One dictionary for each known mailbox, in the order of their ids."""
-        return [_peer(peer) for peer in self._core.engine.table.all()]
+        """One dictionary for each known mailbox, in the order of their ids; plain ones after the others."""
+        return [
+            *(_peer(peer) for peer in self._core.engine.table.all()),
+            *(_plain_peer(peer) for peer in self._plain.peers),
+        ]
 
     async def sync(self, peer: str | None) -> dict[str, Any]:
         """Syncs with one mailbox or all and tells how it went. Raises AdminError for an unknown one."""
@@ -66,8 +71,22 @@ class Administration:
             raise AdminError(400, str(error)) from None
         if wanted is not None and self._core.engine.table.get(wanted) is None:
             raise AdminError(404, f"mailbox {peer} is not known here; `mailboxd peers` lists those that are")
-        reports = await self._core.engine.sync_now(wanted)
-        return {"syncs": [_report(report) for report in reports]}
+        reports = [_report(report) for report in await self._core.engine.sync_now(wanted)]
+        if wanted is None:
+            reports += [await self._sync_plain(plain) for plain in self._plain.peers]
+        return {"syncs": reports}
+
+    async def _sync_plain(self, peer: ToyPeer) -> dict[str, Any]:
+        received, sent, traffic = peer.received, peer.sent, peer.bytes_in + peer.bytes_out
+        error = await self._plain.sync(peer)
+        return {
+            "mailbox_id": peer.mailbox_id or peer.url,
+            "received": peer.received - received,
+            "sent": peer.sent - sent,
+            "bytes": peer.bytes_in + peer.bytes_out - traffic,
+            "round_trips": peer.round_trips,
+            "error": error,
+        }
 
 
 def _report(sync: SyncReport) -> dict[str, Any]:
@@ -99,4 +118,19 @@ def _peer(peer: Peer) -> dict[str, Any]:
         "bytes_out": peer.bytes_out,
         "software": peer.software,
         "addresses": [str(address) for address in peer.addresses],
+    }
+
+
+def _plain_peer(peer: ToyPeer) -> dict[str, Any]:
+    return {
+        "mailbox_id": peer.mailbox_id or peer.url,
+        "state": peer.state.value,
+        "reason": peer.reason,
+        "last_sync": None if peer.last_sync_s is None else rfc3339(peer.last_sync_s),
+        "last_sync_bytes": peer.last_bytes,
+        "last_sync_round_trips": peer.round_trips,
+        "bytes_in": peer.bytes_in,
+        "bytes_out": peer.bytes_out,
+        "software": "",
+        "addresses": [peer.url],
     }

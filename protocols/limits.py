@@ -308,6 +308,21 @@ SYNC_DIALS_MAX: Final = 16
 PEER_SESSIONS_MAX: Final = 4
 """Sessions with one peer at once, in both directions: a full one and a hint's each way."""
 
+TOY_PEER_TIMEOUT_S: Final = 10.0
+"""Longest wait for a plain mailbox's next bytes, as the app waits; a whole request may take six times that."""
+
+TOY_PEER_TOPICS_MAX: Final = 64
+"""Topics in one question to a plain mailbox: its API has no pages, so this bounds its answer in the normal case."""
+
+TOY_PEER_ANSWER_BYTES_MAX: Final = 256 * MIB
+"""Largest answer that is taken from a plain mailbox: 64 topics that are all new, with room to spare."""
+
+TOY_PEER_STORE_BYTES: Final = 1 * MIB
+"""Blobs in one store to a plain mailbox: with base64 below the 2 MiB that its oldest generation takes."""
+
+TOY_PEER_NEWS_S: Final = 1.0
+"""How long news gather before plain mailboxes are given them: each pass is a request for all topics."""
+
 PEERS_MAX: Final = 256
 """Mailboxes in the peer table: far more than a LAN has; each costs a task and a few kB."""
 

@@ -18,7 +18,7 @@ from protocols.model import LogName
 from protocols.toy_answers import decode_get_answer, decode_watermarks
 from protocols.toy_api import Family, encode_get, encode_store
 
-__all__ = ["AdminClient", "ClientError", "read_topic", "store_messages"]
+__all__ = ["AdminClient", "ClientError", "exchange", "read_topic", "store_messages"]
 
 _TOKEN_FILE: Final = "admin-token"
 
@@ -104,6 +104,13 @@ def read_topic(
         raise ClientError(f"{url} is {error}") from None
 
 
+def exchange(url: str, method: str, path: str, body: bytes = b"", *, timeout_s: float, answer_bytes_max: int) -> bytes:
+    """One request to another mailbox (`body` is JSON) and the body of its answer. `timeout_s` bounds each wait.
+    Raises ClientError, also for an answer above `answer_bytes_max`."""
+    headers = {"Content-Type": "application/json"} if body else {}
+    return _request(url, method, path, body, headers, timeout_s=timeout_s, answer_bytes_max=answer_bytes_max)
+
+
 def _request(
     url: str,
     method: str,
@@ -112,16 +119,19 @@ def _request(
     headers: Mapping[str, str] | None = None,
     *,
     timeout_s: float,
+    answer_bytes_max: int | None = None,
 ) -> bytes:
     connection = _connection(url, timeout_s)
     try:
         connection.request(method, urlsplit(url).path.rstrip("/") + path, body or None, dict(headers or {}))
         response = connection.getresponse()
-        answer = response.read()
+        answer = response.read() if answer_bytes_max is None else response.read(answer_bytes_max + 1)
     except (OSError, http.client.HTTPException) as error:
         raise ClientError(_unreachable(url, error)) from None
     finally:
         connection.close()
+    if answer_bytes_max is not None and len(answer) > answer_bytes_max:
+        raise ClientError(f"{url} answered with more than {answer_bytes_max} bytes")
     if not 200 <= response.status < 300:
         text = answer[:500].decode(errors="replace").strip() or response.reason
         raise ClientError(f"{url} refused: {text} (HTTP {response.status})", status=response.status)
