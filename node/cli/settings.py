@@ -81,7 +81,7 @@ _OPTIONS: Final = (
         type=kinds.RETENTION,
         default="7d",
         show_default=True,
-        help="How long messages live: a number and s, m, h or d; a week at the most. All mailboxes need the same.",
+        help="How long messages live: a number and s, m, h or d; a week at the most. Best the same everywhere.",
     ),
     _option(
         "--storage-limit",
