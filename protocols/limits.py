@@ -269,6 +269,10 @@ RESTART_BACKOFF_MAX_S: Final = 60.0
 INDEX_SLICE_BLOCKS: Final = 256
 """Blocks read or logs visited at a stretch by the index before others get a turn: about a millisecond's work."""
 
+INDEX_VIEWS_MAX: Final = 4
+"""Pictures of the index that are kept, by boundary: our own, and those of peers with other retentions or a clock
+that is past the hour already. Without a bound a peer could have us keep one for each retention that it invents."""
+
 SYNC_FRAME_TIMEOUT_S: Final = 30.0
 """Longest wait for a peer's next whole frame, or for it to take one. A Raspberry Pi that commits a batch to an SD card
 needs seconds; a minute of silence would hold a session's memory for nothing."""

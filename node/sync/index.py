@@ -7,6 +7,7 @@ again from the store. So it can't drift, whatever order changes are told in.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -15,7 +16,7 @@ from typing import NamedTuple
 import trio
 
 from node.store.api import Change, LogItems, Store
-from protocols.limits import BLOCK_SEQS, INDEX_SLICE_BLOCKS, SEQ_MAX
+from protocols.limits import BLOCK_SEQS, INDEX_SLICE_BLOCKS, INDEX_VIEWS_MAX, SEQ_MAX
 from protocols.model import Item, LogName, handle_of
 from protocols.sync.reconcile import block_digest, live_fingerprint, log_state
 
@@ -24,10 +25,16 @@ __all__ = ["IndexView", "LogIndex"]
 
 @dataclass(slots=True)
 class _Block:
-    """What the index keeps of one block: its digest and the earliest `first stored` in it (Unix seconds)."""
+    """What the index keeps of one block: its digest, the earliest and latest `first stored` in it (Unix seconds)."""
 
     digest: bytes
     oldest_s: int
+    newest_s: int
+
+    @classmethod
+    def of(cls, items: Sequence[Item]) -> _Block:
+        ages = [item.first_stored_s for item in items]
+        return cls(block_digest(items), min(ages), max(ages))
 
 
 class _Row(NamedTuple):
@@ -95,8 +102,8 @@ class LogIndex:
         self._handles: dict[LogName, bytes] = {}
         self._stale: dict[LogName, set[int]] = {}
         self._lock = trio.Lock()
-        self._version = 0
-        self._cached: tuple[int, int, IndexView] | None = None
+        self._views: OrderedDict[int, IndexView] = OrderedDict()
+        """The last pictures by their boundary, of the present version."""
         store.subscribe(self._on_change)
 
     async def load(self) -> None:
@@ -109,11 +116,12 @@ class LogIndex:
         """A picture of all messages with first stored >= `alive_from_s` as they are now. Raises StoreUnavailable."""
         async with self._lock:
             await self._refresh()
-            if self._cached and self._cached[:2] == (self._version, alive_from_s):
-                return self._cached[2]
-            version = self._version
-            view = await self._picture(alive_from_s)
-            self._cached = (version, alive_from_s, view)
+            view = self._views.get(alive_from_s)
+            if view is None:
+                view = self._views[alive_from_s] = await self._picture(alive_from_s)
+                if len(self._views) > INDEX_VIEWS_MAX:
+                    self._views.popitem(last=False)
+            self._views.move_to_end(alive_from_s)
             return view
 
     def _on_change(self, change: Change) -> None:
@@ -149,11 +157,10 @@ class LogIndex:
             handle = self._handles[name] = handle_of(name)
             self._logs[handle] = _Log(name)
         log = self._logs[handle]
-        oldest_s = min((item.first_stored_s for item in items), default=0)
-        log.put(number, _Block(block_digest(items), oldest_s) if items else None)
+        log.put(number, _Block.of(items) if items else None)
         if not log.blocks:
             del self._logs[handle], self._handles[name]
-        self._version += 1
+        self._views.clear()
 
     async def _picture(self, alive_from_s: int) -> IndexView:
         handles: list[bytes] = []
@@ -179,8 +186,11 @@ class LogIndex:
         """The blocks of a log as if what is too old (by our rule or a stricter peer's) were removed already."""
         alive: list[tuple[int, bytes]] = []
         for number, digest in log.row.blocks:
-            if log.blocks[number].oldest_s >= alive_from_s:
+            block = log.blocks[number]
+            if block.oldest_s >= alive_from_s:
                 alive.append((number, digest))
+                continue
+            if block.newest_s < alive_from_s:
                 continue
             items = await self._store.items(log.name, number * BLOCK_SEQS, (number + 1) * BLOCK_SEQS - 1)
             kept = [item for item in items if item.first_stored_s >= alive_from_s]
