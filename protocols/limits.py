@@ -267,7 +267,29 @@ RESTART_BACKOFF_MAX_S: Final = 60.0
 # --- keeping in step: the node's side of sync --------------------------------------------------------------------
 
 INDEX_SLICE_BLOCKS: Final = 256
-"""Blocks read or logs visited at a stretch by the index before others get a turn: about a millisecond's work."""
+"""Blocks read or logs visited at a stretch by the index before others get a turn: a few milliseconds' work."""
+
+INDEX_SLICE_MESSAGES: Final = 8192
+"""Messages hashed by the index at a stretch before others get a turn: a few milliseconds' work."""
+
+INDEX_LEAF_LOGS_MAX: Final = 256
+"""Logs in a leaf of the index. A changed log costs a copy of its leaf (some 30 microseconds), and every picture a list
+of all leaves (some hundred for 100,000 logs)."""
+
+INDEX_STAGED_LOGS: Final = 4096
+"""New logs that wait until they are sorted into the index, or an eighth of what is there if that is more: at the start
+all logs are new, and sorting them all in one go would hold up everything else."""
+
+INDEX_PORTION_BLOCKS: Final = 4096
+"""Changed blocks of one log that are read before the log is put together anew, or a quarter of all its blocks if that
+is more: bounds memory, and what a failure makes us read again."""
+
+INDEX_INLINE_BYTES: Final = MIB
+"""Packed blocks of one log up to this size are changed in the main thread (a millisecond); only logs whose messages
+are spread over more than 26,000 blocks are larger, and those are put together in a thread."""
+
+INDEX_CHANGE_BYTES: Final = KIB
+"""What changing one block of a log counts there: it takes about as long as copying so much."""
 
 INDEX_VIEWS_MAX: Final = 4
 """Pictures of the index that are kept, by boundary: our own, and those of peers with other retentions or a clock

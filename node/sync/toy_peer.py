@@ -157,7 +157,7 @@ class ToyPeers:
         await self._with_ledger(partial(self._ledger.forget_before, now_s - 2 * self._mailbox.retention.retention_s))
         view = await self._index.view(self._mailbox.alive_from_s())
         logs: dict[str, list[LogName]] = defaultdict(list)
-        for name in view.names.values():
+        for name in view.names():
             logs[name.topic].append(name)
         topics = sorted(logs)
         for start in range(0, len(topics), TOY_PEER_TOPICS_MAX):
