@@ -276,7 +276,7 @@ INDEX_LEAF_LOGS_MAX: Final = 256
 """Logs in a leaf of the index. A changed log costs a copy of its leaf (some 30 microseconds), and every picture a list
 of all leaves (some hundred for 100,000 logs)."""
 
-INDEX_STAGED_LOGS: Final = 4096
+INDEX_STAGED_LOGS: Final = 1024
 """New logs that wait until they are sorted into the index, or an eighth of what is there if that is more: at the start
 all logs are new, and sorting them all in one go would hold up everything else."""
 

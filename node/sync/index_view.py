@@ -150,10 +150,11 @@ class IndexView:
         self.leaves = leaves
         self.oldest_s = min((leaf.oldest_s for leaf in leaves), default=None)
         self._firsts = [leaf.handles[0] for leaf in leaves]
+        self._count = sum(map(len, leaves))
 
     def __len__(self) -> int:
         """How many logs there are."""
-        return sum(map(len, self.leaves))
+        return self._count
 
     @cached_property
     def handles(self) -> Sequence[bytes]:

@@ -1,0 +1,169 @@
+"""What the index costs at a million messages: start, pictures, memory, and how long it ever holds up everything else.
+
+The store is SQLite on disk. `stall` is the longest time in which another task did not get its turn.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+import trio
+
+from node.store.api import Arrival
+from node.store.sqlite import SqliteStore
+from node.sync.index import IndexView, LogIndex
+from protocols.limits import BLOCK_SEQS
+from protocols.model import LogName, digest_of, handle_of
+from protocols.sync.reconcile import Budget, Rows
+
+MESSAGES = 1_000_000
+BATCH = 4096
+HOUR_S = 3600
+HOURS = 7 * 24
+
+
+def name_of(log: int) -> LogName:
+    return LogName(f"{log // 100:064x}", f"{log:064x}")
+
+
+def arrival(log: int, seq: int, first_stored_s: int, text: str = "") -> Arrival:
+    blob = b"%d/%d/%s" % (log, seq, text.encode())
+    return Arrival(name_of(log), seq, blob, digest_of(blob), first_stored_s)
+
+
+def everything(logs: int, stride: int) -> Iterator[Arrival]:
+    """Every log grows evenly through the week. `stride` is the distance between two seqs of a log."""
+    length = MESSAGES // logs
+    for log in range(logs):
+        for at in range(length):
+            yield arrival(log, at * stride, HOUR_S * (HOURS * at // length))
+
+
+async def fill(store: SqliteStore, arrivals: Iterator[Arrival]) -> None:
+    batch: list[Arrival] = []
+    for one in arrivals:
+        batch.append(one)
+        if len(batch) == BATCH:
+            await store.put(batch)
+            batch = []
+    if batch:
+        await store.put(batch)
+
+
+class Stall:
+    longest_s = 0.0
+
+
+@asynccontextmanager
+async def watched(what: str) -> AsyncIterator[None]:
+    """Prints how long something took, and the longest stall of a task beside it."""
+    stall = Stall()
+
+    async def watch() -> None:
+        last_s = time.perf_counter()
+        while True:
+            await trio.sleep(0.001)
+            now_s = time.perf_counter()
+            stall.longest_s = max(stall.longest_s, now_s - last_s - 0.001)
+            last_s = now_s
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        await trio.lowlevel.checkpoint()
+        start_s = time.perf_counter()
+        yield
+        took_s = time.perf_counter() - start_s
+        nursery.cancel_scope.cancel()
+    print(f"  {what:<44} {took_s * 1e3:10.2f} ms   stall {stall.longest_s * 1e3:7.2f} ms")
+
+
+@contextmanager
+def timed(what: str) -> Iterator[None]:
+    start_s = time.perf_counter()
+    yield
+    print(f"  {what:<44} {(time.perf_counter() - start_s) * 1e3:10.2f} ms")
+
+
+def index_bytes(view: IndexView) -> tuple[int, int]:
+    """What a picture holds in memory: (names and handles, everything else)."""
+    size = sys.getsizeof
+    named = other = 0
+    topics: set[str] = set()
+    for leaf in view.leaves:
+        named += sum(map(size, leaf.handles)) + sum(size(name) + size(name.log) for name in leaf.names)
+        topics.update(name.topic for name in leaf.names)
+        other += sum(map(size, leaf.states)) + sum(map(size, leaf.packed)) + size(leaf.rows) + size(leaf)
+        other += sum(map(size, leaf.columns()))
+    return named + sum(map(size, topics)), other
+
+
+async def touch(store: SqliteStore, chosen: Sequence[int], seq: int) -> None:
+    await fill(store, (arrival(log, seq, HOUR_S * HOURS, "more") for log in chosen))
+
+
+@pytest.mark.benchmark
+@pytest.mark.parametrize(("logs", "stride"), [(10_000, 1), (100_000, 1), (1, 1), (1, 2**43)])
+async def test_index_of_a_million(tmp_path: Path, logs: int, stride: int) -> None:
+    rng = random.Random(logs)
+    async with SqliteStore.open(tmp_path / "store.sqlite3") as store:
+        await fill(store, everything(logs, stride))
+        length = MESSAGES // logs
+        print(f"\n{MESSAGES:,} messages in {logs:,} logs" + (", one in each block" if stride > 1 else ""))
+        with timed("(the scan alone, without an index)"):
+            async for _ in store.scan():
+                pass
+        gc.collect()
+        before_bytes = psutil.Process().memory_info().rss
+        index = LogIndex(store)
+        async with watched("load"):
+            await index.load()
+        view = await index.view(0)
+        named, other = index_bytes(view)
+        print(f"  {'bytes per message: names and handles':<44} {named / MESSAGES:10.2f}")
+        print(f"  {'bytes per message: all else':<44} {other / MESSAGES:10.2f}")
+        async with watched("unchanged view"):
+            assert await index.view(0) is view
+        for changed in (1, 10, 100, 1000):
+            if changed <= logs:
+                await touch(store, rng.sample(range(logs), changed), length * stride + changed)
+                async with watched(f"view after a change of {changed} logs"):
+                    assert await index.view(0) is not view
+        if stride == 1:
+            for blocks in (1, 100):
+                await fill(store, (arrival(0, n * BLOCK_SEQS, HOUR_S, "again") for n in range(0, 2 * blocks, 2)))
+                async with watched(f"view after a change of {blocks} blocks of one log"):
+                    await index.view(0)
+        view = await index.view(0)
+        for boundary, what in (
+            (1, "the hour's tick"),
+            (HOUR_S * HOURS // 2, "a boundary through every log"),
+            (HOUR_S * HOURS, "a boundary above nearly all"),
+            (HOUR_S * HOURS + 1, "a boundary above all"),
+        ):
+            async with watched(f"{what}: first view"):
+                await index.view(boundary)
+            async with watched("  again"):
+                await index.view(boundary)
+            await touch(store, [rng.randrange(logs)], length * stride + boundary % 4000 + 2000)
+            async with watched("  after a change of one log"):
+                await index.view(boundary)
+        view = await index.view(0)
+        with timed("fingerprint"):
+            assert view.fingerprint
+        with timed("columns for a session (handles, states)"):
+            rows = Rows(view.handles, view.states, key=bytes(32), domain=b"L", budget=Budget())
+        with timed("keyed fingerprint over all rows (protocols)"):
+            rows.fingerprint(0, len(view))
+        with timed("blocks of one log"):
+            view.blocks(handle_of(name_of(0)))
+        gc.collect()
+        grown = psutil.Process().memory_info().rss - before_bytes
+        print(f"  {'bytes per message: process, with all pictures':<44} {grown / MESSAGES:10.2f}")
