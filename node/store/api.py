@@ -206,6 +206,11 @@ class Store(abc.ABC):
     async def items(self, name: LogName, seq_from: int, seq_to: int) -> Sequence[Item]:
         """All variants of a log with seq_from <= seq <= seq_to, ascending by (seq, digest). Raises StoreUnavailable."""
 
+    async def items_of(self, spans: Sequence[tuple[LogName, int, int]]) -> Sequence[Sequence[Item]]:
+        """What `items` returns for each (log, seq_from, seq_to), for the price of one request where that is possible;
+        each is true by itself, not all at one moment. Raises StoreUnavailable."""
+        return [await self.items(name, seq_from, seq_to) for name, seq_from, seq_to in spans]
+
     @abc.abstractmethod
     async def blobs(self, name: LogName, wanted: Sequence[tuple[int, bytes]]) -> Sequence[bytes | None]:
         """The blobs of (seq, digest) pairs, None where one is not held. Raises StoreUnavailable."""

@@ -135,6 +135,12 @@ class SqliteStore(Store):
             return []
         return await self._readers.run(lambda connection: _readers.items(connection, name, low, high))
 
+    async def items_of(self, spans: Sequence[tuple[LogName, int, int]]) -> Sequence[Sequence[Item]]:
+        def work(connection: sqlite3.Connection) -> list[list[Item]]:
+            return [_readers.items(connection, name, max(0, low), min(high, SEQ_MAX)) for name, low, high in spans]
+
+        return await self._readers.run(work)
+
     async def blobs(self, name: LogName, wanted: Sequence[tuple[int, bytes]]) -> Sequence[bytes | None]:
         return await self._readers.run(lambda connection: _readers.blobs(connection, name, wanted))
 

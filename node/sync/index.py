@@ -11,6 +11,7 @@ milliseconds; none needs a thread, but for logs of absurd shapes.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from itertools import islice
 
 import trio
@@ -20,7 +21,7 @@ from node.sync.index_blocks import Block, PackedBlocks, block_of, blocks_in, spl
 from node.sync.index_boundaries import Boundaries
 from node.sync.index_reading import Pace, packed_logs, read_blocks, sized
 from node.sync.index_view import Entry, IndexView, Leaf, edit, entry_of, gather
-from protocols.limits import BLOCK_SEQS, INDEX_CHANGE_BYTES, INDEX_PORTION_BLOCKS, INDEX_STAGED_LOGS
+from protocols.limits import BLOCK_SEQS, INDEX_CHANGE_BYTES, INDEX_PORTION_BLOCKS, INDEX_SLICE_BLOCKS, INDEX_STAGED_LOGS
 from protocols.model import LogName, handle_of
 
 __all__ = ["IndexView", "LogIndex"]
@@ -68,31 +69,41 @@ class LogIndex:
     async def _refresh(self) -> None:
         # Unmarked before the read: what changes while we read marks its block again, for the next time.
         stale, self._stale = self._stale, {}
-        name, numbers = LogName("", ""), set[int]()
+        batch: dict[LogName, set[int]] = {}
         pace = Pace()
         try:
-            while stale:
-                name, numbers = stale.popitem()
-                while numbers:
-                    await self._reread(name, numbers, pace)
+            while stale or batch:
+                while stale and sum(map(len, batch.values())) < INDEX_SLICE_BLOCKS:
+                    name, numbers = stale.popitem()
+                    batch[name] = numbers
+                await self._reread(batch, pace)
         finally:
-            if numbers:
-                stale[name] = numbers
-            for name, numbers in stale.items():  # the store failed or we were cancelled: still to be done
-                self._stale.setdefault(name, set()).update(numbers)
+            for rest in (batch, stale):  # the store failed or we were cancelled: still to be done
+                for name, numbers in rest.items():
+                    self._stale.setdefault(name, set()).update(numbers)
         await self._merge()
 
-    async def _reread(self, name: LogName, numbers: set[int], pace: Pace) -> None:
-        """Reads some blocks of one log, and takes them from `numbers` when that is done."""
-        handle = handle_of(name)
+    async def _reread(self, batch: dict[LogName, set[int]], pace: Pace) -> None:
+        """Reads some blocks of some logs, and takes those from `batch` that are done."""
+        handles = {name: handle_of(name) for name in batch}
+        portions = {
+            name: sorted(islice(numbers, max(INDEX_PORTION_BLOCKS, blocks_in(self._packed(handles[name])) // 4)))
+            for name, numbers in batch.items()
+        }
+        changes: dict[LogName, list[tuple[int, Block | None]]] = {name: [] for name in batch}
+        async for name, number, items in read_blocks(self._store, portions, pace):
+            changes[name].append((number, block_of(number, items) if items else None))
+        for name, changed in changes.items():
+            await self._change(handles[name], name, changed)
+            batch[name].difference_update(portions[name])
+            if not batch[name]:
+                del batch[name]
+            await pace.spend(blocks=4)
+
+    async def _change(self, handle: bytes, name: LogName, changed: Sequence[tuple[int, Block | None]]) -> None:
         before = self._packed(handle)
-        portion = sorted(islice(numbers, max(INDEX_PORTION_BLOCKS, blocks_in(before) // 4)))
-        changes: list[tuple[int, Block | None]] = []
-        async for number, items in read_blocks(self._store, name, portion, pace):
-            changes.append((number, block_of(number, items) if items else None))
-        work_bytes = len(before) + INDEX_CHANGE_BYTES * len(changes)
-        await self._stage(handle, name, await sized(work_bytes, lambda: splice(before, changes)))
-        numbers.difference_update(portion)
+        work_bytes = len(before) + INDEX_CHANGE_BYTES * len(changed)
+        await self._stage(handle, name, await sized(work_bytes, lambda: splice(before, changed)))
 
     def _packed(self, handle: bytes) -> PackedBlocks:
         """The blocks of a log as far as they have been read; empty if it is not known."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -53,6 +54,24 @@ class _Restricted(NamedTuple):
 
     leaves: Sequence[Leaf]
     exact: bool
+
+
+@dataclass(slots=True)
+class _Cut:
+    """A log of which a part is too old: its blocks that are wholly alive, and what is found out about others."""
+
+    handle: bytes
+    whole: PackedBlocks
+    alive: PackedBlocks
+    changes: list[tuple[int, Block | None]] = field(default_factory=list)
+    unread: list[int] = field(default_factory=list)
+
+    async def result(self) -> PackedBlocks:
+        """The blocks as if what is too old were removed already."""
+        if not self.changes:
+            return self.alive
+        self.changes.sort(key=itemgetter(0))
+        return await sized(len(self.whole), lambda: splice(self.alive, self.changes))
 
 
 class Boundaries:
@@ -105,39 +124,39 @@ class Boundaries:
 
     async def _restrict(self, boundary: _Boundary, leaf: Leaf, pace: Pace) -> _Restricted:
         """One leaf without what is too old."""
+        cuts: dict[LogName, _Cut] = {}
         changes: list[tuple[bytes, Entry | None]] = []
-        is_exact = True
         for index in leaf.older_than(boundary.alive_from_s):
-            handle, name, whole = leaf.handles[index], leaf.names[index], leaf.packed[index]
-            packed = b""
+            name = leaf.names[index]
             if leaf.newest[index] >= boundary.alive_from_s:
-                packed, log_is_exact = await self._alive_blocks(boundary, handle, name, whole, pace)
-                is_exact = is_exact and log_is_exact
-            changes.append((handle, await entry_of(handle, name, packed)))
-            await pace.spend(blocks=1)
-        return _Restricted(edit(leaf, changes), is_exact)
-
-    async def _alive_blocks(
-        self, boundary: _Boundary, handle: bytes, name: LogName, packed: PackedBlocks, pace: Pace
-    ) -> tuple[PackedBlocks, bool]:
-        """The blocks of a log as if what is too old were removed already, and whether that is exact."""
-        known, known_alive = boundary.whole.packed(handle), boundary.view.packed(handle)
-        if known is packed:
-            return known_alive, True
-        alive, partly = await sized(len(packed), lambda: restrict(packed, boundary.alive_from_s))
-        changes: list[tuple[int, Block | None]] = []
-        unread: list[int] = []
-        for number in partly:
-            if row_at(known, find(known, number)) == row_at(packed, find(packed, number)):
-                changes.append((number, take(known_alive, number)))
+                cuts[name] = await self._cut(boundary, leaf.handles[index], leaf.packed[index], pace)
             else:
-                unread.append(number)
-            await pace.spend(messages=16)
+                changes.append((leaf.handles[index], None))
+            await pace.spend(blocks=4)
         is_exact = True
-        async for number, items in read_blocks(self._store, name, unread, pace):
+        unread = {name: cut.unread for name, cut in cuts.items() if cut.unread}
+        async for name, number, items in read_blocks(self._store, unread, pace):
             kept = [item for item in items if item.first_stored_s >= boundary.alive_from_s]
-            changes.append((number, block_of(number, kept) if kept else None))
+            cut = cuts[name]
+            cut.changes.append((number, block_of(number, kept) if kept else None))
             row = block_of(number, items).row if items else b""
-            is_exact = is_exact and row == row_at(packed, find(packed, number))
-        changes.sort(key=itemgetter(0))
-        return await sized(len(packed), lambda: splice(alive, changes)), is_exact
+            is_exact = is_exact and row == row_at(cut.whole, find(cut.whole, number))
+        for name, cut in cuts.items():
+            changes.append((cut.handle, await entry_of(cut.handle, name, await cut.result())))
+            await pace.spend(blocks=4)
+        return _Restricted(edit(leaf, sorted(changes, key=itemgetter(0))), is_exact)
+
+    async def _cut(self, boundary: _Boundary, handle: bytes, whole: PackedBlocks, pace: Pace) -> _Cut:
+        """What is known of a log of which a part is alive, without reading it."""
+        known, known_alive = boundary.whole.packed(handle), boundary.view.packed(handle)
+        if known is whole:
+            return _Cut(handle, whole, known_alive)
+        alive, partly = await sized(len(whole), lambda: restrict(whole, boundary.alive_from_s))
+        cut = _Cut(handle, whole, alive)
+        for number in partly:
+            if row_at(known, find(known, number)) == row_at(whole, find(whole, number)):
+                cut.changes.append((number, take(known_alive, number)))
+            else:
+                cut.unread.append(number)
+            await pace.spend(messages=16)
+        return cut

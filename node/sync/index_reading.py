@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import trio
@@ -40,16 +40,37 @@ async def sized(size_bytes: int, work: Callable[[], T]) -> T:
 
 
 async def read_blocks(
-    store: Store, name: LogName, numbers: Sequence[int], pace: Pace
-) -> AsyncIterator[tuple[int, Sequence[Item]]]:
-    """Items of some blocks (ascending), block by block; empty ones included. Raises StoreUnavailable."""
-    for first, last in _runs(numbers):
-        items = await store.items(name, first * BLOCK_SEQS, min((last + 1) * BLOCK_SEQS - 1, SEQ_MAX))
-        found = dict(_by_block(items))
-        for number in range(first, last + 1):
-            held = found.get(number, ())
-            yield number, held
-            await pace.spend(blocks=1, messages=len(held))
+    store: Store, wanted: Mapping[LogName, Sequence[int]], pace: Pace
+) -> AsyncIterator[tuple[LogName, int, Sequence[Item]]]:
+    """Items of some blocks of some logs (ascending in each), block by block; empty ones included.
+
+    A request to the store costs more than the few blocks that it mostly is about, so they share one.
+    Raises StoreUnavailable.
+    """
+    for runs in _batches((name, *run) for name, numbers in wanted.items() for run in _runs(numbers)):
+        found = await store.items_of(
+            [(name, first * BLOCK_SEQS, min((last + 1) * BLOCK_SEQS - 1, SEQ_MAX)) for name, first, last in runs]
+        )
+        for (name, first, last), items in zip(runs, found, strict=True):
+            held = dict(_by_block(items))
+            for number in range(first, last + 1):
+                block = held.get(number, ())
+                yield name, number, block
+                await pace.spend(blocks=1, messages=len(block))
+
+
+def _batches(runs: Iterable[tuple[LogName, int, int]]) -> Iterator[list[tuple[LogName, int, int]]]:
+    """Runs of blocks, put together to INDEX_SLICE_BLOCKS or less."""
+    batch: list[tuple[LogName, int, int]] = []
+    blocks = 0
+    for name, first, last in runs:
+        if batch and blocks + last - first + 1 > INDEX_SLICE_BLOCKS:
+            yield batch
+            batch, blocks = [], 0
+        batch.append((name, first, last))
+        blocks += last - first + 1
+    if batch:
+        yield batch
 
 
 def _runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:

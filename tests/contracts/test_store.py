@@ -90,6 +90,24 @@ async def test_watermark_does_not_jump_over_what_has_expired_and_never_falls(sto
     assert await seqs_and_missing(store, 5) == ([], [4, 5])
 
 
+async def test_many_reads_of_items_give_what_each_gives(store: Store) -> None:
+    other = LogName("another topic", "another log")
+    await store.put([arrival(seq) for seq in (0, 1, 5, SEQ_MAX)])
+    await store.put([arrival(1)._replace(name=other)])
+    spans = [
+        (LOG, 0, 1),
+        (other, 0, SEQ_MAX),
+        (LOG, 1, SEQ_MAX),
+        (LOG, 2, 4),
+        (LogName("no", "log"), 0, 9),
+        (LOG, 5, 0),
+    ]
+    found = await store.items_of(spans)
+    assert [list(items) for items in found] == [list(await store.items(*span)) for span in spans]
+    assert [[item.seq for item in items] for items in found] == [[0, 1], [1], [1, 5, SEQ_MAX], [], [], []]
+    assert list(await store.items_of([])) == []
+
+
 async def test_a_log_may_span_the_whole_range_of_seqs(store: Store) -> None:
     extremes = [0, 1, 2**63 - 1, 2**63, SEQ_MAX - 1, SEQ_MAX]
     await store.put([arrival(seq) for seq in reversed(extremes)])
