@@ -167,12 +167,28 @@ def restrict(packed: PackedBlocks, alive_from_s: int) -> tuple[PackedBlocks, lis
 
     `alive_from_s` must lie within the log's age span.
     """
+    if blocks_in(packed) <= _FEW_BLOCKS:
+        return _restrict_few(packed, alive_from_s)
     ages = _ages(packed)
     whole = ages[:, 0] >= alive_from_s
     partly = np.flatnonzero(~whole & (ages[:, 1] >= alive_from_s))
     rows = np.frombuffer(packed, dtype=np.dtype(f"V{_ROW_BYTES}"), count=len(ages))
     numbers = [int.from_bytes(row_at(packed, index)[:8], "big") for index in partly.tolist()]
     return rows[whole].tobytes() + ages[whole].astype("<i8", copy=False).tobytes(), numbers
+
+
+def _restrict_few(packed: PackedBlocks, alive_from_s: int) -> tuple[PackedBlocks, list[int]]:
+    rows: list[bytes] = []
+    ages: list[bytes] = []
+    partly: list[int] = []
+    for number, block in unpack(packed):
+        oldest_s, newest_s = _AGES.unpack(block.ages)
+        if oldest_s >= alive_from_s:
+            rows.append(block.row)
+            ages.append(block.ages)
+        elif newest_s >= alive_from_s:
+            partly.append(number)
+    return b"".join(rows + ages), partly
 
 
 def unpack(packed: PackedBlocks) -> list[tuple[int, Block]]:

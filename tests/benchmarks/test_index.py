@@ -20,7 +20,7 @@ import trio
 from node.store.api import Arrival
 from node.store.sqlite import SqliteStore
 from node.sync.index import IndexView, LogIndex
-from protocols.limits import BLOCK_SEQS
+from protocols.limits import BLOCK_SEQS, GC_YOUNG_OBJECTS
 from protocols.model import LogName, digest_of, handle_of
 from protocols.sync.reconcile import Budget, Rows
 
@@ -107,6 +107,15 @@ def index_bytes(view: IndexView) -> tuple[int, int]:
 
 async def touch(store: SqliteStore, chosen: Sequence[int], seq: int) -> None:
     await fill(store, (arrival(log, seq, HOUR_S * HOURS, "more") for log in chosen))
+
+
+@pytest.fixture(autouse=True)
+def calm_garbage_collector() -> Iterator[None]:
+    """As in the program."""
+    before = gc.get_threshold()
+    gc.set_threshold(GC_YOUNG_OBJECTS, 20, 50)
+    yield
+    gc.set_threshold(*before)
 
 
 @pytest.mark.benchmark
