@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
+# The commands in .venv know the folder in which they were made: in a moved or copied one they are made anew.
+$(shell [ "$$(cat $(VENV)/.place 2>/dev/null)" = "$$(pwd)" ] || rm -f $(VENV)/.run-ready $(VENV)/.dev-ready)
+
 .PHONY: run test demo soak bench lint lock clean
 
 run: $(VENV)/.run-ready
