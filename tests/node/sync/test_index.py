@@ -233,3 +233,22 @@ async def test_first_stored_is_part_of_the_fingerprint() -> None:
         assert (await one.view(0)).fingerprint != (await two.view(0)).fingerprint
         await late.merge([StoredItem(name, Item(1, digest_of(b"x"), 100, 1))])
         assert (await one.view(0)).fingerprint == (await two.view(0)).fingerprint
+
+
+async def test_what_was_read_before_it_was_announced_is_not_built_upon() -> None:
+    async with MoodyStore() as store:
+        name = LOGS[0]
+        old, new, passing = (
+            Arrival(name, seq, blob, digest_of(blob), age)
+            for seq, blob, age in ((0, b"o", 1), (1, b"n", 4), (2, b"p", 2))
+        )
+        await store.put([old, new])
+        play = Play(store)
+        await play.index.load()
+        store.silent = True
+        await store.put([passing])
+        await play.index.view(2)  # sees what passes, of which nobody has been told
+        await store.expire(3, messages_max=9)
+        await store.put([old])  # the block is what it was before
+        store.speak()
+        await play.look(2)
