@@ -579,8 +579,8 @@ PEER_TEXT_BYTES_MAX: Final = 256
 
 # --- hints (wire) ----------------------------------------------------------------------------------------------
 
-HINT_BYTES_MAX: Final = 16 * KIB
-"""Longest gossip message: the channel's limit."""
+HINT_BYTES_MAX: Final = ANNOUNCEMENT_BYTES_MAX
+"""Longest hint: what the channel takes."""
 
 HINT_LOGS_MAX: Final = 600
 """Logs in one hint: 24 bytes each fit into HINT_BYTES_MAX."""
@@ -655,7 +655,7 @@ HTTP_STREAM_BYTES: Final = 4 * HTTP_PAGE_BYTES
 """What a streamed answer is reckoned to hold: a page, its JSON (4/3), and a copy of that on its way out."""
 
 HTTP_READS_MAX: Final = 8
-"""Pages read from the store for HTTP at once (32 MiB of blobs); others wait their turn."""
+"""Pages read from the store for HTTP at once (8 MiB of blobs, or a large message each); others wait their turn."""
 
 HTTP_REQUESTS_PER_CLIENT_RATE: Final = 200.0
 """Requests per second of one IP address, loopback exempt. A phone makes up to 0.8 (a get and a store every 2.5 s), so
@@ -727,7 +727,10 @@ STORAGE_LIMIT_MIN_BYTES: Final = 64 * MIB
 """Least `--storage-limit`: below it the largest message would not fit."""
 
 CONFIG_FILE_BYTES_MAX: Final = 256 * KIB
-"""Largest `config.toml`: thousands of peers."""
+"""Largest `config.toml`: ten times what FIXED_PEERS_MAX addresses take."""
+
+FIXED_PEERS_MAX: Final = 128
+"""Mailboxes named with `--peer`: half of PEERS_MAX, so that those who come by themselves find room, too."""
 
 NAME_CHARS_MAX: Final = 64
 """Longest `--name`: it stands in tables and logs."""

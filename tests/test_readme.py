@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
 import click
 import pytest
 
+from node import datadir
 from node.cli.program import program as main
 from tests.mailboxes import MailboxProcess
 
@@ -30,6 +32,7 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_the_curl_commands_answer_as_shown(tmp_path: Path) -> None:
     commands = [block for block in blocks("sh") if block.startswith("curl")]
     answers = [block.strip().splitlines()[-1] for block in blocks("") if '"' in block]
@@ -57,6 +60,13 @@ def test_every_command_named_exists_and_every_command_is_named() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     assert named <= commands | targets
     assert commands <= named | {"verify"}
+
+
+def test_every_file_of_the_data_directory_is_explained() -> None:
+    files = {value for name, value in vars(datadir).items() if name.endswith("_FILE")}
+    assert len(files) > 5
+    missing = {name for name in files if f"`{name}`" not in README}
+    assert not missing
 
 
 def test_every_option_named_exists() -> None:

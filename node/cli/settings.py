@@ -19,7 +19,7 @@ from node.cli import options as kinds
 from node.config import HttpPeer, ListenAddress, RunConfig
 from node.datadir import CONFIG_FILE, default_data_dir
 from protocols.addresses import PeerAddress
-from protocols.limits import CONFIG_FILE_BYTES_MAX
+from protocols.limits import CONFIG_FILE_BYTES_MAX, FIXED_PEERS_MAX
 from protocols.model import Retention
 
 __all__ = ["LOG_LEVELS", "env_name", "misspelt_variables", "run_config", "run_options"]
@@ -122,6 +122,8 @@ def run_config(data_dir: Path | None, values: Mapping[str, Any]) -> RunConfig:
         if address.port and http.count(address) > 1:
             raise click.UsageError(f"--http {address} is given twice")
     peers: Sequence[PeerAddress | HttpPeer] = values["peer"]
+    if len(peers) > FIXED_PEERS_MAX:
+        raise click.UsageError(f"{len(peers)} mailboxes are named with --peer; at most {FIXED_PEERS_MAX} can be")
     retention: Retention = values["retention"]
     return RunConfig(
         data_dir=data_dir or default_data_dir(),

@@ -389,16 +389,17 @@ class SyncEngine:
         if not result.complete and not traffic.full:
             # If it was the peer's sync, the next step is the peer's as well, and ours only if it doesn't come.
             self._due_in(peer, PEER_DIAL_GRACE_S if incoming else PEER_RETRY_FIRST_S)
-        peer.answer(
-            SyncReport(
-                peer.mailbox_id,
-                received=result.received,
-                sent=result.sent,
-                bytes=peer.last_sync_bytes,
-                round_trips=result.round_trips,
-                error=peer.reason or None,
+        if result.full:  # a hint's session has not compared everything, as whoever waits here asked for
+            peer.answer(
+                SyncReport(
+                    peer.mailbox_id,
+                    received=result.received,
+                    sent=result.sent,
+                    bytes=peer.last_sync_bytes,
+                    round_trips=result.round_trips,
+                    error=peer.reason or None,
+                )
             )
-        )
 
     def _failed(self, peer: Peer, error: Exception, *, incoming: bool) -> None:
         reason = str(error) or type(error).__name__

@@ -221,6 +221,7 @@ def test_a_config_file_of_another_kind(tmp_path: Path, capsys: pytest.CaptureFix
         (["--http", "127.0.0.256:1"], "not an IPv4 address"),
         (["--http", "a b:1"], "not an IP address or a host name"),
         (["--http", "127.0.0.1:1", "--http", "127.0.0.1:1"], "given twice"),
+        ([f"--peer=http://{number}.example" for number in range(129)], "at most 128"),
         (["--p2p", "x"], "HOST:PORT"),
         (["--peer", "192.168.1.5:4001"], "neither an address such as /ip4/"),
         (["--peer", "/ip4/192.168.1.5/tcp/4001"], "/p2p/"),

@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from node.store.memory import MemoryStore
-from node.sync.peers import PeerState
+from node.sync.peers import PeerState, SyncReport
 from protocols.model import LogName, Retention
 from simulations.world import SimulatedMailbox, World
 
@@ -163,6 +163,26 @@ async def test_storage_limit_stops_what_comes_and_says_so(world: World, autojump
     assert peer and peer.state is PeerState.BEHIND
     assert "storage limit" in peer.reason
     assert b.store.statistics().messages == 0
+
+
+async def test_a_sync_on_demand_waits_for_a_full_comparison(world: World, autojump_clock: MockClock) -> None:
+    """A neighbour that fetches news of ours at the same moment is no answer to it."""
+    a = await world.start("a")
+    b = await world.start("b", peers=(a,), sync_interval_s=10_000)
+    await within(5, lambda: connected(a, b))
+    engine = b.core.engine
+    peer = engine.table.get(a.mailbox_id)
+    assert peer
+    send, receive = trio.open_memory_channel[SyncReport](2)
+    peer.waiting.append(send)  # as `sync_now` does, but without waking the peer's task
+    await b.core.mailbox.deliver([(NAME, 0, b"news")])
+    await within(2, lambda: holds(a, NAME, 0, b"news"))
+    while peer.sessions:  # noqa: ASYNC110 - a state, not an event
+        await trio.sleep(0.01)
+    assert receive.statistics().current_buffer_used == 0
+    peer.poke()
+    with trio.fail_after(5):
+        assert (await receive.receive()).error is None
 
 
 async def test_sync_on_demand_reports_what_happened(world: World, autojump_clock: MockClock) -> None:
