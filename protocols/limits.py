@@ -517,6 +517,9 @@ CONTROL_FRAME_BYTES_MAX: Final = 64 * KIB
 BLOCK_SEQS: Final = 64
 """Sequence numbers in a block of a log. A block's items (45 bytes each) fit into a frame even with every variant."""
 
+LOG_RUNS_MAX: Final = 64
+"""Runs of sequence numbers by which a log is described; one with more gaps is compared by its blocks."""
+
 FINGERPRINT_BYTES: Final = 8
 """Keyed hashes of ranges and rows on the wire. The key is fresh for every session, so that nobody can search for a
 collision beforehand: one session in 2^64 is fooled by chance, and the next one is not."""

@@ -10,9 +10,12 @@ passed, the store failed); the generator does not catch it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from protocols.model import Item, LogName
 
@@ -35,6 +38,84 @@ __all__ = [
 
 class SessionAborted(Exception):
     """The session can't go on for a reason outside the protocol; the message is fit for a user."""
+
+
+Rows: TypeAlias = npt.NDArray[np.int64]
+"""Numbers of rows of a LogView."""
+
+
+class Runs(NamedTuple):
+    """Of some logs the runs of sequence numbers that they hold, in one flat list: log i has the next `counts[i]` of them.
+
+    `firsts` and `lasts` (inclusive) ascend within a log, with a gap of one seq at least between two runs. A log with more
+    than LOG_RUNS_MAX runs has a count of 0 and stands with none.
+    """
+
+    counts: npt.NDArray[np.int64]
+    firsts: npt.NDArray[np.uint64]
+    lasts: npt.NDArray[np.uint64]
+
+
+class LogTable(Protocol):
+    """An immutable picture of all live logs at one moment: a row for each, ascending by handle (see `handle_of`).
+
+    Everything here is cheap but for what its length says: no call reads the disk or visits rows one by one in Python.
+    """
+
+    def __len__(self) -> int:
+        """How many logs there are."""
+        ...
+
+    @property
+    def serial(self) -> int:
+        """Grows with every change; only pictures of the same index can be compared by it."""
+        ...
+
+    @property
+    def prefixes(self) -> npt.NDArray[np.uint64]:
+        """The first 8 bytes of each handle as a big-endian number, ascending. Not to be written to."""
+        ...
+
+    def rows(self, lo: int, hi: int) -> Iterable[bytes | memoryview]:
+        """The rows lo..hi-1, 32 bytes each (handle, state), in pieces of whole rows."""
+        ...
+
+    def changed_since(self, serial: int) -> Rows:
+        """The logs that have changed since the picture with that serial, ascending. May name too many, never too few;
+        logs that are gone have no row to be named."""
+        ...
+
+    def runs(self, rows: Rows) -> Runs:
+        """What sequence numbers these logs hold, in the order of `rows`."""
+        ...
+
+    def find(self, handle: bytes) -> int | None:
+        """The row of a log, None if it is not in the picture."""
+        ...
+
+    def handle_at(self, row: int) -> bytes:
+        """The 16-byte handle of a row."""
+        ...
+
+    def state_at(self, row: int) -> bytes:
+        """The 16-byte state of a row."""
+        ...
+
+    def name_at(self, row: int) -> LogName:
+        """The name of the log in a row."""
+        ...
+
+    def blocks_at(self, row: int) -> Sequence[tuple[int, bytes]]:
+        """(block number, block digest) of the log in a row, ascending."""
+        ...
+
+
+class Span(NamedTuple):
+    """The sequence numbers first..last (inclusive) of a log."""
+
+    name: LogName
+    first: int
+    last: int
 
 
 class LogView(Protocol):
