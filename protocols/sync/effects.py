@@ -45,10 +45,10 @@ Rows: TypeAlias = npt.NDArray[np.int64]
 
 
 class Runs(NamedTuple):
-    """Of some logs the runs of sequence numbers that they hold, in one flat list: log i has the next `counts[i]` of them.
+    """Of some logs the runs of sequence numbers that they hold, in one flat list: log i has the next `counts[i]`.
 
-    `firsts` and `lasts` (inclusive) ascend within a log, with a gap of one seq at least between two runs. A log with more
-    than LOG_RUNS_MAX runs has a count of 0 and stands with none.
+    `firsts` and `lasts` (inclusive) ascend within a log, with a gap of one seq at least between two runs. A log with
+    more than LOG_RUNS_MAX runs has a count of 0 and stands with none.
     """
 
     counts: npt.NDArray[np.int64]
