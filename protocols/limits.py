@@ -520,6 +520,23 @@ BLOCK_SEQS: Final = 64
 LOG_RUNS_MAX: Final = 64
 """Runs of sequence numbers by which a log is described; one with more gaps is compared by its blocks."""
 
+SURVEY_FIRST_PARTS: Final = 16
+"""Parts into which all logs are cut at first: mostly nothing differs, so that it should be small (about 180 bytes)."""
+
+SURVEY_LISTED_LOGS: Final = 64
+"""A differing part with so many logs or fewer is listed (about 4 bytes a log) instead of cut on."""
+
+SURVEY_PART_LOGS: Final = 32
+"""Logs in a part when a differing one is cut: with 10 bytes of fingerprint and bound for each part, and 4 for each log
+of one that differs in the end, this costs least over the sizes that were measured."""
+
+FRAGMENT_SPARE_BITS: Final = 4
+"""Bits by which a log is named beyond those that tell it from the sender's other logs: the receiver may know more. Of a
+hundred logs that are new to the receiver one or so is taken for another in spite of them, which costs a round trip."""
+
+LISTED_LOGS_MAX: Final = 32_768
+"""Logs in one listing: two bytes each fill a control frame, so that no claim costs more than what was sent."""
+
 FINGERPRINT_BYTES: Final = 8
 """Keyed hashes of ranges and rows on the wire. The key is fresh for every session, so that nobody can search for a
 collision beforehand: one session in 2^64 is fooled by chance, and the next one is not."""
@@ -547,6 +564,15 @@ RANGE_FIRST_PARTS: Final = 16
 
 RANGE_PARTS_MAX: Final = 64
 """Most parts that one range is split into."""
+
+TRANSFER_LOGS_MAX: Final = 512
+"""Logs in one transfer: with names of 128 bytes, as the app has them, that many fill a control frame."""
+
+TRANSFER_SPANS_MAX: Final = 4096
+"""Spans of seqs in one transfer: more would not fit beside their logs."""
+
+PARCEL_MESSAGES_MAX: Final = 8192
+"""Messages whose headers stand in one parcel: bounds the objects that a quarter of a megabyte can be turned into."""
 
 BATCH_BYTES_MAX: Final = 2 * MIB
 """Message bytes in one fetch or offer, unless it is a single message: enough for a round trip of a tenth of a second at
