@@ -1,284 +1,201 @@
-"""The responder's side of the search: what there is to say to a question, told frame by frame.
-
-What does not fit into one frame waits here; nothing is compared twice. All that waits is bounded by one question, since
-the next one about ranges or logs is accepted only when everything has been told.
-"""
+"""The responder's side of the search: which logs differ. Every answer follows from the question and the picture alone,
+so nothing is kept between two questions, and a search that breaks off goes on wherever the initiator likes."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import groupby
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
+
+import numpy as np
 
 from protocols.errors import RemoteProtocolError
 from protocols.limits import (
-    BLOCK_SEQS,
+    CONTROL_BODY_BYTES,
     FINGERPRINT_BYTES,
-    HANDLE_BYTES,
-    HASHES_MAX,
-    RANGE_LEAF_ROWS,
-    RANGE_PARTS_MAX,
+    LISTED_LOGS_MAX,
+    NAMES_ASKED_MAX,
+    NEWS_LOGS_MAX,
     RANGES_MAX,
-    RESPONDER_ROWS_MAX,
-    SYNC_ENTRIES_MAX,
+    SURVEY_LISTED_LOGS,
+    SURVEY_PART_LOGS,
+    SURVEY_PARTS_MAX,
 )
-from protocols.model import Item, LogName
-from protocols.sync.common import Context, Steps, read_blocks
-from protocols.sync.effects import ReadWatermarks
-from protocols.sync.messages import Ask, AskedLog, Tell, ToldLog, item_bytes
-from protocols.sync.ranges import range_bytes
-from protocols.sync.reconcile import BLOCK_KEY_BYTES, DIFF, DIFFERS, FP, LIST, NONE, Range
-from protocols.sync.search import BODY_BYTES
+from protocols.model import LogName
+from protocols.sync.common import Context
+from protocols.sync.effects import Rows
+from protocols.sync.listing import NO_LISTING, Entries, Listing, entry_bytes, listing_bytes, select
+from protocols.sync.messages import About, Named, Names, News, Standing, Survey, Surveyed
+from protocols.sync.regions import END, FP, LIST, SHOW, Region
+from protocols.sync.search import differing_entries
+from protocols.sync.tables import KeyedTable
 
-__all__ = ["Answers"]
+__all__ = ["about", "named", "news", "surveyed"]
 
-_LISTED_ROWS_MAX: Final = 4 * RANGE_LEAF_ROWS
-"""With more rows of our own in a range that the peer listed, the range is split instead."""
+_REGION_BYTES: Final = 2 * 9 + FINGERPRINT_BYTES
 
-_READ_BLOCKS: Final = 16
-"""Blocks read at a time while telling a log."""
+_NO_ANSWER: Final = Standing()
 
-_ENTRY_BYTES: Final = HANDLE_BYTES + 40
-"""A told log without name, ranges and items."""
+
+def _no_rows() -> Rows:
+    return np.zeros(0, np.int64)
+
+
+# --- news -----------------------------------------------------------------------------------------------------------
+
+
+def news(context: Context, said: News) -> Standing:
+    """The answer to news: which of these logs are different here, our own news, and a fingerprint of all others."""
+    table = context.table
+    listing = said.listing
+    matches = table.match(listing.width, listing.fragments)
+    if matches.several.any() or len(listing) > NEWS_LOGS_MAX:
+        return _NO_ANSWER
+    rows = matches.rows
+    known = rows >= 0
+    differs = ~known
+    differs[known] = differing_entries(table.entries(rows[known]), select(listing.entries, known))
+    changed = _no_rows() if context.since is None else table.table.changed_since(context.since)
+    own_news = np.setdiff1d(changed, rows[known])
+    if len(own_news) > NEWS_LOGS_MAX:
+        return _NO_ANSWER
+    indices = np.flatnonzero(differs)
+    entries = _entries_with_absent(table, rows[indices])
+    own = table.listing(own_news)
+    size = len(listing) // 8 + int(entry_bytes(entries).sum()) + _listing_bytes(own)
+    if size > CONTROL_BODY_BYTES:
+        return _NO_ANSWER
+    rest = table.rest(np.union1d(rows[known & differs], own_news))
+    return Standing(indices.tolist(), entries, own, rest)
+
+
+def about(context: Context, said: About) -> Standing:
+    """The answer to a question about some logs."""
+    table = context.table
+    found = [table.table.find(handle) for handle in said.handles]
+    rows = np.array([-1 if row is None else row for row in found], np.int64)
+    differs = differing_entries(_entries_with_absent(table, rows), said.entries)
+    indices = np.flatnonzero(differs)
+    entries = _entries_with_absent(table, rows[indices])
+    if int(entry_bytes(entries).sum()) > CONTROL_BODY_BYTES:
+        raise RemoteProtocolError("limit", "a question about more logs than can be answered at once")
+    return Standing(indices.tolist(), entries, NO_LISTING, table.of_rows(rows[~differs & (rows >= 0)]))
+
+
+def _entries_with_absent(table: KeyedTable, rows: Rows) -> Entries:
+    """The entries of these rows; one without runs for -1."""
+    known = rows >= 0
+    held = table.entries(rows[known])
+    counts, many = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.bool_)
+    counts[known], many[known] = held.runs.counts, held.many
+    return Entries(held.runs._replace(counts=counts), many, held.hashes)
+
+
+def _listing_bytes(listing: Listing) -> int:
+    return 16 + listing_bytes(listing.width, len(listing)) + int(entry_bytes(listing.entries).sum())
+
+
+# --- survey ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
-class _Telling:
-    """A log that is being told: answers to block ranges first, then the items of `numbers`, block by block."""
+class _Answer:
+    """A Surveyed being put together. `spans` are the rows of each listed region."""
 
-    handle: bytes
-    name: LogName | None
-    named: bool
-    ranges: list[Range] = field(default_factory=list)
-    numbers: deque[int] = field(default_factory=deque)
-    ready: deque[list[Item]] = field(default_factory=deque)  # blocks that have been read and not told
+    regions: list[Region] = field(default_factory=list)
+    spans: list[tuple[int, int]] = field(default_factory=list)
+    until: int = END
 
     @property
-    def entry_bytes(self) -> int:
-        name_bytes = len(self.name.topic.encode()) + len(self.name.log.encode()) if self.name and self.named else 0
-        return _ENTRY_BYTES + name_bytes + sum(range_bytes(said, BLOCK_KEY_BYTES) for said in self.ranges)
-
-
-@dataclass(slots=True)
-class _Frame:
-    """A Tell being filled."""
-
-    room: int = BODY_BYTES
-    ranges: list[Range] = field(default_factory=list)
-    hashes: int = 0
-    logs: list[ToldLog] = field(default_factory=list)
-    full: bool = False
-
-
-class Answers:
-    """`accept` a question, then `tell` a frame at a time. Raises RemoteProtocolError for questions out of turn."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._rows = context.log_rows()
-        self._asked: deque[AskedLog] = deque()
-        self._telling: _Telling | None = None
-        self._whole: deque[Iterator[int]] = deque()  # rows of logs that are to be told whole
-        self._ranges: deque[Range] = deque()
-        self._listed: dict[bytes, int] = {}  # row behind each hash that we told since the last question about ranges
-        self._asked_rows: set[int] = set()  # rows of logs asked about by handle since then
+    def has_room(self) -> bool:
+        return 2 * len(self.regions) + SURVEY_PARTS_MAX + 2 <= RANGES_MAX and self.listed < LISTED_LOGS_MAX
 
     @property
-    def _pending(self) -> bool:
-        return bool(self._asked or self._telling or self._whole or self._ranges)
+    def listed(self) -> int:
+        return sum(hi - lo for lo, hi in self.spans)
 
-    def accept(self, ask: Ask) -> None:
-        """Takes a question."""
-        if (ask.ranges or ask.logs) and self._pending:
-            raise RemoteProtocolError("state", "a new question before the last one was answered")
-        for log in ask.logs:
-            row = bisect_left(self._rows.keys, log.handle)
-            if row < len(self._rows.keys) and self._rows.keys[row] == log.handle:
-                self._asked_rows.add(row)
-        self._asked.extend(ask.logs)
-        if ask.rows:
-            rows = [self._row_of(said) for said in ask.rows]
-            # A log whose state differs is asked about by its handle too, and that is the better question.
-            self._tell_whole([row for row in rows if row not in self._asked_rows])
-        if ask.ranges:
-            self._listed.clear()
-            self._asked_rows.clear()
-            self._ranges.extend(ask.ranges)
 
-    def _row_of(self, said: bytes) -> int:
-        row = self._listed.pop(said, None)
-        if row is None:
-            raise RemoteProtocolError("unrequested", "a question about a row that was not listed")
-        return row
+def surveyed(context: Context, said: Survey) -> Surveyed:
+    """The answer to a survey, as far as it fits into a frame."""
+    table = context.table
+    answer = _Answer()
+    for region in said.regions:
+        if not answer.has_room:
+            answer.until = region.lower
+            break
+        lo, hi = table.bounds(region.lower, region.upper)
+        if region.mode == SHOW:
+            _list(answer, region, lo, hi)
+        elif table.fingerprint(lo, hi) != region.fingerprint:
+            _refine(table, answer, region, lo, hi)
+    return _fitted(table, answer)
 
-    def _tell_whole(self, rows: Iterable[int]) -> None:
-        self._whole.append(iter(rows))
 
-    # --- telling -----------------------------------------------------------------------------------------------
-
-    def tell(self) -> Steps[Tell]:
-        """The next frame of the answer."""
-        frame = _Frame()
-        while not frame.full:
-            if self._telling or self._next_log():
-                yield from self._tell_log(frame)
-            elif self._ranges:
-                self._tell_range(frame)
-            else:
-                break
-        names = [told.name or self._name(told.handle) for told in frame.logs]
-        known = [name for name in names if name is not None]
-        watermarks: Sequence[int | None] = (yield ReadWatermarks(known)) if known else []
-        by_name = dict(zip(known, watermarks, strict=True))
-        logs = [
-            replace(told, watermark=by_name[name]) if name is not None else told
-            for told, name in zip(frame.logs, names, strict=True)
-        ]
-        return Tell(frame.ranges, logs, self._pending)
-
-    def _name(self, handle: bytes) -> LogName | None:
-        return self._context.view.name(handle)
-
-    def _next_log(self) -> bool:
-        """Makes the next log that is to be told ready; False if there is none."""
-        if self._asked:
-            self._telling = self._answer(self._asked.popleft())
-            return True
-        while self._whole:
-            row = next(self._whole[0], None)
-            if row is None:
-                self._whole.popleft()
-            else:
-                self._telling = self._whole_log(self._rows.keys[row])
-                return True
-        return False
-
-    def _whole_log(self, handle: bytes) -> _Telling:
-        numbers = deque(number for number, _ in self._context.view.blocks(handle))
-        self._context.budget.spend(len(numbers))
-        return _Telling(handle, self._name(handle), named=True, numbers=numbers)
-
-    def _answer(self, asked: AskedLog) -> _Telling:
-        """Compares the blocks of one log with what the initiator says about them."""
-        if not asked.ranges:
-            return self._whole_log(asked.handle)
-        rows = self._context.block_rows(asked.handle)
-        telling = _Telling(asked.handle, self._name(asked.handle), named=False)
-        for said in asked.ranges:
-            lo, hi = rows.bounds(said.lower, said.upper)
-            if said.mode == FP and rows.matches(said):
-                continue
-            if lo == hi:
-                if said.mode == FP or said.hashes:
-                    telling.ranges.append(Range(said.lower, said.upper, NONE))
-            elif said.mode == FP:
-                telling.ranges.append(Range(said.lower, said.upper, DIFFERS))
-            elif said.mode == LIST:
-                mine, theirs = rows.difference(said)
-                if theirs:
-                    telling.ranges.append(Range(said.lower, said.upper, DIFF, hashes=tuple(theirs)))
-                telling.numbers.extend(int.from_bytes(rows.keys[row], "big") for row in mine)
-            else:
-                raise RemoteProtocolError("ranges", "a mode that is no question")
-        return telling
-
-    def _tell_log(self, frame: _Frame) -> Steps[None]:
-        telling = self._telling
-        assert telling is not None
-        room = frame.room - telling.entry_bytes
-        if (room < 0 and frame.room < BODY_BYTES) or len(frame.logs) >= SYNC_ENTRIES_MAX:
-            frame.full = True
+def _refine(table: KeyedTable, answer: _Answer, region: Region, lo: int, hi: int) -> None:
+    """A region that differs: few logs are listed, many cut. Each part has fewer logs than the whole, and none is empty,
+    which is why a survey ends."""
+    if hi - lo > SURVEY_LISTED_LOGS:
+        parts = min(SURVEY_PARTS_MAX, -(-(hi - lo) // SURVEY_PART_LOGS))
+        places = [region.lower, *table.cuts(lo, hi, parts), region.upper]
+        if len(places) > 2:
+            for lower, upper in pairwise(places):
+                fingerprint = table.fingerprint(*table.bounds(lower, upper))
+                answer.regions.append(Region(lower, upper, FP, fingerprint))
             return
-        items: list[Item] = []
-        while telling.numbers or telling.ready:
-            if not telling.ready:
-                yield from self._read(telling)
-                continue
-            size = sum(item_bytes(item) for item in telling.ready[0])
-            if size > room and (items or frame.room < BODY_BYTES):
-                frame.full = True
-                break
-            room -= size
-            items += telling.ready.popleft()
-        last = not (telling.numbers or telling.ready)
-        if items or telling.ranges or last:
-            name = telling.name if telling.named else None
-            frame.logs.append(ToldLog(telling.handle, name, telling.ranges, items, last))
-            self._context.result.described += len(items)
-            frame.room = room
-        telling.ranges = []
-        if last:
-            self._telling = None
+    _list(answer, region, lo, hi)
 
-    def _read(self, telling: _Telling) -> Steps[None]:
-        """Reads some blocks; what changed since the picture was taken is told as it is now."""
-        numbers = [telling.numbers.popleft() for _ in range(min(_READ_BLOCKS, len(telling.numbers)))]
-        if telling.name is None:
-            return
-        items = yield from read_blocks(self._context, telling.name, numbers)
-        alive = (item for item in items if item.first_stored_s >= self._context.alive_from_s)
-        telling.ready.extend(list(block) for _, block in groupby(alive, lambda item: item.seq // BLOCK_SEQS))
 
-    def _tell_range(self, frame: _Frame) -> None:
-        """Answers the next range about logs, or leaves it to the next frame."""
-        said = self._ranges[0]
-        worst_bytes = max(
-            RANGE_PARTS_MAX * (2 * HANDLE_BYTES + 5 + FINGERPRINT_BYTES),
-            FINGERPRINT_BYTES * (_LISTED_ROWS_MAX + len(said.hashes)),
-        )
-        if (
-            frame.room < worst_bytes
-            or frame.hashes + _LISTED_ROWS_MAX + len(said.hashes) > HASHES_MAX
-            or 2 * len(frame.ranges) + RANGE_PARTS_MAX + 2 > RANGES_MAX
-        ):
-            if frame.ranges or frame.logs:
-                frame.full = True
-                return
-            raise RemoteProtocolError("limit", "a list too long to be answered in one frame")
-        self._ranges.popleft()
-        for answer in self._answer_range(said):
-            frame.ranges.append(answer)
-            frame.hashes += len(answer.hashes)
-            frame.room -= range_bytes(answer, HANDLE_BYTES)
+def _list(answer: _Answer, region: Region, lo: int, hi: int) -> None:
+    answer.regions.append(Region(region.lower, region.upper, LIST))
+    answer.spans.append((lo, hi))
 
-    def _answer_range(self, said: Range) -> list[Range]:
-        lo, hi = self._rows.bounds(said.lower, said.upper)
-        if said.mode == FP:
-            if self._rows.fingerprint(lo, hi) == said.fingerprint:
-                return []
-            refined = self._rows.refine(said.lower, said.upper)
-            self._remember(refined)
-            return refined
-        if said.mode != LIST:
-            raise RemoteProtocolError("ranges", "a mode that is no question")
-        if not said.hashes:
-            self._tell_whole(range(lo, hi))
-            return []
-        if hi - lo > _LISTED_ROWS_MAX:
-            return self._rows.refine(said.lower, said.upper)
-        mine, theirs = self._rows.difference(said)
-        if not theirs:
-            self._tell_whole(mine)
-            return []
-        hashes = [self._hash_and_remember(row) for row in mine]
-        return [Range(said.lower, said.upper, DIFF, hashes=tuple(sorted(hashes + theirs)))]
 
-    def _hash_and_remember(self, row: int) -> bytes:
-        (said,) = self._rows.hashes(row, row + 1)
-        self._note(said, row)
-        return said
+def _fitted(table: KeyedTable, answer: _Answer) -> Surveyed:
+    """Lists what fits, and says where it stops."""
+    rows = np.concatenate([_no_rows(), *(np.arange(lo, hi) for lo, hi in answer.spans)])[: LISTED_LOGS_MAX + 1]
+    room = CONTROL_BODY_BYTES - _REGION_BYTES * len(answer.regions)
+    listing = table.listing(rows[:LISTED_LOGS_MAX])
+    ends = np.cumsum(entry_bytes(listing.entries)).tolist()
+    count = bisect_right(range(len(ends)), room, key=lambda at: ends[at] + listing_bytes(listing.width, at + 1))
+    if count < len(rows):
+        prefixes = table.table.prefixes
+        if not count:
+            raise RemoteProtocolError("limit", "a survey of which nothing fits into an answer")
+        answer.until = min(answer.until, int(prefixes[rows[count]]))
+        count = int(np.searchsorted(prefixes[rows[:count]], np.uint64(answer.until)))  # a place is not cut
+        listing = table.listing(rows[:count])
+    regions = [
+        region._replace(upper=min(region.upper, answer.until))
+        for region in answer.regions
+        if region.lower < answer.until
+    ]
+    counts: list[int] = []
+    left = count
+    for lo, hi in answer.spans:
+        counts.append(min(left, hi - lo))
+        left -= counts[-1]
+    listed = sum(region.mode == LIST for region in regions)
+    return Surveyed(regions, counts[:listed], listing, answer.until)
 
-    def _remember(self, refined: Sequence[Range]) -> None:
-        for said in refined:
-            if said.mode == LIST:
-                lo, _ = self._rows.bounds(said.lower, said.upper)
-                for row, one in enumerate(said.hashes, lo):
-                    self._note(one, row)
 
-    def _note(self, said: bytes, row: int) -> None:
-        self._listed[said] = row
-        if len(self._listed) > RESPONDER_ROWS_MAX:
-            raise RemoteProtocolError("limit", "a question that makes us list too much")
+# --- names ----------------------------------------------------------------------------------------------------------
+
+
+def named(context: Context, said: Names) -> Named:
+    """The names of the logs that begin with these fragments, as far as they fit into a frame."""
+    table = context.table
+    room = CONTROL_BODY_BYTES
+    names: list[tuple[int, LogName]] = []
+    topics: set[str] = set()
+    answered = 0
+    for index, fragment in enumerate(said.fragments.tolist()[:NAMES_ASKED_MAX]):
+        found = [table.table.name_at(row) for row in table.beginning_with(said.width, fragment)]
+        for name in found:
+            room -= 12 + len(name.log.encode()) + (0 if name.topic in topics else 4 + len(name.topic.encode()))
+            topics.add(name.topic)
+        if room < 0 and answered:
+            break
+        names += [(index, name) for name in found[:NAMES_ASKED_MAX]]
+        answered = index + 1
+    return Named(answered, names)

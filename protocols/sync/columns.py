@@ -1,0 +1,158 @@
+"""Many numbers in few bytes: the columns of which the messages about logs are made.
+
+Two codes, both without a loop over the numbers:
+
+- **varints**: LEB128, each number in groups of 7 bits from the lowest, with the high bit set in all bytes but the last.
+- **ascending** numbers below 2^width in the code of Elias (1974) and Fano (1971): of each the lowest
+  l = max(0, width - floor(log2 n)) bits one after the other, then (from a new byte on) a string of bits that has a 1 at
+  place (number >> l) + i for the i-th number. That is about 2 + log2(2^width / n) bits for each. Bits fill bytes from
+  the highest; spare bits are 0.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from protocols.errors import RemoteProtocolError
+
+__all__ = [
+    "Numbers",
+    "ascending_bytes_max",
+    "bits_of",
+    "join_bits",
+    "pack_ascending",
+    "pack_varints",
+    "unpack_ascending",
+    "unpack_varints",
+    "varint_bytes",
+]
+
+Numbers: TypeAlias = npt.NDArray[np.uint64]
+
+_VARINT_BYTES_MAX: Final = 10
+_WIDTH_MAX: Final = 64
+
+
+def _u64(number: int) -> np.uint64:
+    return np.uint64(number)
+
+
+def varint_bytes(numbers: Numbers) -> npt.NDArray[np.int64]:
+    """How many bytes each number takes as a varint."""
+    sizes = np.ones(numbers.size, np.int64)
+    for size in range(1, _VARINT_BYTES_MAX):
+        longer = numbers >> _u64(7 * size) != 0
+        if not longer.any():
+            break
+        sizes += longer
+    return sizes
+
+
+def pack_varints(numbers: Numbers) -> bytes:
+    """The numbers as varints, one after the other."""
+    if not numbers.size:
+        return b""
+    sizes = varint_bytes(numbers)
+    longest = int(sizes.max())
+    if longest == 1:
+        return numbers.astype(np.uint8).tobytes()
+    groups = np.empty((numbers.size, longest), np.uint8)
+    for at in range(longest):
+        groups[:, at] = (numbers >> _u64(7 * at)).astype(np.uint8) & 127 | (sizes > at + 1).astype(np.uint8) << 7
+    packed: bytes = groups[np.arange(longest) < sizes[:, None]].tobytes()
+    return packed
+
+
+def unpack_varints(data: bytes, what: str) -> Numbers:
+    """The numbers in a column. Raises RemoteProtocolError: a number cut off, above 2^64-1, or longer than needed."""
+    raw = np.frombuffer(data, np.uint8)
+    if not raw.size:
+        return np.zeros(0, np.uint64)
+    is_last = raw < 128
+    if is_last.all():
+        return raw.astype(np.uint64)
+    ends = np.flatnonzero(is_last)
+    if not ends.size or ends[-1] != raw.size - 1:
+        raise RemoteProtocolError("malformed", f"{what} ends within a number")
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    sizes = ends - starts + 1
+    longest = int(sizes.max())
+    too_long = longest > _VARINT_BYTES_MAX
+    if too_long or raw[ends[sizes == _VARINT_BYTES_MAX]].max(initial=0) > 1 or (raw[ends[sizes > 1]] == 0).any():
+        raise RemoteProtocolError(
+            "malformed", f"{what} holds something else than numbers of 64 bits in their shortest form"
+        )
+    numbers = np.zeros(ends.size, np.uint64)
+    for at in range(longest):
+        has = sizes > at
+        numbers[has] |= (raw[starts[has] + at] & 127).astype(np.uint64) << _u64(7 * at)
+    return numbers
+
+
+def bits_of(numbers: Numbers, width: int) -> bytes:
+    """The lowest `width` bits of each number, one after the other."""
+    if not width or not numbers.size:
+        return b""
+    bits = np.unpackbits(numbers.astype(">u8").view(np.uint8).reshape(-1, 8), axis=1)
+    packed: bytes = np.packbits(bits[:, _WIDTH_MAX - width :]).tobytes()
+    return packed
+
+
+def join_bits(data: bytes, count: int, width: int) -> Numbers:
+    """The inverse of `bits_of`; `data` must hold `count` * `width` bits. Spare bits are not looked at."""
+    if not width or not count:
+        return np.zeros(count, np.uint64)
+    bits = np.zeros((count, _WIDTH_MAX), np.uint8)
+    flat = np.unpackbits(np.frombuffer(data, np.uint8), count=count * width)
+    bits[:, _WIDTH_MAX - width :] = flat.reshape(count, width)
+    return np.packbits(bits, axis=1).reshape(-1).view(">u8").astype(np.uint64)
+
+
+def _low_bits(count: int, width: int) -> int:
+    return max(0, width - (count.bit_length() - 1))
+
+
+def ascending_bytes_max(count: int, width: int) -> int:
+    """What so many numbers below 2^width can take at the most."""
+    if not count:
+        return 0
+    low = _low_bits(count, width)
+    return -(-count * low // 8) + -(-(count + (1 << width - low)) // 8)
+
+
+def pack_ascending(numbers: Numbers, width: int) -> bytes:
+    """Ascending numbers (the same may stand there twice) below 2^width."""
+    count = numbers.size
+    if not count:
+        return b""
+    low = _low_bits(count, width)
+    high = (numbers >> _u64(low)) if low < _WIDTH_MAX else np.zeros(count, np.uint64)
+    places = high.astype(np.int64) + np.arange(count)
+    bits = np.zeros(int(places[-1]) + 1, np.uint8)
+    bits[places] = 1
+    return bits_of(numbers, low) + np.packbits(bits).tobytes()
+
+
+def unpack_ascending(data: bytes, count: int, width: int, what: str) -> Numbers:
+    """The inverse. Raises RemoteProtocolError unless these are `count` ascending numbers below 2^width."""
+    if not count:
+        if data:
+            raise RemoteProtocolError("malformed", f"{what} has bytes without numbers")
+        return np.zeros(0, np.uint64)
+    low = _low_bits(count, width)
+    low_bytes = -(-count * low // 8)
+    if not low_bytes < len(data) <= ascending_bytes_max(count, width):
+        raise RemoteProtocolError("malformed", f"{what} has {len(data)} bytes for {count} numbers")
+    places = np.flatnonzero(np.unpackbits(np.frombuffer(data, np.uint8, offset=low_bytes)))
+    high = places - np.arange(places.size)
+    if places.size != count or int(high[-1]) >> (width - low):
+        raise RemoteProtocolError("malformed", f"{what} does not hold {count} numbers below 2^{width}")
+    numbers = join_bits(data[:low_bytes], count, low)
+    if low < _WIDTH_MAX:
+        numbers |= high.astype(np.uint64) << _u64(low)
+    if (numbers[1:] < numbers[:-1]).any():
+        raise RemoteProtocolError("order", f"{what} is not ascending")
+    return numbers

@@ -1,0 +1,63 @@
+"""Spans of sequence numbers: lists of (first, last), both inclusive, ascending and disjoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from protocols.limits import SEQ_MAX
+from protocols.sync.messages import Seqs
+
+__all__ = ["EVERYTHING", "UNKNOWN_SEQS", "after", "count", "holds", "minus", "spans_of"]
+
+EVERYTHING: Seqs = (0, SEQ_MAX)
+"""All of a log of which nothing is known."""
+
+UNKNOWN_SEQS = 1 << 40
+"""A span of so many seqs says nothing about how many messages there are."""
+
+
+def count(spans: Iterable[Seqs]) -> int:
+    """How many seqs there are in them."""
+    return sum(last - first + 1 for first, last in spans)
+
+
+def minus(spans: Sequence[Seqs], others: Sequence[Seqs]) -> list[Seqs]:
+    """What of `spans` is not in `others`."""
+    left: list[Seqs] = []
+    at = 0
+    for start, last in spans:
+        first = start
+        while first <= last:
+            while at < len(others) and others[at][1] < first:
+                at += 1
+            if at == len(others) or others[at][0] > last:
+                left.append((first, last))
+                break
+            if others[at][0] > first:
+                left.append((first, others[at][0] - 1))
+            first = others[at][1] + 1
+    return left
+
+
+def after(spans: Iterable[Seqs], seq: int) -> list[Seqs]:
+    """What of `spans` is at `seq` or behind it."""
+    return [(max(first, seq), last) for first, last in spans if last >= seq]
+
+
+def holds(spans: Sequence[Seqs], seq: int) -> bool:
+    """Whether a seq is in one of a few spans."""
+    return any(first <= seq <= last for first, last in spans)
+
+
+def spans_of(seqs: Iterable[int]) -> Iterator[Seqs]:
+    """Ascending seqs (the same may stand there twice) as spans."""
+    first = last = -2
+    for seq in seqs:
+        if seq <= last + 1 and first >= 0:
+            last = seq
+            continue
+        if first >= 0:
+            yield first, last
+        first = last = seq
+    if first >= 0:
+        yield first, last

@@ -1,0 +1,169 @@
+"""One side's logs in one session: a LogTable under the session's key. The spec is `reconcile.md`.
+
+Everything is said about places in the space of handles, of which the first 8 bytes count here: a number below END.
+Fingerprints are keyed BLAKE3 over whole rows. Sums or XOR of row hashes would be cheaper to maintain, but a publisher
+can craft messages that cancel out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from blake3 import blake3
+
+from protocols.limits import FINGERPRINT_BYTES, FRAGMENT_SPARE_BITS, SURVEY_FIRST_PARTS, SURVEY_LISTED_LOGS
+from protocols.sync.columns import Numbers
+from protocols.sync.effects import LogTable, Rows
+from protocols.sync.listing import FRAGMENT_BITS_MAX, NO_LISTING, Entries, Listing, entries_of
+from protocols.sync.reconcile import Budget
+from protocols.sync.regions import END
+
+__all__ = ["KeyedTable", "Matches"]
+
+_RANGE: Final = b"LR"
+_ROW: Final = b"LI"
+
+
+class Matches(NamedTuple):
+    """Which own row each listed log seems to be: `rows[i]`, or -1 for none. Also -1, with `several[i]`, if there are
+    more that it could be (all rows first[i]..end[i]-1), so that only its whole name can tell."""
+
+    rows: Rows
+    several: npt.NDArray[np.bool_]
+    firsts: Rows
+    ends: Rows
+
+    def maybe(self, index: int) -> range:
+        """The rows of which one could be the log, if there are several."""
+        return range(int(self.firsts[index]), int(self.ends[index])) if self.several[index] else range(0)
+
+
+class KeyedTable:
+    """A LogTable, the session's key, and the budget that all hashing is paid from."""
+
+    def __init__(self, table: LogTable, *, key: bytes, budget: Budget) -> None:
+        self.table = table
+        self._key = key
+        self._budget = budget
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    # --- hashes ------------------------------------------------------------------------------------------------
+
+    def fingerprint(self, lo: int, hi: int) -> bytes:
+        """Keyed hash over the rows lo..hi-1."""
+        return self._hash((lo, hi))
+
+    def rest(self, excluded: Rows) -> bytes:
+        """Keyed hash over all rows but the excluded ones (ascending)."""
+        spans: list[tuple[int, int]] = []
+        lo = 0
+        for row in excluded.tolist():
+            if row > lo:
+                spans.append((lo, row))
+            lo = row + 1
+        return self._hash(*spans, (lo, len(self.table)))
+
+    def of_rows(self, rows: Rows) -> bytes:
+        """Keyed hash over these rows (ascending)."""
+        return self._hash(*((row, row + 1) for row in rows.tolist()))
+
+    def _hash(self, *spans: tuple[int, int]) -> bytes:
+        hasher = blake3(_RANGE, key=self._key)
+        for lo, hi in spans:
+            self._budget.spend(hi - lo)
+            for piece in self.table.rows(lo, hi):
+                hasher.update(piece)
+        return hasher.digest(length=FINGERPRINT_BYTES)
+
+    def row_hashes(self, rows: Iterable[int]) -> bytes:
+        """Keyed hash of each row, FINGERPRINT_BYTES each."""
+        hashes: list[bytes] = []
+        for row in rows:
+            self._budget.spend(1)
+            content = b"".join([_ROW, *self.table.rows(row, row + 1)])
+            hashes.append(blake3(content, key=self._key).digest(length=FINGERPRINT_BYTES))
+        return b"".join(hashes)
+
+    # --- places ------------------------------------------------------------------------------------------------
+
+    def bounds(self, lower: int, upper: int) -> tuple[int, int]:
+        """The rows lo..hi-1 whose place lies in [lower, upper)."""
+        prefixes = self.table.prefixes
+        lo = int(np.searchsorted(prefixes, np.uint64(lower)))
+        return lo, len(prefixes) if upper >= END else int(np.searchsorted(prefixes, np.uint64(upper)))
+
+    def cuts(self, lo: int, hi: int, parts: int) -> list[int]:
+        """Places that cut the rows lo..hi-1 into so many parts of nearly equal size, ascending: each is the shortest
+        one (most zeros at its end) between two rows. Fewer where rows can't be told apart."""
+        places: list[int] = []
+        prefixes = self.table.prefixes
+        for part in range(1, parts):
+            row = lo + (hi - lo) * part // parts
+            before, after = int(prefixes[row - 1]), int(prefixes[row])
+            if before != after and row > lo:
+                place = after >> (differing := (before ^ after).bit_length() - 1) << differing
+                if not places or place > places[-1]:
+                    places.append(place)
+        return places
+
+    def first_parts(self) -> int:
+        """Into how many parts a survey cuts all logs at first: few, because mostly nothing differs; more where a
+        second cut would give more parts than a frame holds."""
+        count = len(self.table)
+        most = SURVEY_FIRST_PARTS if count <= SURVEY_FIRST_PARTS * 1024 else 4 * SURVEY_FIRST_PARTS
+        return max(1, min(most, -(-count // SURVEY_LISTED_LOGS)))
+
+    # --- listings ----------------------------------------------------------------------------------------------
+
+    def entries(self, rows: Rows) -> Entries:
+        """What these logs hold."""
+        self._budget.spend(len(rows))
+        runs = self.table.runs(rows)
+        return entries_of(runs, self.row_hashes(rows[runs.counts == 0].tolist()))
+
+    def listing(self, rows: Rows) -> Listing:
+        """These logs (ascending), named so that each can be told from all others of ours."""
+        if not rows.size:
+            return NO_LISTING
+        width = self._width(rows)
+        fragments = self.table.prefixes[rows] >> np.uint64(FRAGMENT_BITS_MAX - width)
+        return Listing(width, fragments, self.entries(rows))
+
+    def _width(self, rows: Rows) -> int:
+        prefixes = self.table.prefixes
+        mine = prefixes[rows]
+        least = END - 1
+        behind, ahead = rows > 0, rows + 1 < len(prefixes)
+        for distances in (mine[behind] ^ prefixes[rows[behind] - 1], mine[ahead] ^ prefixes[rows[ahead] + 1]):
+            if distances.size:
+                least = min(least, int(distances.min()))
+        return min(FRAGMENT_BITS_MAX, FRAGMENT_BITS_MAX + 1 - least.bit_length() + FRAGMENT_SPARE_BITS)
+
+    def match(self, width: int, fragments: Numbers, spans: Sequence[tuple[int, int, int]] | None = None) -> Matches:
+        """Our rows that the fragments (ascending) seem to name. `spans` are (lo, hi, count): the next `count` fragments
+        can only be among the rows lo..hi-1; None: all among all."""
+        prefixes = self.table.prefixes
+        shift = np.uint64(FRAGMENT_BITS_MAX - width)
+        lowest = fragments << shift
+        highest = lowest | np.uint64((1 << (FRAGMENT_BITS_MAX - width)) - 1)
+        lo = np.searchsorted(prefixes, lowest)
+        hi = np.searchsorted(prefixes, highest, side="right")
+        if spans is not None:
+            counts = [count for _, _, count in spans]
+            lo = np.maximum(lo, np.repeat(np.array([span[0] for span in spans], np.int64), counts))
+            hi = np.minimum(hi, np.repeat(np.array([span[1] for span in spans], np.int64), counts))
+        several = hi - lo > 1
+        twice = fragments[1:] == fragments[:-1]
+        several[1:] |= twice & (hi > lo)[1:]
+        several[:-1] |= twice & (hi > lo)[:-1]
+        return Matches(np.where((hi - lo == 1) & ~several, lo, -1), several, lo, hi)
+
+    def beginning_with(self, width: int, fragment: int) -> range:
+        """All our rows that a fragment could name."""
+        spare = FRAGMENT_BITS_MAX - width
+        return range(*self.bounds(fragment << spare, (fragment + 1) << spare))
