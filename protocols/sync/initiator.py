@@ -1,156 +1,221 @@
-"""The initiator: searches, transfers what it found both ways, and searches on, until nothing is left."""
+"""The initiator: compares, moves what it found both ways, and compares again, until nothing differs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import SESSION_ITEMS_MAX, SESSION_TURNS_MAX
-from protocols.model import Item, LogName
-from protocols.sync.blobs import receive_blobs, send_blobs
+from protocols.limits import SESSION_ITEMS_MAX, SESSION_ROUNDS_MAX, SESSION_TURNS_MAX
+from protocols.model import LogName
 from protocols.sync.codec import encode
-from protocols.sync.common import Context, Steps, receive
-from protocols.sync.effects import Claim, Commit, Delivery, Send, Settle
-from protocols.sync.messages import Ask, Done, Tell, Transfer, TransferLog, Want
-from protocols.sync.search import Search
-from protocols.sync.work import DifferingLog, Portion, Work
+from protocols.sync.common import Context, Steps, read_dead, receive
+from protocols.sync.effects import Claim, Commit, Release, Send, Settle, Span
+from protocols.sync.messages import (
+    Done,
+    FetchedLog,
+    Named,
+    Names,
+    OfferedLog,
+    Seqs,
+    Standing,
+    Survey,
+    Surveyed,
+    Tell,
+    Transfer,
+    Want,
+)
+from protocols.sync.parcels import Expected, receive_messages, send_messages
+from protocols.sync.search import Question, Reply, Search
+from protocols.sync.spans import UNKNOWN_SEQS, after, count, minus, spans_of
+from protocols.sync.work import DifferingLog, Work
 
-__all__ = ["Initiator", "wanted_of"]
+__all__ = ["Initiator", "reply_to"]
+
+
+def reply_to(question: Question) -> type[Reply]:
+    """What answers a question."""
+    if isinstance(question, Survey):
+        return Surveyed
+    return Named if isinstance(question, Names) else Standing
 
 
 class Initiator:
-    """What the initiator does after the hellos. `first_ask` may go out with the hello; then give `run` its answer."""
+    """What the initiator does after the hellos. `first` may go out with the hello; then give `run` its answer."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._result = context.result
-        self._work = Work(context)
-        self._search = Search(context, self._work, only=context.config.only)
         self._rows_total = context.budget.rows_left
         self._turns = 1
         self._wants_ack = False
+        self._begin(again=False)
 
-    def first_ask(self) -> Ask:
+    def _begin(self, *, again: bool) -> None:
+        self._work = Work(self._context)
+        self._search = Search(self._context, self._work, again=again)
+        self._has_failed = False
+
+    def first(self) -> Question:
         """The opening question."""
-        return self._search.next_ask()
+        return self._search.opening()
 
-    def run(self, told: Tell) -> Steps[None]:
+    def run(self, reply: Reply) -> Steps[None]:
         """Everything from the first answer to the last acknowledgement."""
-        yield from self._search.take(told)
-        while True:
-            exhausted = self._exhausted()
-            if self._work.due or self._search.finished or exhausted:
-                while not self._work.empty:
-                    yield from self._transfer()
-            if self._search.finished or exhausted:
+        self._search.take(reply)
+        for rounds_left in reversed(range(SESSION_ROUNDS_MAX)):
+            yield from self._round()
+            if self._is_exhausted or self._has_failed or self._context.config.only is not None:
                 break
-            yield from self._ask()
-        if not self._search.finished:
-            self._result.complete = False
+            self._result.checkpoint = self._context.view.serial
+            self._result.equal = not self._work.found
+            if self._result.equal:
+                break
+            if rounds_left:
+                yield from self._look_again()
+        self._result.complete = self._search.finished
+        self._result.settled = self._search.finished and not self._has_failed
         yield Settle()
-        yield Send(encode(Done(self._result.complete, self._wants_ack)))
+        yield Send(encode(Done(self._result.settled, self._result.equal, self._wants_ack)))
         if self._wants_ack:
             self._result.round_trips += 1
             yield from receive(Done)
 
-    def _exhausted(self) -> bool:
+    def _look_again(self) -> Steps[None]:
+        """Begins another round, in which both sides look at what they hold now."""
+        yield Settle()
+        yield from self._context.look_again()
+        self._begin(again=True)
+        yield from self._ask(self._search.opening())
+
+    @property
+    def _is_exhausted(self) -> bool:
         """Whether the session should end in good order because of a limit; a following one goes on."""
         return (
             self._result.described >= SESSION_ITEMS_MAX
             or self._turns >= SESSION_TURNS_MAX // 2
             or self._context.budget.rows_left < self._rows_total // 2
-            or not self._result.complete
         )
 
-    def _ask(self) -> Steps[None]:
-        yield Send(encode(self._search.next_ask()))
+    def _round(self) -> Steps[None]:
+        """Asks until nothing is left to ask, and moves what is found meanwhile."""
+        while True:
+            is_last = self._search.finished or self._is_exhausted
+            if self._work.due or is_last:
+                while not self._work.empty:
+                    yield from self._transfer()
+                self._has_failed = self._has_failed or self._work.has_dropped
+            if is_last:
+                break
+            if self._search.asks_items:
+                yield from self._inspect()
+            else:
+                yield from self._ask(self._search.question())
+
+    def _ask(self, question: Question) -> Steps[None]:
+        yield Send(encode(question))
+        self._turns += 1
+        self._result.round_trips += 1
+        reply = yield from receive(reply_to(question))
+        self._search.take(cast(Reply, reply))
+
+    def _inspect(self) -> Steps[None]:
+        yield Send(encode(self._search.inspection.next_ask()))
         self._turns += 1
         self._result.round_trips += 1
         tell = yield from receive(Tell)
-        yield from self._search.take(tell)
+        yield from self._search.inspection.take(tell)
 
     # --- transfer ----------------------------------------------------------------------------------------------
 
     def _transfer(self) -> Steps[None]:
-        """One round: fetches a portion, offers a portion, and has what came stored while the next round runs."""
-        fetch = yield from self._claim(self._work.take_needs())
-        offers = yield from self._work.take_offers(beside_fetch=bool(fetch))
+        """Fetches a portion, offers a portion; what came is being stored while the next one is on its way."""
+        fetch = yield from self._claim()
+        offers = self._work.take_offers().logs
         merges = self._work.take_merges()
-        deliveries: list[Delivery] = []
         if fetch or offers or merges:
-            deliveries = yield from self._exchange(fetch, offers, merges)
+            offered = [OfferedLog(log.name, spans, not log.offers) for log, spans in offers]
+            yield Send(encode(Transfer([FetchedLog(log.handle, spans) for log, spans in fetch], offered, merges)))
+            self._turns += 1
+            self._result.round_trips += 1
+            self._wants_ack = self._wants_ack or bool(offers or merges)
+            want = yield from receive(Want)
+            self._take_earlier(offers, want)
+            if fetch:
+                yield from self._receive(fetch)
+            if want.offers:
+                yield from self._send(offers, want)
         merges_mine, self._work.merges_mine = self._work.merges_mine, []
         watermarks, self._work.watermarks = self._work.watermarks, []
         self._result.merged += len(merges_mine)
-        if deliveries or merges_mine or watermarks:
-            yield Commit(deliveries, merges_mine, watermarks)
+        if merges_mine or watermarks:
+            yield Commit((), merges_mine, watermarks)
 
-    def _claim(self, portion: Portion) -> Steps[list[tuple[DifferingLog, list[Item]]]]:
-        granted: list[tuple[DifferingLog, list[Item]]] = []
-        for log, items in portion:
-            assert log.name is not None
-            free: Sequence[bool] = yield Claim(log.name, items)
-            mine = [item for item, ours in zip(items, free, strict=True) if ours]
-            for _ in range(len(items) - len(mine)):
-                self._work.arrived(log, stored=False)
-            self._result.skipped += len(items) - len(mine)
-            if mine:
-                granted.append((log, mine))
-        return granted
+    def _claim(self) -> Steps[list[tuple[DifferingLog, list[Seqs]]]]:
+        """What to fetch next, as far as nobody else is doing so, ascending by handle."""
+        logs = self._work.take_needs().logs
+        if not logs:
+            return []
+        granted: Sequence[Span] = yield Claim([Span(log.name, *span) for log, spans in logs for span in spans])
+        by_name: dict[LogName, list[Seqs]] = {}
+        for name, first, last in granted:
+            by_name.setdefault(name, []).append((first, last))
+        fetch: list[tuple[DifferingLog, list[Seqs]]] = []
+        for log, spans in logs:
+            ours = by_name.pop(log.name, [])
+            if count(ours) < count(spans):
+                self._result.skipped += min(count(spans) - count(ours), UNKNOWN_SEQS)
+                log.has_failed = self._has_failed = True
+            if ours:
+                fetch.append((log, ours))
+        fetch.sort(key=lambda one: one[0].handle)
+        dead = yield from read_dead(self._context, [(log.name, spans) for log, spans in fetch])
+        for index, items in dead:
+            self._work.merge_theirs(fetch[index][0].handle, items)
+        return fetch
 
-    def _exchange(
-        self,
-        fetch: list[tuple[DifferingLog, list[Item]]],
-        offers: list[tuple[LogName, TransferLog]],
-        merges: list[TransferLog],
-    ) -> Steps[list[Delivery]]:
-        asked = [TransferLog(log.handle, items) for log, items in fetch]
-        request = Transfer([offer for _, offer in offers], merges, asked)
-        yield Send(encode(request))
-        self._turns += 1
-        self._result.round_trips += 1
-        self._wants_ack = self._wants_ack or bool(offers or merges)
-        want = yield from receive(Want)
-        offered = [(name, item) for name, offer in offers for item in offer.items]
-        wanted = wanted_of(want, offered)
-        self._take_earlier(want, offered)
-        deliveries: list[Delivery] = []
-        if fetch:
-            deliveries = yield from self._receive(fetch)
-        if wanted:
-            sent, sent_bytes = yield from send_blobs(wanted)
-            self._result.sent += sent
-            self._result.sent_bytes += sent_bytes
-        return deliveries
+    def _take_earlier(self, offers: Sequence[tuple[DifferingLog, list[Seqs]]], want: Want) -> None:
+        for number, items in want.earlier:
+            if number >= len(offers):
+                raise RemoteProtocolError("unrequested", "a date of something that was not offered")
+            name = offers[number][0].name
+            for item in items:
+                kept_s = self._context.clamp(item.first_stored_s)
+                self._work.merges_mine.append((name, item._replace(first_stored_s=kept_s)))
 
-    def _take_earlier(self, want: Want, offered: Sequence[tuple[LogName, Item]]) -> None:
-        for index, first_stored_s in want.earlier:
-            if index >= len(offered) or first_stored_s >= offered[index][1].first_stored_s:
-                raise RemoteProtocolError(
-                    "unrequested", "a date of something that was not offered, or not an earlier one"
-                )
-            name, item = offered[index]
-            self._work.merges_mine.append((name, item._replace(first_stored_s=self._context.clamp(first_stored_s))))
+    def _receive(self, fetch: Sequence[tuple[DifferingLog, list[Seqs]]]) -> Steps[None]:
+        expected = [Expected(log.name, spans) for log, spans in fetch]
+        stopped_at = yield from receive_messages(self._context, expected)
+        lost: list[Span] = []
+        for number, ((log, spans), came) in enumerate(zip(fetch, expected, strict=True)):
+            left: list[Seqs] = []
+            if stopped_at is not None and number >= stopped_at[0]:
+                left = list(spans) if number > stopped_at[0] else after(spans, stopped_at[1])
+            missing = minus(minus(spans, left), list(spans_of(came.got)))
+            missing = [(first, last) for first, last in missing if last - first < UNKNOWN_SEQS]
+            if missing:
+                self._result.gone += count(missing)
+                log.has_failed = self._has_failed = True
+                lost += [Span(log.name, *span) for span in missing]
+            if left:
+                self._work.needed_still(log, left)
+            elif not (log.needs or log.has_failed) and came.watermark is not None and self._context.adopts_watermarks:
+                self._work.watermarks.append((log.name, came.watermark))
+        if stopped_at is not None and not any(came.got for came in expected):
+            raise RemoteProtocolError("no-progress", "an answer that stops before it begins")
+        if lost:
+            yield Release(lost)
 
-    def _receive(self, fetch: list[tuple[DifferingLog, list[Item]]]) -> Steps[list[Delivery]]:
-        wanted = [(log, item) for log, items in fetch for item in items]
-        blobs = yield from receive_blobs([item for _, item in wanted])
-        deliveries: list[Delivery] = []
-        for (log, item), blob in zip(wanted, blobs, strict=True):
-            self._work.arrived(log, stored=blob is not None)
-            if blob is None:
-                self._result.gone += 1
-                continue
-            assert log.name is not None
-            deliveries.append(Delivery(log.name, item.seq, blob, item.digest, item.first_stored_s))
-            self._result.received_bytes += len(blob)
-        self._result.received += len(deliveries)
-        return deliveries
-
-
-def wanted_of(want: Want, offered: Sequence[tuple[LogName, Item]]) -> list[tuple[LogName, Item]]:
-    """The offered items whose bit is set. Raises RemoteProtocolError if the bitmap is not one of these items."""
-    bits = int.from_bytes(want.bitmap, "little")
-    if len(want.bitmap) != -(-len(offered) // 8) or bits >> len(offered):
-        raise RemoteProtocolError("unrequested", "a wish for what was not offered")
-    return [one for index, one in enumerate(offered) if bits >> index & 1]
+    def _send(self, offers: Sequence[tuple[DifferingLog, list[Seqs]]], want: Want) -> Steps[None]:
+        wanted: list[tuple[int, Span]] = []
+        for number, spans in want.offers:
+            if number >= len(offers) or minus(spans, offers[number][1]):
+                raise RemoteProtocolError("unrequested", "a wish for what was not offered")
+            wanted += [(number, Span(offers[number][0].name, *span)) for span in spans]
+        stopped_at = yield from send_messages(self._context, wanted)
+        if stopped_at is None:
+            return
+        for number, spans in want.offers:
+            if number >= stopped_at[0]:
+                left = after(spans, stopped_at[1]) if number == stopped_at[0] else list(spans)
+                self._work.offered_still(offers[number][0], left)
