@@ -503,8 +503,8 @@ DISCOVERY_RESTART_MAX_S: Final = 30.0
 
 # --- sync (wire) -----------------------------------------------------------------------------------------------
 
-SYNC_VERSION_MIN: Final = 1
-SYNC_VERSION_MAX: Final = 1
+SYNC_VERSION_MIN: Final = 2
+SYNC_VERSION_MAX: Final = 2
 """Versions of the sync protocol that we speak; two mailboxes use the highest that both do."""
 
 FRAME_BYTES_MAX: Final = 256 * KIB
@@ -513,6 +513,9 @@ that a claim of it costs nothing. Checked on the length prefix, before anything 
 
 CONTROL_FRAME_BYTES_MAX: Final = 64 * KIB
 """Longest frame of every other kind, checked before it is decoded."""
+
+CONTROL_BODY_BYTES: Final = CONTROL_FRAME_BYTES_MAX - 4 * KIB
+"""What fills a control frame; the rest is for the array around it and for a hello."""
 
 BLOCK_SEQS: Final = 64
 """Sequence numbers in a block of a log. A block's items (45 bytes each) fit into a frame even with every variant."""
@@ -526,9 +529,21 @@ SURVEY_FIRST_PARTS: Final = 16
 SURVEY_LISTED_LOGS: Final = 64
 """A differing part with so many logs or fewer is listed (about 4 bytes a log) instead of cut on."""
 
+SURVEY_PARTS_MAX: Final = 200
+"""Most parts into which one differing region is cut: some kilobytes."""
+
 SURVEY_PART_LOGS: Final = 32
 """Logs in a part when a differing one is cut: with 10 bytes of fingerprint and bound for each part, and 4 for each log
 of one that differs in the end, this costs least over the sizes that were measured."""
+
+SURVEY_REGIONS_ASKED_MAX: Final = 256
+"""Regions in a question: with what lies between them they are at most RANGES_MAX."""
+
+NEWS_LOGS_MAX: Final = 4096
+"""Logs in news; of more, or of more than a quarter of all, a survey is not longer."""
+
+NAMES_ASKED_MAX: Final = 450
+"""Names that one question asks for: with the 128 bytes that the app's have, the answer fills a frame."""
 
 FRAGMENT_SPARE_BITS: Final = 4
 """Bits by which a log is named beyond those that tell it from the sender's other logs: the receiver may know more. Of a
@@ -544,11 +559,12 @@ collision beforehand: one session in 2^64 is fooled by chance, and the next one 
 DIGEST_STATE_BYTES: Final = 16
 """Unkeyed digests of blocks and logs, which live longer than a session."""
 
-SALT_BYTES: Final = 16
-"""Randomness of a session's key: nobody guesses 128 bits."""
+SALT_BYTES: Final = 8
+"""Randomness of a session's key: whoever publishes messages would have to guess 64 bits before the session begins, and
+would have fooled only that one."""
 
-RANGES_MAX: Final = 512
-"""Ranges in one frame: what fits, with room for other sections, and bounds the hashing that one frame can ask for."""
+RANGES_MAX: Final = 1024
+"""Ranges or regions in one frame: what fits beside other sections; bounds the hashing that a frame can ask for."""
 
 HASHES_MAX: Final = 4096
 """Row hashes in one frame (32 KiB): half a control frame."""
@@ -571,6 +587,19 @@ TRANSFER_LOGS_MAX: Final = 512
 TRANSFER_SPANS_MAX: Final = 4096
 """Spans of seqs in one transfer: more would not fit beside their logs."""
 
+TRANSFER_SEQS_MAX: Final = 16_384
+"""Sequence numbers that one fetch asks for, and one offer has: 16 MB of messages of the usual kilobyte."""
+
+TRANSFER_BYTES_MAX: Final = 16 * MIB
+"""After so many bytes of messages a sender stops and the other side asks on: some seconds of a slow Wi-Fi, so that a
+session that breaks, or gives way to others, is never far from a place to go on from."""
+
+BATCH_MESSAGES_MAX: Final = 1024
+"""Messages in one commit of a session, besides BATCH_BYTES_MAX."""
+
+SESSION_WORK_LOGS: Final = 4096
+"""Differing logs that a session collects before it transfers what they lack (some MiB of memory), then searches on."""
+
 PARCEL_MESSAGES_MAX: Final = 8192
 """Messages whose headers stand in one parcel: bounds the objects that a quarter of a megabyte can be turned into."""
 
@@ -587,6 +616,10 @@ SESSION_WORK_ITEMS: Final = 4096
 SESSION_ITEMS_MAX: Final = 100_000
 """Items that one session describes before it stops in good order (a following one goes on where it was), so that no
 peer holds a session for ever. The responder allows twice as many before it calls it an attack."""
+
+SESSION_ROUNDS_MAX: Final = 4
+"""Comparisons of everything in one session: the second one mostly confirms what the first one led to; more are needed
+where messages come in meanwhile. What is left then is the next session's."""
 
 SESSION_TURNS_MAX: Final = 8192
 """Requests in one session: an honest one ends earlier by SESSION_ITEMS_MAX."""

@@ -25,7 +25,7 @@ from protocols.limits import (
 from protocols.model import LogName
 from protocols.sync.common import Context
 from protocols.sync.effects import Rows
-from protocols.sync.listing import NO_LISTING, Entries, Listing, entry_bytes, listing_bytes, select
+from protocols.sync.listing import NO_LISTING, Listing, entry_bytes, listing_bytes, select
 from protocols.sync.messages import About, Named, Names, News, Standing, Survey, Surveyed
 from protocols.sync.regions import END, FP, LIST, SHOW, Region
 from protocols.sync.search import differing_entries
@@ -61,7 +61,7 @@ def news(context: Context, said: News) -> Standing:
     if len(own_news) > NEWS_LOGS_MAX:
         return _NO_ANSWER
     indices = np.flatnonzero(differs)
-    entries = _entries_with_absent(table, rows[indices])
+    entries = table.entries_or_none(rows[indices])
     own = table.listing(own_news)
     size = len(listing) // 8 + int(entry_bytes(entries).sum()) + _listing_bytes(own)
     if size > CONTROL_BODY_BYTES:
@@ -75,21 +75,12 @@ def about(context: Context, said: About) -> Standing:
     table = context.table
     found = [table.table.find(handle) for handle in said.handles]
     rows = np.array([-1 if row is None else row for row in found], np.int64)
-    differs = differing_entries(_entries_with_absent(table, rows), said.entries)
+    differs = differing_entries(table.entries_or_none(rows), said.entries)
     indices = np.flatnonzero(differs)
-    entries = _entries_with_absent(table, rows[indices])
+    entries = table.entries_or_none(rows[indices])
     if int(entry_bytes(entries).sum()) > CONTROL_BODY_BYTES:
         raise RemoteProtocolError("limit", "a question about more logs than can be answered at once")
     return Standing(indices.tolist(), entries, NO_LISTING, table.of_rows(rows[~differs & (rows >= 0)]))
-
-
-def _entries_with_absent(table: KeyedTable, rows: Rows) -> Entries:
-    """The entries of these rows; one without runs for -1."""
-    known = rows >= 0
-    held = table.entries(rows[known])
-    counts, many = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.bool_)
-    counts[known], many[known] = held.runs.counts, held.many
-    return Entries(held.runs._replace(counts=counts), many, held.hashes)
 
 
 def _listing_bytes(listing: Listing) -> int:

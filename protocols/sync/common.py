@@ -10,9 +10,11 @@ from protocols.errors import RemoteProtocolError
 from protocols.limits import BLOCK_SEQS, SEQ_MAX, SESSION_ROWS_MAX
 from protocols.model import Item, LogName, Retention
 from protocols.sync.codec import decode
-from protocols.sync.effects import Effect, LogView, ReadItems, Receive, SessionAborted
-from protocols.sync.messages import Message, Refuse
-from protocols.sync.reconcile import Budget, Rows, block_key
+from protocols.sync.effects import Effect, LogTable, OpenView, ReadItems, Receive, SessionAborted, Span
+from protocols.sync.messages import Message, Refuse, Seqs
+from protocols.sync.reconcile import BlockRows, Budget, block_key
+from protocols.sync.spans import UNKNOWN_SEQS
+from protocols.sync.tables import KeyedTable
 
 __all__ = [
     "Context",
@@ -22,6 +24,7 @@ __all__ = [
     "SessionResult",
     "Steps",
     "read_blocks",
+    "read_dead",
     "receive",
     "runs",
 ]
@@ -46,8 +49,10 @@ class SessionRefused(Exception):
 class SessionConfig:
     """What a session is told at its start.
 
-    `now_s` is the wall clock in Unix seconds, `salt` 16 fresh random bytes (only the initiator's are used). `only`
-    limits an initiator to the logs with these handles, known or not: what a hint asks for.
+    `now_s` is the wall clock in Unix seconds, `salt` SALT_BYTES fresh random bytes (only the initiator's are used).
+    `only` limits an initiator to the logs with these handles, known or not: what a hint asks for. `checkpoint` is the
+    `SessionResult.checkpoint` of the last session with this peer after which both held the same, if there was one.
+    `is_full`: we have no room, so that nothing is fetched or taken.
     """
 
     now_s: float
@@ -56,6 +61,8 @@ class SessionConfig:
     software: str
     salt: bytes
     only: Sequence[bytes] | None = None
+    checkpoint: int | None = None
+    is_full: bool = False
 
     @property
     def alive_from_s(self) -> int:
@@ -73,16 +80,19 @@ class PeerInfo:
     clock_offset_s: float
     retention: Retention
     now_s: int
+    is_full: bool = False
 
 
 @dataclass(slots=True)
 class SessionResult:
     """What came of a session, seen from one side.
 
-    `received` and `sent` count messages (and their bytes), `merged` lowered `first stored` here. `gone` were advertised
-    but expired before they were fetched; `skipped` are being fetched by another session, or found no room. `described`
-    counts items that were told. `full`: it covered all logs, not only hinted ones. `complete`: no limit ended it early;
-    if not, another session goes on where it was.
+    `received` and `sent` count messages (and their bytes), `merged` lowered `first stored` here. `expected` are those
+    that were found to be missing here so far. `gone` were advertised but did not come; `skipped` are being fetched by
+    another session, or found no room. `described` counts items that were told. `full`: it covered all logs, not only
+    hinted ones. `complete`: no limit ended it early; if one did, another session goes on where it was. `settled`: and
+    all that was found has been moved. `equal`: a comparison of all logs, after everything was moved, found no
+    difference. `checkpoint` is what the next session with this peer may start from.
     """
 
     round_trips: int = 0
@@ -94,6 +104,10 @@ class SessionResult:
     gone: int = 0
     skipped: int = 0
     described: int = 0
+    expected: int = 0
+    settled: bool = False
+    equal: bool = False
+    checkpoint: int | None = None
     full: bool = True
     complete: bool = True
     peer: PeerInfo | None = None
@@ -112,23 +126,36 @@ class Context:
     peer: PeerInfo
     alive_from_s: int
     key: bytes
-    view: LogView
+    view: LogTable
     result: SessionResult
+    since: int | None = field(init=False)
+    """The serial of a picture of ours from when both sides held the same, as far as we know."""
     budget: Budget = field(init=False)
+    table: KeyedTable = field(init=False)
 
     def __post_init__(self) -> None:
-        self.budget = Budget(SESSION_ROWS_MAX + 16 * len(self.view.handles))
+        self.since = self.config.checkpoint
+        self.budget = Budget(SESSION_ROWS_MAX + 16 * len(self.view))
+        self.table = KeyedTable(self.view, key=self.key, budget=self.budget)
 
-    def log_rows(self) -> Rows:
-        """The logs of the view, as rows."""
-        return Rows(self.view.handles, self.view.states, key=self.key, domain=b"L", budget=self.budget)
+    def look_again(self) -> Steps[None]:
+        """Takes a fresh picture; what has been spent stays spent."""
+        self.since = self.view.serial
+        self.view = yield OpenView(self.alive_from_s)
+        self.table = KeyedTable(self.view, key=self.key, budget=self.budget)
 
-    def block_rows(self, handle: bytes) -> Rows:
-        """The blocks of a log, as rows; none if it is not in the view."""
-        blocks = self.view.blocks(handle)
+    def block_rows(self, handle: bytes) -> BlockRows:
+        """The blocks of a log, as rows; none if it is not in the picture."""
+        row = self.view.find(handle)
+        blocks = () if row is None else self.view.blocks_at(row)
         self.budget.spend(len(blocks))
         keys = [block_key(number) for number, _ in blocks]
-        return Rows(keys, [digest for _, digest in blocks], key=self.key, domain=b"B" + handle, budget=self.budget)
+        return BlockRows(keys, [digest for _, digest in blocks], key=self.key, domain=b"B" + handle, budget=self.budget)
+
+    def name(self, handle: bytes) -> LogName | None:
+        """The log of a handle, None if it is not in the picture."""
+        row = self.view.find(handle)
+        return None if row is None else self.view.name_at(row)
 
     @property
     def adopts_watermarks(self) -> bool:
@@ -180,5 +207,28 @@ def read_blocks(context: Context, name: LogName, numbers: Sequence[int]) -> Step
     items: list[Item] = []
     context.budget.spend(8 * len(numbers))  # a read costs about as much as hashing so many rows
     for first, last in runs(numbers, length_max=16):
-        items += yield ReadItems(name, first * BLOCK_SEQS, min((last + 1) * BLOCK_SEQS - 1, SEQ_MAX))
+        found = yield ReadItems([Span(name, first * BLOCK_SEQS, min((last + 1) * BLOCK_SEQS - 1, SEQ_MAX))])
+        items += found[0]
     return items
+
+
+def read_dead(
+    context: Context, wanted: Sequence[tuple[LogName, Sequence[Seqs]]]
+) -> Steps[list[tuple[int, list[Item]]]]:
+    """What we hold in these spans of some logs, about to come to us, that is too old to take part in this session: by
+    the index of the log. A message that died here must die there as well."""
+    if not context.view.is_partial:
+        return []
+    spans = [
+        (index, Span(name, first, last))
+        for index, (name, parts) in enumerate(wanted)
+        for first, last in parts
+        if last - first < UNKNOWN_SEQS
+    ]
+    found = yield ReadItems([span for _, span in spans])
+    dead: dict[int, list[Item]] = {}
+    for (index, _), items in zip(spans, found, strict=True):
+        old = [item for item in items if item.first_stored_s < context.alive_from_s]
+        if old:
+            dead.setdefault(index, []).extend(old)
+    return sorted(dead.items())

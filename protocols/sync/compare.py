@@ -9,16 +9,19 @@ from dataclasses import dataclass, field
 from protocols.limits import VARIANTS_MAX
 from protocols.model import Item
 from protocols.sync.common import Context
+from protocols.sync.messages import Seqs
+from protocols.sync.spans import spans_of
 
 __all__ = ["Comparison", "compare_items"]
 
 
 @dataclass(slots=True)
 class Comparison:
-    """`need` we lack (first stored as we keep it), `have` the peer lacks; the merges carry the earlier first stored."""
+    """`need` are spans of seqs in which we lack something, `have` those in which the peer does; the merges carry the
+    earlier first stored."""
 
-    need: list[Item] = field(default_factory=list)
-    have: list[Item] = field(default_factory=list)
+    need: list[Seqs] = field(default_factory=list)
+    have: list[Seqs] = field(default_factory=list)
     merge_mine: list[Item] = field(default_factory=list)
     merge_theirs: list[Item] = field(default_factory=list)
 
@@ -31,6 +34,7 @@ def compare_items(context: Context, theirs: Sequence[Item], mine: Sequence[Item]
     if the hour changes between two clocks.
     """
     result = Comparison()
+    need: list[Item] = []
     our_present_s = context.config.retention.stamp(context.config.now_s)
     held = {(item.seq, item.digest): item for item in mine}
     said = set()
@@ -40,7 +44,7 @@ def compare_items(context: Context, theirs: Sequence[Item], mine: Sequence[Item]
         if own is None:
             kept_s = context.clamp(item.first_stored_s)
             if not context.expired(kept_s):
-                result.need.append(item._replace(first_stored_s=kept_s))
+                need.append(item)
             earliest_s = min(item.first_stored_s, our_present_s)
         else:
             kept_s = min(own.first_stored_s, context.clamp(item.first_stored_s))
@@ -51,27 +55,28 @@ def compare_items(context: Context, theirs: Sequence[Item], mine: Sequence[Item]
             earliest_s = min(own.first_stored_s, item.first_stored_s, our_present_s)
         if earliest_s < item.first_stored_s:
             result.merge_theirs.append(item._replace(first_stored_s=earliest_s))
-    for item in mine:
-        if item.first_stored_s >= context.alive_from_s and (item.seq, item.digest) not in said:
-            result.have.append(item)
+    have = [
+        item for item in mine if item.first_stored_s >= context.alive_from_s and (item.seq, item.digest) not in said
+    ]
     if len({item.seq for item in theirs}) < len(theirs) or len({item.seq for item in mine}) < len(mine):
-        _drop_surplus(context, result, theirs, mine)
+        surplus = _surplus(context, theirs, mine)
+        need = [item for item in need if (item.seq, item.digest) not in surplus]
+        have = [item for item in have if (item.seq, item.digest) not in surplus]
+    result.need.extend(spans_of(item.seq for item in need))
+    result.have.extend(spans_of(item.seq for item in have))
     return result
 
 
-def _drop_surplus(context: Context, result: Comparison, theirs: Sequence[Item], mine: Sequence[Item]) -> None:
-    """Leaves out variants that their receiver would not keep: the first VARIANTS_MAX of both together are kept."""
+def _surplus(context: Context, theirs: Sequence[Item], mine: Sequence[Item]) -> set[tuple[int, bytes]]:
+    """Variants that their receiver would not keep: only the first VARIANTS_MAX of both together are kept."""
     variants: dict[int, dict[bytes, int]] = defaultdict(dict)
     for item in (*theirs, *mine):
         if item.first_stored_s >= context.alive_from_s:
             known = variants[item.seq]
             known[item.digest] = min(item.first_stored_s, known.get(item.digest, item.first_stored_s))
-    surplus = {
+    return {
         (seq, digest)
         for seq, known in variants.items()
         if len(known) > VARIANTS_MAX
         for digest in sorted(known, key=lambda digest: (known[digest], digest))[VARIANTS_MAX:]
     }
-    if surplus:
-        result.need = [item for item in result.need if (item.seq, item.digest) not in surplus]
-        result.have = [item for item in result.have if (item.seq, item.digest) not in surplus]

@@ -24,15 +24,20 @@ __all__ = [
     "Commit",
     "Delivery",
     "Effect",
-    "LogView",
+    "LogTable",
     "OpenView",
-    "ReadBlobs",
+    "Page",
     "ReadItems",
+    "ReadMessages",
     "ReadWatermarks",
     "Receive",
+    "Release",
+    "Rows",
+    "Runs",
     "Send",
     "SessionAborted",
     "Settle",
+    "Span",
 ]
 
 
@@ -69,6 +74,11 @@ class LogTable(Protocol):
     @property
     def serial(self) -> int:
         """Grows with every change; only pictures of the same index can be compared by it."""
+        ...
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether something is held that is left out because it is too old."""
         ...
 
     @property
@@ -118,32 +128,6 @@ class Span(NamedTuple):
     last: int
 
 
-class LogView(Protocol):
-    """An immutable picture of all live logs at one moment. Logs are in ascending order of handle (see `handle_of`).
-
-    A log is cut into blocks of BLOCK_SEQS sequence numbers (block number = seq // BLOCK_SEQS); only blocks that hold
-    something exist. Digests are those of `reconcile.block_digest` and `reconcile.log_state`.
-    """
-
-    @property
-    def handles(self) -> Sequence[bytes]:
-        """All handles, ascending."""
-        ...
-
-    @property
-    def states(self) -> Sequence[bytes]:
-        """The state digest of each log, in the order of `handles`."""
-        ...
-
-    def name(self, handle: bytes) -> LogName | None:
-        """The log of a handle, None if it is not in the view."""
-        ...
-
-    def blocks(self, handle: bytes) -> Sequence[tuple[int, bytes]]:
-        """(block number, block digest) ascending; empty if the log is not in the view."""
-        ...
-
-
 class Delivery(NamedTuple):
     """A message from the peer whose digest has been verified against its blob. `first_stored_s` is clamped already."""
 
@@ -168,27 +152,35 @@ class Receive:
 
 @dataclass(frozen=True, slots=True)
 class OpenView:
-    """Take a picture of all messages with first stored >= `alive_from_s`. Result: LogView."""
+    """Take a picture of all messages with first stored >= `alive_from_s`. Result: LogTable."""
 
     alive_from_s: int
 
 
 @dataclass(frozen=True, slots=True)
 class ReadItems:
-    """Items (all variants) of a log with seq_from <= seq <= seq_to, ascending by (seq, digest), not filtered by age.
-    Result: Sequence[Item]."""
+    """Items (all variants) of some spans, each ascending by (seq, digest), not filtered by age.
+    Result: Sequence[Sequence[Item]], one for each span."""
 
-    name: LogName
-    seq_from: int
-    seq_to: int
+    spans: Sequence[Span]
+
+
+class Page(NamedTuple):
+    """(index of the span, item, blob) of each message, and the (index, seq) where to go on, None at the end."""
+
+    entries: Sequence[tuple[int, Item, bytes]]
+    after: tuple[int, int] | None
 
 
 @dataclass(frozen=True, slots=True)
-class ReadBlobs:
-    """Blobs of (seq, digest) pairs of one log. Result: Sequence[bytes | None] in that order."""
+class ReadMessages:
+    """What is held of some spans with first stored >= `alive_from_s`, in their order, all variants: from `after` on,
+    and no more than about `page_bytes` of blobs, but all variants of one seq at least. Result: Page."""
 
-    name: LogName
-    wanted: Sequence[tuple[int, bytes]]
+    spans: Sequence[Span]
+    alive_from_s: int
+    page_bytes: int
+    after: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,11 +192,18 @@ class ReadWatermarks:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Ask which of these items this session may fetch: not those that another session is fetching right now, nor any if
-    there is no room. Result: Sequence[bool] in that order. The driver releases a session's claims when it ends."""
+    """Ask which of these spans this session may fetch: not what another session is fetching, or has fetched since this
+    one began, nor anything if there is no room. Result: Sequence[Span], parts of them in that order. The driver
+    releases a session's claims when it ends."""
 
-    name: LogName
-    items: Sequence[Item]
+    spans: Sequence[Span]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Give back claims on what did not come."""
+
+    spans: Sequence[Span]
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,4 +221,6 @@ class Settle:
     """Wait until every commit so far is durable. Result: None."""
 
 
-Effect: TypeAlias = Send | Receive | OpenView | ReadItems | ReadBlobs | ReadWatermarks | Claim | Commit | Settle
+Effect: TypeAlias = (
+    Send | Receive | OpenView | ReadItems | ReadMessages | ReadWatermarks | Claim | Release | Commit | Settle
+)

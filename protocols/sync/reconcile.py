@@ -21,7 +21,6 @@ from protocols.limits import (
     BLOCK_SEQS,
     DIGEST_STATE_BYTES,
     FINGERPRINT_BYTES,
-    HANDLE_BYTES,
     RANGE_FIRST_PARTS,
     RANGE_LEAF_ROWS,
     RANGE_PARTS_MAX,
@@ -38,9 +37,9 @@ __all__ = [
     "LIST",
     "NONE",
     "SKIP",
+    "BlockRows",
     "Budget",
     "Range",
-    "Rows",
     "block_digest",
     "block_key",
     "live_fingerprint",
@@ -94,7 +93,7 @@ def block_key(number: int) -> bytes:
 
 def session_key(salt: bytes, alive_from_s: int) -> bytes:
     """The 32-byte key of all hashes of one session."""
-    return blake3(salt + alive_from_s.to_bytes(8, "big", signed=True), derive_key_context="mailboxd sync 1").digest()
+    return blake3(salt + alive_from_s.to_bytes(8, "big", signed=True), derive_key_context="mailboxd sync 2").digest()
 
 
 class Budget:
@@ -123,7 +122,7 @@ class Range:
     hashes: tuple[bytes, ...] = ()
 
 
-class Rows:
+class BlockRows:
     """Sorted (key, digest) rows of one level in one session.
 
     `domain` keeps rows of different levels and logs apart: it is hashed in front of everything.
@@ -183,15 +182,6 @@ class Rows:
             Range(bound, after, FP, self.fingerprint(start, end))
             for bound, after, start, end in zip(bounds, [*bounds[1:], upper], indices[:-1], indices[1:], strict=True)
         ]
-
-    def opening(self) -> list[Range]:
-        """The first thing said about all logs: few rows are listed, many cut into RANGE_FIRST_PARTS equal parts."""
-        count = len(self.keys)
-        first = bytes(HANDLE_BYTES)
-        if count <= RANGE_FIRST_PARTS:
-            return [Range(first, None, LIST, hashes=tuple(self.hashes(0, count)))]
-        cuts = [count * part // RANGE_FIRST_PARTS for part in range(1, RANGE_FIRST_PARTS)]
-        return self.parts(first, None, cuts)
 
     def tail_opening(self) -> list[Range]:
         """The first thing said about the blocks of one log, where most news are at the end: the last blocks are

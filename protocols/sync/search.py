@@ -1,321 +1,372 @@
-"""The initiator's search for differences: what it asks next, and what the answers mean. The spec is `reconcile.md`.
+"""The initiator's first question: which logs differ, and by which sequence numbers? The spec is `reconcile.md`.
 
-The search goes depth first. Logs known to differ are asked about before more ranges are, so what is pending stays small
-whatever the size of the set, and transfers can happen in between.
+Three ways to ask: `News` where both sides remember when they last held the same, `Survey` where they don't (or where
+the news turn out not to be all), and `About` for the few logs of a hint.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
-from typing import Final
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from protocols.errors import RemoteProtocolError
 from protocols.limits import (
-    BLOCK_SEQS,
-    CONTROL_FRAME_BYTES_MAX,
+    CONTROL_BODY_BYTES,
     FINGERPRINT_BYTES,
-    FRUITLESS_TURNS_MAX,
-    HANDLE_BYTES,
-    HASHES_MAX,
-    KIB,
-    RANGE_LEAF_ROWS,
-    RANGE_PARTS_MAX,
-    SYNC_ENTRIES_MAX,
+    NAMES_ASKED_MAX,
+    NEWS_LOGS_MAX,
+    SURVEY_LISTED_LOGS,
+    SURVEY_REGIONS_ASKED_MAX,
 )
-from protocols.model import Item, LogName
-from protocols.sync.common import Context, Steps, read_blocks
-from protocols.sync.compare import compare_items
-from protocols.sync.messages import Ask, AskedLog, Tell, ToldLog
-from protocols.sync.ranges import range_bytes
-from protocols.sync.reconcile import BLOCK_KEY_BYTES, DIFF, DIFFERS, FP, LIST, NONE, Range, Rows
-from protocols.sync.work import DifferingLog, Work
+from protocols.model import LogName, handle_of
+from protocols.sync.common import Context
+from protocols.sync.effects import Rows
+from protocols.sync.inspection import Inspection
+from protocols.sync.listing import (
+    FRAGMENT_BITS_MAX,
+    Entries,
+    Listing,
+    entry_bytes,
+    listing_bytes,
+    run_lists,
+    same_runs,
+    select,
+)
+from protocols.sync.messages import About, Named, Names, News, Seqs, Standing, Survey, Surveyed
+from protocols.sync.regions import END, FP, LIST, SHOW, Region
+from protocols.sync.spans import EVERYTHING, minus
+from protocols.sync.tables import Matches
+from protocols.sync.work import Work
 
-__all__ = ["Search"]
+__all__ = ["Question", "Reply", "Search", "differing_entries"]
 
-BODY_BYTES: Final = CONTROL_FRAME_BYTES_MAX - 4 * KIB
-"""What fills a frame; the rest is for the array around it and for a hello."""
-
-_ASKED_RANGES_MAX: Final = 128
-"""Ranges about logs in one question: each may come back in RANGE_PARTS_MAX parts, which the responder keeps until we
-have fetched them."""
-
-_LOG_RANGES_MAX: Final = 128
-_LOG_QUESTION_BYTES: Final = 16 * KIB
-"""What one question says about one log, before the last range that is refined."""
-
-_OWN_ROWS_MAX: Final = 4 * RANGE_LEAF_ROWS
-"""With more rows of our own in a range that the peer listed, the range is split on."""
-
-Bounds = tuple[bytes, bytes | None]
-
-
-@dataclass(slots=True)
-class _Question:
-    """The last thing asked about ranges: their modes, and the row behind each hash listed."""
-
-    asked: list[Range] = field(default_factory=list)
-    rows: dict[bytes, int] = field(default_factory=dict)
-    at: int = 0
-    told_until: bytes | None = b""
-
-    def asked_around(self, said: Range) -> Range:
-        """The asked range in which an answer lies. Answers come in ascending order, in however many frames."""
-        if self.told_until is None or said.lower < self.told_until:
-            raise RemoteProtocolError("ranges", "a range is answered twice or out of order")
-        self.told_until = said.upper
-        while self.at < len(self.asked) and not _ends_within(said, self.asked[self.at]):
-            self.at += 1
-        if self.at == len(self.asked) or said.lower < self.asked[self.at].lower:
-            raise RemoteProtocolError("ranges", "an answer to what was not asked")
-        return self.asked[self.at]
+Question: TypeAlias = News | About | Survey | Names
+Reply: TypeAlias = Standing | Surveyed | Named
 
 
-def _ends_within(said: Range, asked: Range) -> bool:
-    return asked.upper is None or (said.upper is not None and said.upper <= asked.upper)
+@dataclass(frozen=True, slots=True)
+class _Unnamed:
+    """A log that the peer has and of which we know the beginning of its handle only. `spans`: what it holds, None if
+    that can't be said in runs. `maybe` are rows of ours of which one could be it: those that are not are ours alone."""
+
+    width: int
+    fragment: int
+    spans: Sequence[Seqs] | None
+    maybe: range = range(0)
+
+
+def differing_entries(mine: Entries, theirs: Entries) -> npt.NDArray[np.bool_]:
+    """For the same logs on both sides whether the entries say that they differ. Logs with too many runs are compared
+    by their hashes."""
+    differ: npt.NDArray[np.bool_] = ~same_runs(mine.runs, theirs.runs) | (mine.many != theirs.many)
+    both = mine.many & theirs.many
+    if both.any():
+        hashes = [np.frombuffer(e.hashes, np.dtype(f"V{FINGERPRINT_BYTES}"))[both[e.many]] for e in (mine, theirs)]
+        differ[both] = hashes[0] != hashes[1]
+    return differ
 
 
 class Search:
-    """One initiator's search. `next_ask`, send it, give the answer to `take`; until `next_ask` returns None."""
+    """One round of one initiator. `opening` or `question`, send it, give the reply to `take`, until `finished`."""
 
-    def __init__(self, context: Context, work: Work, *, only: Sequence[bytes] | None) -> None:
+    def __init__(self, context: Context, work: Work, *, again: bool) -> None:
         self._context = context
+        self._table = context.table
         self._work = work
-        self._rows = context.log_rows()
-        self._opening = only is None
-        self._ranges: list[Bounds] = []  # differ and are to be refined; the last one first
-        self._logs: deque[DifferingLog] = deque()
-        self._asked_logs: dict[bytes, DifferingLog] = {}
-        self._told: set[bytes] = set()
-        self._unknown_rows: set[bytes] = set()
-        self._question = _Question()
-        self._more = False
-        self._fruitless = 0
-        for handle in sorted(set(only or ())):
-            log = DifferingLog(handle, context.view.name(handle))
-            log.to_ask = [None]
-            self._logs.append(log)
+        self._again = again
+        self.inspection = Inspection(context, work, self._only_there)
+        self._regions: list[Region] = []  # to be asked about; the last one first
+        self._unnamed: list[_Unnamed] = []
+        self._asked: Question | None = None
+        self._asked_rows: Rows = np.zeros(0, np.int64)
+        self._asked_names: list[_Unnamed] = []
 
-    # --- asking ------------------------------------------------------------------------------------------------
+    @property
+    def asks_items(self) -> bool:
+        """Whether the next question is `inspection`'s."""
+        return not (self._regions or self._unnamed)
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing left to ask."""
-        return not (self._more or self._opening or self._ranges or self._logs or self._unknown_rows)
+        """Whether nothing is left to ask (by `inspection` neither)."""
+        return self.asks_items and self.inspection.finished
 
-    def next_ask(self) -> Ask:
-        """What to ask now. An Ask without content lets the responder go on telling."""
-        room = BODY_BYTES
-        logs: list[AskedLog] = []
-        if not self._more:
-            self._asked_logs.clear()
-            room -= self._ask_logs(logs, room)
-        rows: list[bytes] = []
-        if not self._logs:
-            rows = sorted(self._unknown_rows)[: min(HASHES_MAX, room // FINGERPRINT_BYTES)]
-            self._unknown_rows.difference_update(rows)
-            room -= FINGERPRINT_BYTES * len(rows)
-        ranges: list[Range] = []
-        if not (self._more or self._logs or self._unknown_rows):
-            ranges = self._ask_ranges(room)
-        return Ask(ranges, sorted(logs, key=lambda log: log.handle), rows)
+    # --- asking ------------------------------------------------------------------------------------------------
 
-    def _ask_logs(self, asked: list[AskedLog], room: int) -> int:
-        used = 0
-        while self._logs and len(asked) < SYNC_ENTRIES_MAX:
-            log = self._logs[0]
-            ranges = log.question or self._log_question(log)
-            size = HANDLE_BYTES + 16 + sum(range_bytes(said, BLOCK_KEY_BYTES) for said in ranges)
-            if used + size > room and asked:
-                log.question = ranges  # computed already: it opens the next question
-                break
-            self._logs.popleft()
-            log.question = []
-            log.asked = {(said.lower, said.upper): said.mode for said in ranges}
-            log.told_block = -1
-            self._asked_logs[log.handle] = log
-            asked.append(AskedLog(log.handle, ranges))
-            used += size
-        return used
+    def opening(self) -> Question:
+        """The first question of this round."""
+        only = self._context.config.only
+        if only is not None:
+            self._asked = self._about(sorted(set(only)))
+        elif (news := self._news()) is not None:
+            self._asked = News(news, self._again)
+        else:
+            self._asked = Survey(self._first_regions(), self._again)
+        return self._asked
 
-    def _log_question(self, log: DifferingLog) -> list[Range]:
-        """What to say about the blocks of a log: nothing if we don't have it."""
-        rows = self._context.block_rows(log.handle)
-        if not rows.keys:
-            log.to_ask, log.listed = [], {}
-            return []
-        ranges: list[Range] = []
-        used = 0
-        while log.to_ask and len(ranges) < _LOG_RANGES_MAX and used < _LOG_QUESTION_BYTES:
-            bounds = log.to_ask.pop()
-            refined = rows.tail_opening() if bounds is None else rows.refine(*bounds)
-            used += sum(range_bytes(said, BLOCK_KEY_BYTES) for said in refined)
-            ranges += refined
-        ranges.sort(key=lambda said: said.lower)
-        log.listed = {
-            row: int.from_bytes(rows.keys[at], "big")
-            for said in ranges
-            if said.mode == LIST
-            for at, row in enumerate(said.hashes, rows.bounds(said.lower, said.upper)[0])
-        }
-        return ranges
+    def question(self) -> Question:
+        """What to ask next."""
+        names_are_due = len(self._unnamed) >= NAMES_ASKED_MAX or not self._regions
+        self._asked = self._names() if self._unnamed and names_are_due else self._next_survey()
+        return self._asked
 
-    def _ask_ranges(self, room: int) -> list[Range]:
-        ranges: list[Range] = []
-        hashes = 0
-        if self._opening:
-            self._opening = False
-            ranges = self._rows.opening()
-        piece = RANGE_PARTS_MAX * (2 * HANDLE_BYTES + FINGERPRINT_BYTES + 5)
-        while (
-            self._ranges
-            and len(ranges) < _ASKED_RANGES_MAX
-            and hashes + RANGE_LEAF_ROWS <= HASHES_MAX
-            and room - sum(range_bytes(said, HANDLE_BYTES) for said in ranges) > piece
+    def _about(self, handles: Sequence[bytes]) -> About:
+        rows = [self._table.table.find(handle) for handle in handles]
+        self._asked_rows = np.array([-1 if row is None else row for row in rows], np.int64)
+        return About(handles, self._table.entries_or_none(self._asked_rows))
+
+    def _news(self) -> Listing | None:
+        """What has changed since the last time; None if we can't tell, or a survey is likely to be shorter."""
+        if self._context.since is None:
+            return None
+        rows = self._table.table.changed_since(self._context.since)
+        if len(rows) > min(NEWS_LOGS_MAX, max(8, len(self._table) // 4)):
+            return None
+        listing = self._table.listing(rows)
+        if listing_bytes(listing.width, len(listing)) + int(entry_bytes(listing.entries).sum()) > CONTROL_BODY_BYTES:
+            return None
+        self._asked_rows = rows
+        return listing
+
+    def _first_regions(self) -> list[Region]:
+        table = self._table
+        if not len(table):
+            return [Region(0, END, SHOW)]
+        places = [0, *table.cuts(0, len(table), table.first_parts()), END]
+        return [
+            Region(lower, upper, FP, table.fingerprint(*table.bounds(lower, upper)))
+            for lower, upper in pairwise(places)
+        ]
+
+    def _next_survey(self) -> Survey:
+        regions = self._regions[-SURVEY_REGIONS_ASKED_MAX:]
+        del self._regions[-SURVEY_REGIONS_ASKED_MAX:]
+        return Survey(sorted(regions))
+
+    def _names(self) -> Names:
+        """The unnamed logs of one width of fragments."""
+        width = self._unnamed[-1].width
+        asked: list[_Unnamed] = []
+        left: list[_Unnamed] = []
+        for one in reversed(self._unnamed):
+            (asked if one.width == width and len(asked) < NAMES_ASKED_MAX else left).append(one)
+        self._unnamed = left[::-1]
+        self._asked_names = sorted(asked, key=lambda one: one.fragment)
+        return Names(width, np.array([one.fragment for one in self._asked_names], np.uint64))
+
+    # --- understanding the replies -----------------------------------------------------------------------------
+
+    def take(self, reply: Reply) -> None:
+        """Takes the reply to the last question. Raises RemoteProtocolError."""
+        asked, self._asked = self._asked, None
+        match asked, reply:
+            case News(), Standing():
+                self._take_standing(len(asked.listing), reply)
+            case About(), Standing():
+                self._take_about(asked, reply)
+            case Survey(), Surveyed():
+                self._take_survey(asked, reply)
+            case Names(), Named():
+                self._take_names(reply)
+            case _:
+                raise RemoteProtocolError("state", "a reply that does not fit the question")
+
+    # News and About
+
+    def _take_standing(self, listed: int, reply: Standing) -> None:
+        """Takes a reply to our news if the rest is the same on both sides; else makes a survey."""
+        if reply.differing and reply.differing[-1] >= listed:
+            raise RemoteProtocolError("unrequested", "a log that was not listed")
+        matches = self._table.match(reply.listing.width, reply.listing.fragments)
+        differing = self._asked_rows[list(reply.differing)]
+        excluded = np.concatenate((differing, matches.rows[matches.rows >= 0]))
+        is_sound = bool(reply.rest) and not matches.several.any() and len(np.unique(excluded)) == len(excluded)
+        if not is_sound or self._table.rest(np.sort(excluded)) != reply.rest:
+            self._regions = self._first_regions()
+            self._again = False
+            return
+        self._compare(differing, reply.entries)
+        self._compare_listed(reply.listing, matches.rows, inspect_equal=True)
+        self._note_unknown(reply.listing, matches)
+
+    def _take_about(self, asked: About, reply: Standing) -> None:
+        if len(reply.listing) or (reply.differing and reply.differing[-1] >= len(asked.handles)):
+            raise RemoteProtocolError("unrequested", "a log that was not asked about")
+        rows = self._asked_rows
+        is_equal = rows >= 0
+        is_equal[list(reply.differing)] = False
+        equal = rows[is_equal]
+        if self._table.of_rows(equal) != reply.rest:
+            for row in equal.tolist():
+                self._inspect(row)
+        differing = rows[list(reply.differing)]
+        known = differing >= 0
+        self._compare(differing[known], select(reply.entries, known))
+        unknown = np.flatnonzero(~known).tolist()
+        for index, held in zip(unknown, run_lists(reply.entries.runs, unknown), strict=True):
+            spans = None if reply.entries.many[index] else held
+            self._unnamed.append(_unnamed_of(asked.handles[reply.differing[index]], spans))
+
+    # Survey
+
+    def _take_survey(self, asked: Survey, reply: Surveyed) -> None:
+        self._requeue(asked.regions, reply.until)
+        at = 0
+        spans: list[tuple[int, int, int]] = []
+        listed: list[Region] = []
+        for region in reply.regions:
+            while at < len(asked.regions) and asked.regions[at].upper <= region.lower:
+                at += 1
+            if at == len(asked.regions) or not _is_within(region, asked.regions[at]) or region.upper > reply.until:
+                raise RemoteProtocolError("ranges", "an answer to what was not asked")
+            if region.mode == LIST:
+                spans.append((*self._table.bounds(region.lower, region.upper), reply.counts[len(spans)]))
+                listed.append(region)
+            elif asked.regions[at].mode == FP and region[:2] != asked.regions[at][:2]:
+                self._take_part(region)
+            else:
+                raise RemoteProtocolError("ranges", "a region was not split")
+        if listed:
+            self._take_lists(listed, spans, reply.listing)
+
+    def _requeue(self, asked: Sequence[Region], until: int) -> None:
+        """What the reply says nothing about is asked again, from where it stopped."""
+        if until <= asked[0].lower:
+            raise RemoteProtocolError("no-progress", "an answer about nothing")
+        for region in reversed(asked):
+            if region.lower >= until:
+                self._regions.append(region)
+            elif region.upper > until:
+                self._regions.append(Region(until, region.upper, SHOW))
+
+    def _take_part(self, region: Region) -> None:
+        lo, hi = self._table.bounds(region.lower, region.upper)
+        mine = self._table.fingerprint(lo, hi)
+        if mine == region.fingerprint:
+            return
+        if hi - lo <= SURVEY_LISTED_LOGS:
+            self._regions.append(Region(region.lower, region.upper, SHOW))
+        else:
+            self._regions.append(region._replace(fingerprint=mine))
+
+    def _take_lists(self, regions: Sequence[Region], spans: Sequence[tuple[int, int, int]], listing: Listing) -> None:
+        matches = self._table.match(listing.width, listing.fragments, spans)
+        differs = self._compare_listed(listing, matches.rows)
+        self._note_unknown(listing, matches)
+        own = np.concatenate([np.arange(lo, hi) for lo, hi, _ in spans])
+        several = np.flatnonzero(matches.several).tolist()
+        maybe = [np.arange(rows.start, rows.stop) for rows in map(matches.maybe, several)]
+        alone = np.setdiff1d(own, np.concatenate([matches.rows[matches.rows >= 0], *maybe]))
+        if alone.size:
+            self._work.offer_rows(alone.tolist())
+        # A region's fingerprint was another one: where its runs don't show why, its rows must.
+        region_of = np.repeat(np.arange(len(regions)), [count for _, _, count in spans])
+        found = set(np.unique(region_of[differs | (matches.rows < 0)]).tolist())
+        lows = np.array([lo for lo, _, _ in spans])
+        found.update((np.searchsorted(lows, alone, side="right") - 1).tolist())
+        for number, region in enumerate(regions):
+            if number not in found:
+                self.inspection.add_region(region.lower, region.upper)
+
+    # what all have in common
+
+    def _compare_listed(self, listing: Listing, rows: Rows, *, inspect_equal: bool = False) -> npt.NDArray[np.bool_]:
+        """Takes the listed logs that seem to be ours, in these rows (-1: none); returns which of them differ."""
+        known = rows >= 0
+        theirs = select(listing.entries, known)
+        differ = differing_entries(self._table.entries(rows[known]), theirs)
+        self._compare(rows[known][differ], select(theirs, differ))
+        if inspect_equal:
+            for row in rows[known][~differ].tolist():
+                self._inspect(row)
+        result = np.zeros(len(rows), np.bool_)
+        result[known] = differ
+        return result
+
+    def _note_unknown(self, listing: Listing, matches: Matches) -> None:
+        """Takes the listed logs that are not ours, or of which we can't tell which of ours they are."""
+        unknown = np.flatnonzero(matches.rows < 0).tolist()
+        for index, held in zip(unknown, run_lists(listing.entries.runs, unknown), strict=True):
+            spans = None if listing.entries.many[index] else held
+            fragment = int(listing.fragments[index])
+            self._unnamed.append(_Unnamed(listing.width, fragment, spans, matches.maybe(index)))
+
+    def _compare(self, rows: Rows, theirs: Entries) -> None:
+        """Takes logs of ours and what the peer holds of them, which is something else."""
+        mine = self._table.entries(rows)
+        count = range(len(rows))
+        for row, my_spans, their_spans, my_many, their_many in zip(
+            rows.tolist(),
+            run_lists(mine.runs, count),
+            run_lists(theirs.runs, count),
+            mine.many.tolist(),
+            theirs.many.tolist(),
+            strict=True,
         ):
-            refined = self._rows.refine(*self._ranges.pop())
-            hashes += sum(len(said.hashes) for said in refined)
-            ranges += refined
-        if ranges:
-            ranges.sort(key=lambda said: said.lower)
-            self._question = _Question(ranges, _row_numbers(self._rows, ranges))
-        return ranges
+            if not their_spans and not their_many:
+                self._work.offer_rows([row])
+            elif my_many or their_many:
+                self._inspect(row)
+            else:
+                self._differ(row, my_spans, their_spans)
 
-    # --- understanding the answers -----------------------------------------------------------------------------
-
-    def take(self, tell: Tell) -> Steps[None]:
-        """Takes the answer to the last question. Raises RemoteProtocolError."""
-        self._more = tell.more
-        for said in tell.ranges:
-            self._take_range(said)
-        for told in tell.logs:
-            yield from self._take_log(told)
-        if not self._more and self._asked_logs:
-            raise RemoteProtocolError("unanswered", "a question about a log was not answered")
-        fruitful = any(told.items for told in tell.logs) or any(said.hashes for said in tell.ranges)
-        self._fruitless = 0 if fruitful else self._fruitless + 1
-        if self._fruitless > FRUITLESS_TURNS_MAX:
-            raise RemoteProtocolError("no-progress", f"{FRUITLESS_TURNS_MAX} answers in a row that tell nothing")
-
-    def _take_range(self, said: Range) -> None:
-        asked = self._question.asked_around(said)
-        if said.mode == FP:
-            if (said.lower, said.upper) == (asked.lower, asked.upper):
-                raise RemoteProtocolError("ranges", "a range was not split")
-            if not self._rows.matches(said):
-                self._ranges.append((said.lower, said.upper))
-        elif said.mode == LIST and asked.mode == FP:
-            self._take_list(said)
-        elif said.mode == DIFF and asked.mode == LIST:
-            mine = [self._question.rows[row] for row in said.hashes if row in self._question.rows]
-            self._differ(mine, [row for row in said.hashes if row not in self._question.rows])
+    def _differ(self, row: int, mine: Sequence[Seqs], theirs: Sequence[Seqs]) -> None:
+        needs, offers = minus(theirs, mine), minus(mine, theirs)
+        if needs or offers:
+            table = self._table.table
+            self._work.differs(table.handle_at(row), table.name_at(row), needs, offers)
         else:
-            raise RemoteProtocolError("ranges", "an answer that does not fit the question")
+            self._inspect(row)
 
-    def _take_list(self, said: Range) -> None:
-        lo, hi = self._rows.bounds(said.lower, said.upper)
-        if not said.hashes:
-            self._work.offer_rows(range(lo, hi))
-        elif hi - lo > _OWN_ROWS_MAX:
-            self._ranges.append((said.lower, said.upper))
-        else:
-            self._differ(*self._rows.difference(said))
+    def _inspect(self, row: int) -> None:
+        self.inspection.add(self._table.table.handle_at(row), self._table.table.name_at(row))
 
-    def _differ(self, mine: list[int], theirs: list[bytes]) -> None:
-        """Rows of one range that only one side has. If only we have any, the peer lacks these logs altogether; if both
-        do, they may be different states of the same log."""
-        if not theirs:
-            self._work.offer_rows(mine)
-            return
-        self._unknown_rows.update(theirs)
-        for row in mine:
-            handle = self._rows.keys[row]
-            log = DifferingLog(handle, self._context.view.name(handle))
-            log.to_ask = [None]
-            self._logs.append(log)
+    def _only_there(self, handle: bytes) -> None:
+        self._unnamed.append(_unnamed_of(handle, None))
 
-    def _take_log(self, told: ToldLog) -> Steps[None]:
-        log = self._asked_logs.get(told.handle)
-        if log is None:
-            log = self._log_told_unasked(told)
-        name = log.name or told.name
-        if name is None:
-            if told.items or not told.last:
-                raise RemoteProtocolError("name", "items of a log whose name is not known")
-            self._close(log)
-            return
-        log.name = name
-        if told.watermark is not None:
-            log.peer_watermark = told.watermark
-        for said in told.ranges:
-            self._take_blocks(log, said)
-        if told.items:
-            yield from self._take_items(log, name, told.items)
-        if told.last:
-            self._end(log)
+    # Names
 
-    def _log_told_unasked(self, told: ToldLog) -> DifferingLog:
-        """A log that the peer tells of because we don't have it, or because we asked for its row."""
-        if told.ranges or told.handle in self._told:
-            raise RemoteProtocolError("unrequested", "a log is told twice")
-        log = DifferingLog(told.handle, told.name, peer_knows=True)
-        self._asked_logs[told.handle] = log
-        return log
+    def _take_names(self, reply: Named) -> None:
+        asked, self._asked_names = self._asked_names, []
+        if not 0 < reply.answered <= len(asked):
+            raise RemoteProtocolError("no-progress", "names of nothing that was asked for")
+        self._unnamed += asked[reply.answered :]
+        by_index: dict[int, list[LogName]] = {}
+        for index, name in reply.names:
+            by_index.setdefault(index, []).append(name)
+        for index, one in enumerate(asked[: reply.answered]):
+            self._take_named(one, by_index.get(index, []))
 
-    def _take_blocks(self, log: DifferingLog, said: Range) -> None:
-        mode = log.asked.pop((said.lower, said.upper), None)
-        if said.mode == NONE and mode in (FP, LIST):
-            rows = self._context.block_rows(log.handle)
-            lo, hi = rows.bounds(said.lower, said.upper)
-            log.unmatched.update(int.from_bytes(key, "big") for key in rows.keys[lo:hi])
-            return
-        log.peer_knows = True
-        if said.mode == DIFFERS and mode == FP:
-            log.to_ask.append((said.lower, said.upper))
-        elif said.mode == DIFF and mode == LIST:
-            for row in said.hashes:
-                if row not in log.listed:
-                    raise RemoteProtocolError("ranges", "a difference in what was not listed")
-                log.unmatched.add(log.listed[row])
-        else:
-            raise RemoteProtocolError("ranges", "an answer that does not fit the question")
-
-    def _take_items(self, log: DifferingLog, name: LogName, items: Sequence[Item]) -> Steps[None]:
-        log.peer_knows = True
-        numbers = [number for number, _ in groupby(items, lambda item: item.seq // BLOCK_SEQS)]
-        if numbers[0] <= log.told_block:
-            raise RemoteProtocolError("order", "a block is told twice")
-        log.told_block = numbers[-1]
-        self._context.result.described += len(items)
-        mine = yield from read_blocks(self._context, name, numbers)
-        self._work.add(log, compare_items(self._context, items, mine))
-        log.unmatched.difference_update(numbers)
-
-    def _end(self, log: DifferingLog) -> None:
-        """The peer has told all that it has to say to our question about this log."""
-        if log.unmatched:
-            self._work.offer_blocks(log, sorted(log.unmatched))
-            log.unmatched = set()
-        if log.to_ask:
-            del self._asked_logs[log.handle]
-            self._logs.append(log)
-        else:
-            self._close(log)
-
-    def _close(self, log: DifferingLog) -> None:
-        del self._asked_logs[log.handle]
-        self._told.add(log.handle)
-        log.listed = {}
-        self._work.close(log)
+    def _take_named(self, one: _Unnamed, names: Sequence[LogName]) -> None:
+        table = self._table.table
+        alone = set(one.maybe)
+        spans = one.spans if len(names) == 1 else None
+        for name in names:
+            handle = handle_of(name)
+            if int.from_bytes(handle[:8], "big") >> (FRAGMENT_BITS_MAX - one.width) != one.fragment:
+                raise RemoteProtocolError("name", "a name that does not belong to its fragment")
+            row = table.find(handle)
+            if row is None:
+                self._work.differs(handle, name, [EVERYTHING] if spans is None else spans, ())
+                continue
+            alone.discard(row)
+            mine = self._table.entries(np.array([row], np.int64))
+            if spans is None or mine.many[0]:
+                self._inspect(row)
+            else:
+                self._differ(row, run_lists(mine.runs, [0])[0], spans)
+        if alone:
+            self._work.offer_rows(sorted(alone))
 
 
-def _row_numbers(rows: Rows, ranges: Sequence[Range]) -> dict[bytes, int]:
-    """The row behind each hash of the LIST ranges."""
-    return {
-        row: at
-        for said in ranges
-        if said.mode == LIST
-        for at, row in enumerate(said.hashes, rows.bounds(said.lower, said.upper)[0])
-    }
+def _unnamed_of(handle: bytes, spans: Sequence[Seqs] | None) -> _Unnamed:
+    return _Unnamed(FRAGMENT_BITS_MAX, int.from_bytes(handle[:8], "big"), spans)
+
+
+def _is_within(said: Region, asked: Region) -> bool:
+    return asked.lower <= said.lower and said.upper <= asked.upper

@@ -13,16 +13,16 @@
 
 The initiator asks and the responder answers; the two never wait for each other at the same time:
 
-    initiator                           responder
-    Hello (with the first Ask)   ->
-                                 <-     Hello (with the first Tell), or Refuse
-    Ask                          ->
-                                 <-     Tell                            as often as needed
-    Transfer                     ->
-                                 <-     Want, then Blobs if something is fetched
-    Blobs if something is wanted ->                                     as often as needed, between Asks
-    Done                         ->
-                                 <-     Done if an acknowledgement was asked for
+    initiator                              responder
+    Hello (with the first question) ->
+                                    <-     Hello (with the first answer), or Refuse
+    News, Survey, About, Names, Ask ->
+                                    <-     Standing, Surveyed, Named, Tell    as often as needed
+    Transfer                        ->
+                                    <-     Want, then Parcels if something is fetched
+    Parcels if something is wanted  ->                                        as often as needed, between questions
+    Done                            ->
+                                    <-     Done if an acknowledgement was asked for
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from protocols.errors import RemoteProtocolError
 from protocols.limits import CLOCK_SKEW_MAX_S, SALT_BYTES, SYNC_VERSION_MAX, SYNC_VERSION_MIN
 from protocols.model import Retention
 from protocols.sync.codec import decode, encode
-from protocols.sync.common import Context, PeerInfo, SessionConfig, SessionRefused, SessionResult, Steps, T, receive
+from protocols.sync.common import Context, PeerInfo, SessionConfig, SessionRefused, SessionResult, Steps, receive
 from protocols.sync.effects import OpenView, Send, SessionAborted
-from protocols.sync.initiator import Initiator
-from protocols.sync.messages import Ask, Hello, Refuse, Tell
+from protocols.sync.initiator import Initiator, reply_to
+from protocols.sync.messages import About, Hello, News, Refuse, Survey
 from protocols.sync.reconcile import session_key
 from protocols.sync.responder import Responder
 
@@ -88,6 +88,7 @@ def _hello(config: SessionConfig, *, alive_from_s: int, salt: bytes = b"", first
         software=config.software,
         salt=salt,
         first=first,
+        is_full=config.is_full,
     )
 
 
@@ -110,7 +111,7 @@ def _meet(config: SessionConfig, hello: Hello) -> PeerInfo:
             f"the two clocks differ by {abs(offset_s):.0f} s (allowed: {CLOCK_SKEW_MAX_S} s); set them right",
             by_peer=False,
         )
-    return PeerInfo(version, hello.software, offset_s, Retention(hello.retention_s), hello.now_s)
+    return PeerInfo(version, hello.software, offset_s, Retention(hello.retention_s), hello.now_s, hello.is_full)
 
 
 def _initiate(config: SessionConfig) -> Steps[SessionResult]:
@@ -122,31 +123,33 @@ def _initiate(config: SessionConfig) -> Steps[SessionResult]:
     view = yield OpenView(alive_from_s)
     context = Context(config, us, alive_from_s, session_key(config.salt, alive_from_s), view, result)
     initiator = Initiator(context)
-    first = encode(initiator.first_ask())
-    yield Send(encode(_hello(config, alive_from_s=alive_from_s, salt=config.salt, first=first)))
+    question = initiator.first()
+    yield Send(encode(_hello(config, alive_from_s=alive_from_s, salt=config.salt, first=encode(question))))
     result.round_trips = 1
     hello = yield from receive(Hello)
     context.peer = result.peer = _meet(config, hello)
     if hello.alive_from_s < alive_from_s:
         raise RemoteProtocolError("boundary", "an agreed boundary below our own")
     if hello.alive_from_s > alive_from_s or not hello.first:
-        tell, initiator = yield from _ask_again(context, hello.alive_from_s)
-    else:
-        tell = _first(hello, Tell)
-    yield from initiator.run(tell)
+        yield from _ask_again(context, hello.alive_from_s)
+        return result
+    reply = decode(hello.first)
+    if not isinstance(reply, reply_to(question)):
+        raise RemoteProtocolError("state", f"a hello with a {type(reply).__name__}")
+    yield from initiator.run(reply)
     return result
 
 
-def _ask_again(context: Context, alive_from_s: int) -> Steps[tuple[Tell, Initiator]]:
-    """The first question anew, for the boundary (and the version) on which we have agreed."""
+def _ask_again(met: Context, alive_from_s: int) -> Steps[None]:
+    """The session from the first question on, for the boundary (and the version) on which we have agreed."""
     view = yield OpenView(alive_from_s)
-    config = context.config
-    key = session_key(config.salt, alive_from_s)
-    initiator = Initiator(Context(config, context.peer, alive_from_s, key, view, context.result))
-    yield Send(encode(initiator.first_ask()))
-    context.result.round_trips += 1
-    tell = yield from receive(Tell)
-    return tell, initiator
+    key = session_key(met.config.salt, alive_from_s)
+    initiator = Initiator(Context(met.config, met.peer, alive_from_s, key, view, met.result))
+    question = initiator.first()
+    yield Send(encode(question))
+    met.result.round_trips += 1
+    reply = yield from receive(reply_to(question))
+    yield from initiator.run(reply)
 
 
 def _respond(config: SessionConfig) -> Steps[SessionResult]:
@@ -161,16 +164,12 @@ def _respond(config: SessionConfig) -> Steps[SessionResult]:
     responder = Responder(context)
     first = b""
     if hello.first and alive_from_s == hello.alive_from_s and peer.version == hello.version_max:
-        tell = yield from responder.answer(_first(hello, Ask))
-        first = encode(tell)
+        question = decode(hello.first)
+        if not isinstance(question, News | About | Survey):
+            raise RemoteProtocolError("state", f"a hello with a {type(question).__name__}")
+        reply = yield from responder.answer(question)
+        first = encode(reply)
     result.round_trips = 1
     yield Send(encode(_hello(config, alive_from_s=alive_from_s, first=first)))
     yield from responder.run()
     return result
-
-
-def _first(hello: Hello, expected: type[T]) -> T:
-    message = decode(hello.first)
-    if not isinstance(message, expected):
-        raise RemoteProtocolError("state", f"a hello with a {type(message).__name__}")
-    return message

@@ -126,6 +126,14 @@ class KeyedTable:
         runs = self.table.runs(rows)
         return entries_of(runs, self.row_hashes(rows[runs.counts == 0].tolist()))
 
+    def entries_or_none(self, rows: Rows) -> Entries:
+        """The same, with an entry without runs for -1."""
+        known = rows >= 0
+        held = self.entries(rows[known])
+        counts, many = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.bool_)
+        counts[known], many[known] = held.runs.counts, held.many
+        return Entries(held.runs._replace(counts=counts), many, held.hashes)
+
     def listing(self, rows: Rows) -> Listing:
         """These logs (ascending), named so that each can be told from all others of ours."""
         if not rows.size:
