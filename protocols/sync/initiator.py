@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 from protocols.errors import RemoteProtocolError
 from protocols.limits import SESSION_ITEMS_MAX, SESSION_ROUNDS_MAX, SESSION_TURNS_MAX
@@ -117,7 +116,7 @@ class Initiator:
         self._turns += 1
         self._result.round_trips += 1
         reply = yield from receive(reply_to(question))
-        self._search.take(cast(Reply, reply))
+        self._search.take(reply)
 
     def _inspect(self) -> Steps[None]:
         yield Send(encode(self._search.inspection.next_ask()))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocols.limits import BATCH_BYTES_MAX, RANGE_LEAF_ROWS, SEQ_MAX
+from protocols.limits import BATCH_BYTES_MAX, SEQ_MAX, SURVEY_PART_LOGS
 from protocols.model import LogName, Retention, handle_of
 from protocols.sync.effects import SessionAborted
 from protocols.sync.session import initiate, respond
@@ -58,7 +58,7 @@ def frames_bound(one: Box, other: Box) -> int:
         for variants in held.values()
         for _, blob in variants.values()
     )
-    depth = 2 + math.ceil(math.log2(max(2, logs / RANGE_LEAF_ROWS))) + math.ceil(math.log2(max(2, blocks)))
+    depth = 2 + math.ceil(math.log2(max(2, logs / SURVEY_PART_LOGS))) + math.ceil(math.log2(max(2, blocks)))
     return 10 + 4 * depth + (logs + blocks) // 8 + items // 16 + 8 * (size // BATCH_BYTES_MAX + 1)
 
 

@@ -6,15 +6,19 @@ one sending to somebody who is not listening), bounded memory for unread frames.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from protocols.limits import BLOCK_SEQS, CONTROL_FRAME_BYTES_MAX, FRAME_BYTES_MAX, VARIANTS_MAX
+import numpy as np
+
+from protocols.limits import BLOCK_SEQS, CONTROL_FRAME_BYTES_MAX, FRAME_BYTES_MAX, LOG_RUNS_MAX, VARIANTS_MAX
 from protocols.model import Item, LogName, Retention, digest_of, handle_of
 from protocols.sync import effects as fx
-from protocols.sync.codec import BLOBS, REFUSE
+from protocols.sync.codec import PARCEL, REFUSE
+from protocols.sync.effects import Rows, Runs
 from protocols.sync.reconcile import block_digest, live_fingerprint, log_state
 from protocols.sync.session import SessionConfig, SessionResult, initiate, respond
 
@@ -23,20 +27,62 @@ HOUR_S = 3600
 NETWORK = "test"
 
 
-@dataclass(frozen=True)
+Log = tuple[bytes, LogName, bytes, list[tuple[int, bytes]], list[int], int]
+"""Handle, name, state, blocks, seqs, serial of the last change."""
+
+
 class View:
-    """A LogView over plain lists."""
+    """A LogTable over plain lists: the slow and plain truth."""
 
-    handles: Sequence[bytes]
-    states: Sequence[bytes]
-    names: dict[bytes, LogName]
-    block_lists: dict[bytes, list[tuple[int, bytes]]]
+    def __init__(self, logs: Sequence[Log], serial: int, *, is_partial: bool) -> None:
+        self.logs = sorted(logs)
+        self.serial = serial
+        self.is_partial = is_partial
+        self.prefixes = np.array([int.from_bytes(log[0][:8], "big") for log in self.logs], np.uint64)
 
-    def name(self, handle: bytes) -> LogName | None:
-        return self.names.get(handle)
+    def __len__(self) -> int:
+        return len(self.logs)
 
-    def blocks(self, handle: bytes) -> Sequence[tuple[int, bytes]]:
-        return self.block_lists.get(handle, ())
+    def rows(self, lo: int, hi: int) -> list[bytes]:
+        return [log[0] + log[2] for log in self.logs[lo:hi]]
+
+    def changed_since(self, serial: int) -> Rows:
+        return np.array([row for row, log in enumerate(self.logs) if log[5] > serial], np.int64)
+
+    def runs(self, rows: Rows) -> Runs:
+        spans = [runs_of(self.logs[row][4]) for row in rows.tolist()]
+        listed = [one if len(one) <= LOG_RUNS_MAX else [] for one in spans]
+        return Runs(
+            np.array([len(one) for one in listed], np.int64),
+            np.array([first for one in listed for first, _ in one], np.uint64),
+            np.array([last for one in listed for _, last in one], np.uint64),
+        )
+
+    def find(self, handle: bytes) -> int | None:
+        row = bisect_left(self.logs, (handle,))
+        return row if row < len(self.logs) and self.logs[row][0] == handle else None
+
+    def handle_at(self, row: int) -> bytes:
+        return self.logs[row][0]
+
+    def name_at(self, row: int) -> LogName:
+        return self.logs[row][1]
+
+    def state_at(self, row: int) -> bytes:
+        return self.logs[row][2]
+
+    def blocks_at(self, row: int) -> list[tuple[int, bytes]]:
+        return self.logs[row][3]
+
+
+def runs_of(seqs: Sequence[int]) -> list[tuple[int, int]]:
+    runs: list[tuple[int, int]] = []
+    for seq in seqs:
+        if runs and runs[-1][1] + 1 == seq:
+            runs[-1] = (runs[-1][0], seq)
+        else:
+            runs.append((seq, seq))
+    return runs
 
 
 @dataclass
@@ -49,7 +95,10 @@ class Box:
     logs: dict[LogName, dict[int, dict[bytes, tuple[int, bytes]]]] = field(default_factory=dict)
     watermarks: dict[LogName, int] = field(default_factory=dict)
     refuse_claims: bool = False
-    claimed: set[tuple[LogName, int, bytes]] = field(default_factory=set)
+    claimed: set[tuple[LogName, int]] = field(default_factory=set)
+    serial: int = 1000
+    serials: dict[LogName, int] = field(default_factory=dict)
+    is_full: bool = False
     commits: int = 0
     settled: int = 0
 
@@ -61,7 +110,12 @@ class Box:
         variants[digest] = (min(stamp, old[0]) if old else stamp, blob)
         for surplus in sorted(variants, key=lambda key: (variants[key][0], key))[VARIANTS_MAX:]:
             del variants[surplus]
+        self.touch(name)
         self._raise(name)
+
+    def touch(self, name: LogName) -> None:
+        self.serial += 1
+        self.serials[name] = self.serial
 
     def _raise(self, name: LogName) -> None:
         held = self.logs.get(name, {})
@@ -88,21 +142,24 @@ class Box:
         ]
 
     def view(self, alive_from_s: int) -> View:
-        names, states, blocks = {}, {}, {}
+        logs: list[Log] = []
+        is_partial = False
         for name, held in self.logs.items():
             by_block: dict[int, list[Item]] = {}
+            seqs: list[int] = []
             for seq in sorted(held):
                 for digest in sorted(held[seq]):
                     stamp, blob = held[seq][digest]
-                    if stamp >= alive_from_s:
-                        by_block.setdefault(seq // BLOCK_SEQS, []).append(Item(seq, digest, stamp, len(blob)))
+                    if stamp < alive_from_s:
+                        is_partial = True
+                        continue
+                    by_block.setdefault(seq // BLOCK_SEQS, []).append(Item(seq, digest, stamp, len(blob)))
+                    if seqs[-1:] != [seq]:
+                        seqs.append(seq)
             if by_block:
-                handle = handle_of(name)
-                names[handle] = name
-                blocks[handle] = [(number, block_digest(by_block[number])) for number in sorted(by_block)]
-                states[handle] = log_state(blocks[handle])
-        handles = sorted(names)
-        return View(handles, [states[handle] for handle in handles], names, blocks)
+                blocks = [(number, block_digest(by_block[number])) for number in sorted(by_block)]
+                logs.append((handle_of(name), name, log_state(blocks), blocks, seqs, self.serials.get(name, 0)))
+        return View(logs, self.serial, is_partial=is_partial)
 
     def alive(self, alive_from_s: int) -> dict[tuple[LogName, int, bytes], int]:
         return {
@@ -115,9 +172,11 @@ class Box:
 
     def fingerprint(self, alive_from_s: int) -> str:
         view = self.view(alive_from_s)
-        return live_fingerprint(view.handles, view.states)
+        return live_fingerprint([log[0] for log in view.logs], [log[2] for log in view.logs])
 
-    def config(self, *, salt: bytes = b"s" * 16, only: Sequence[bytes] | None = None) -> SessionConfig:
+    def config(
+        self, *, salt: bytes = b"s" * 8, only: Sequence[bytes] | None = None, checkpoint: int | None = None
+    ) -> SessionConfig:
         return SessionConfig(
             now_s=self.now_s,
             retention=self.retention,
@@ -125,6 +184,8 @@ class Box:
             software="mailboxd/test",
             salt=salt,
             only=only,
+            checkpoint=checkpoint,
+            is_full=self.is_full,
         )
 
     # --- effects -----------------------------------------------------------------------------------------------
@@ -133,15 +194,18 @@ class Box:
         match effect:
             case fx.OpenView(alive_from_s):
                 return self.view(alive_from_s)
-            case fx.ReadItems(name, seq_from, seq_to):
-                return self.items(name, seq_from, seq_to)
-            case fx.ReadBlobs(name, wanted):
-                held = self.logs.get(name, {})
-                return [held.get(seq, {}).get(digest, (0, None))[1] for seq, digest in wanted]
+            case fx.ReadItems(spans):
+                return [self.items(*span) for span in spans]
+            case fx.ReadMessages():
+                return self._page(effect)
             case fx.ReadWatermarks(names):
                 return [self.watermarks.get(name) for name in names]
-            case fx.Claim(name, items):
-                return [self._claim(name, item) for item in items]
+            case fx.Claim(spans):
+                return [fx.Span(span.name, *run) for span in spans for run in self._claim(span)]
+            case fx.Release(spans):
+                for name, first, last in spans:
+                    self.claimed.difference_update((name, seq) for seq in range(first, last + 1))
+                return None
             case fx.Commit():
                 return self._commit(effect)
             case fx.Settle():
@@ -149,12 +213,28 @@ class Box:
                 return None
         raise AssertionError(f"unknown effect {effect}")
 
-    def _claim(self, name: LogName, item: Item) -> bool:
-        key = (name, item.seq, item.digest)
-        if self.refuse_claims or key in self.claimed:
-            return False
-        self.claimed.add(key)
-        return True
+    def _claim(self, span: fx.Span) -> list[tuple[int, int]]:
+        """All of it: what one session fetches twice is its own business."""
+        if self.refuse_claims or self.is_full:
+            return []
+        return [(span.first, span.last)]
+
+    def _page(self, effect: fx.ReadMessages) -> fx.Page:
+        entries: list[tuple[int, Item, bytes]] = []
+        size = 0
+        for index, (name, first, last) in enumerate(effect.spans):
+            held = self.logs.get(name, {})
+            for seq in sorted(held):
+                if not first <= seq <= last or (effect.after and (index, seq) < effect.after):
+                    continue
+                if size >= effect.page_bytes:
+                    return fx.Page(entries, (index, seq))
+                for digest in sorted(held[seq]):
+                    stamp, blob = held[seq][digest]
+                    if stamp >= effect.alive_from_s:
+                        entries.append((index, Item(seq, digest, stamp, len(blob)), blob))
+                        size += len(blob)
+        return fx.Page(entries, None)
 
     def _commit(self, commit: fx.Commit) -> None:
         self.commits += 1
@@ -166,6 +246,7 @@ class Box:
             if item.digest in known:
                 stamp, blob = known[item.digest]
                 known[item.digest] = (min(stamp, item.first_stored_s), blob)
+                self.touch(name)
         for name, watermark in commit.watermarks:
             self.adopt(name, watermark)
 
@@ -207,7 +288,7 @@ class Outcome:
 
 def check_frame(frame: bytes) -> None:
     assert 0 < len(frame) <= FRAME_BYTES_MAX
-    if frame[1] != BLOBS:
+    if frame[1] != PARCEL:
         assert len(frame) <= CONTROL_FRAME_BYTES_MAX
 
 
@@ -300,13 +381,14 @@ def sync(
     responder: Box,
     *,
     only: Sequence[bytes] | None = None,
-    salt: bytes = b"s" * 16,
+    salt: bytes = b"s" * 8,
+    checkpoints: tuple[int | None, int | None] = (None, None),
     on_frame: Callable[[int, bytes], bytes | None] | None = None,
 ) -> Outcome:
     """One session; raises what either side raised unless the test cuts the stream."""
     outcome = run_pair(
-        Side(initiator, initiate(initiator.config(salt=salt, only=only))),
-        Side(responder, respond(responder.config())),
+        Side(initiator, initiate(initiator.config(salt=salt, only=only, checkpoint=checkpoints[0]))),
+        Side(responder, respond(responder.config(checkpoint=checkpoints[1]))),
         on_frame=on_frame,
     )
     if on_frame is None:
