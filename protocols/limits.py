@@ -549,6 +549,9 @@ FRAGMENT_SPARE_BITS: Final = 4
 """Bits by which a log is named beyond those that tell it from the sender's other logs: the receiver may know more. Of a
 hundred logs that are new to the receiver one or so is taken for another in spite of them, which costs a round trip."""
 
+FRAGMENT_BITS_MIN: Final = 20
+"""Least bits by which a log is named, for senders that have few logs."""
+
 LISTED_LOGS_MAX: Final = 32_768
 """Logs in one listing: two bytes each fill a control frame, so that no claim costs more than what was sent."""
 

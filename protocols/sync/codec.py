@@ -131,7 +131,7 @@ def _comparing_fields(message: News | About | Standing | Survey | Surveyed | Nam
         case News():
             return [NEWS, int(message.again), pack_listing(message.listing)]
         case About():
-            return [ABOUT, b"".join(message.handles), *pack_entries(message.entries)]
+            return [ABOUT, int(message.again), b"".join(message.handles), *pack_entries(message.entries)]
         case Standing():
             listing, entries = pack_listing(message.listing), _entries_fields(message.entries)
             return [STANDING, _bitmap(message.differing), entries, listing, message.rest]
@@ -331,10 +331,10 @@ def _news(message: list[Any]) -> News:
 
 
 def _about(message: list[Any]) -> About:
-    _, packed, *entries = as_array(message, "message", length=6)
+    _, again, packed, *entries = as_array(message, "message", length=7)
     handles = _split(as_bytes(packed, "handles"), HANDLE_BYTES, "handles")
     _ascending(handles, "handles")
-    return About(handles, unpack_entries(entries, len(handles)))
+    return About(handles, unpack_entries(entries, len(handles)), _flag(again, "again"))
 
 
 def _standing(message: list[Any]) -> Standing:

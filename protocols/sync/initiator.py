@@ -53,7 +53,8 @@ class Initiator:
     def _begin(self, *, again: bool) -> None:
         self._work = Work(self._context)
         self._search = Search(self._context, self._work, again=again)
-        self._has_failed = False
+        self._has_failed = False  # something that was found in this round was not moved
+        self._has_moved = False
 
     def first(self) -> Question:
         """The opening question."""
@@ -64,11 +65,12 @@ class Initiator:
         self._search.take(reply)
         for rounds_left in reversed(range(SESSION_ROUNDS_MAX)):
             yield from self._round()
-            if self._is_exhausted or self._has_failed or self._context.config.only is not None:
+            if self._is_exhausted:
                 break
-            self._result.checkpoint = self._context.view.serial
+            if not self._has_failed and self._result.full:
+                self._result.checkpoint = self._context.view.serial
             self._result.equal = not self._work.found
-            if self._result.equal:
+            if self._result.equal or not self._has_moved:
                 break
             if rounds_left:
                 yield from self._look_again()
@@ -139,6 +141,7 @@ class Initiator:
             self._result.round_trips += 1
             self._wants_ack = self._wants_ack or bool(offers or merges)
             want = yield from receive(Want)
+            self._has_moved = self._has_moved or bool(merges or want.earlier or want.offers)
             self._take_earlier(offers, want)
             if fetch:
                 yield from self._receive(fetch)
@@ -147,6 +150,7 @@ class Initiator:
         merges_mine, self._work.merges_mine = self._work.merges_mine, []
         watermarks, self._work.watermarks = self._work.watermarks, []
         self._result.merged += len(merges_mine)
+        self._has_moved = self._has_moved or bool(merges_mine)
         if merges_mine or watermarks:
             yield Commit((), merges_mine, watermarks)
 
@@ -186,6 +190,7 @@ class Initiator:
         expected = [Expected(log.name, spans) for log, spans in fetch]
         stopped_at = yield from receive_messages(self._context, expected)
         lost: list[Span] = []
+        self._has_moved = self._has_moved or any(came.got for came in expected)
         for number, ((log, spans), came) in enumerate(zip(fetch, expected, strict=True)):
             left: list[Seqs] = []
             if stopped_at is not None and number >= stopped_at[0]:

@@ -90,10 +90,12 @@ class News:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class About:
-    """Initiator: what about these logs (whole handles, ascending)? Entry i says what I hold of log i."""
+    """Initiator: what about these logs (whole handles, ascending)? Entry i says what I hold of log i. `again` as in
+    News."""
 
     handles: Sequence[bytes]
     entries: Entries
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

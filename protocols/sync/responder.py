@@ -54,20 +54,25 @@ class Responder:
     def answer(self, question: News | About | Survey | Names | Ask) -> Steps[Standing | Surveyed | Named | Tell]:
         """The answer to a question."""
         match question:
-            case News() | Survey():
-                self._result.full = True
-                if question.again:
-                    yield from self._context.look_again()
-                    self._telling = Telling(self._context)
-                if isinstance(question, News):
-                    return answers.news(self._context, question)
-                return answers.surveyed(self._context, question)
-            case About():
-                return answers.about(self._context, question)
+            case News() | Survey() | About():
+                return (yield from self._compare(question))
             case Names():
                 return answers.named(self._context, question)
             case Ask():
                 return (yield from self._inspect(question))
+
+    def _compare(self, question: News | Survey | About) -> Steps[Standing | Surveyed]:
+        self._result.full = not isinstance(question, About)
+        if question.again:
+            yield from self._context.look_again()
+            self._telling = Telling(self._context)
+        match question:
+            case News():
+                return answers.news(self._context, question)
+            case Survey():
+                return answers.surveyed(self._context, question)
+            case About():
+                return answers.about(self._context, question)
 
     def _inspect(self, ask: Ask) -> Steps[Tell]:
         self._telling.accept(ask)

@@ -118,7 +118,7 @@ class Search:
     def _about(self, handles: Sequence[bytes]) -> About:
         rows = [self._table.table.find(handle) for handle in handles]
         self._asked_rows = np.array([-1 if row is None else row for row in rows], np.int64)
-        return About(handles, self._table.entries_or_none(self._asked_rows))
+        return About(handles, self._table.entries_or_none(self._asked_rows), self._again)
 
     def _news(self) -> Listing | None:
         """What has changed since the last time; None if we can't tell, or a survey is likely to be shorter."""

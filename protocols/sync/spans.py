@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from protocols.limits import SEQ_MAX
 from protocols.sync.messages import Seqs
 
-__all__ = ["EVERYTHING", "UNKNOWN_SEQS", "after", "count", "holds", "minus", "spans_of"]
+__all__ = ["EVERYTHING", "UNKNOWN_SEQS", "after", "count", "holds", "minus", "spans_of", "union"]
 
 EVERYTHING: Seqs = (0, SEQ_MAX)
 """All of a log of which nothing is known."""
@@ -37,6 +37,17 @@ def minus(spans: Sequence[Seqs], others: Sequence[Seqs]) -> list[Seqs]:
                 left.append((first, others[at][0] - 1))
             first = others[at][1] + 1
     return left
+
+
+def union(spans: Iterable[Seqs], others: Iterable[Seqs]) -> list[Seqs]:
+    """What is in one of them or in both."""
+    joined: list[Seqs] = []
+    for first, last in sorted((*spans, *others)):
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], last))
+        else:
+            joined.append((first, last))
+    return joined
 
 
 def after(spans: Iterable[Seqs], seq: int) -> list[Seqs]:

@@ -14,7 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
-from protocols.limits import FINGERPRINT_BYTES, FRAGMENT_SPARE_BITS, SURVEY_FIRST_PARTS, SURVEY_LISTED_LOGS
+from protocols.limits import (
+    FINGERPRINT_BYTES,
+    FRAGMENT_BITS_MIN,
+    FRAGMENT_SPARE_BITS,
+    SURVEY_FIRST_PARTS,
+    SURVEY_LISTED_LOGS,
+)
 from protocols.sync.columns import Numbers
 from protocols.sync.effects import LogTable, Rows
 from protocols.sync.listing import FRAGMENT_BITS_MAX, NO_LISTING, Entries, Listing, entries_of
@@ -150,7 +156,8 @@ class KeyedTable:
         for distances in (mine[behind] ^ prefixes[rows[behind] - 1], mine[ahead] ^ prefixes[rows[ahead] + 1]):
             if distances.size:
                 least = min(least, int(distances.min()))
-        return min(FRAGMENT_BITS_MAX, FRAGMENT_BITS_MAX + 1 - least.bit_length() + FRAGMENT_SPARE_BITS)
+        needed = FRAGMENT_BITS_MAX + 1 - least.bit_length()
+        return min(FRAGMENT_BITS_MAX, max(needed + FRAGMENT_SPARE_BITS, FRAGMENT_BITS_MIN))
 
     def match(self, width: int, fragments: Numbers, spans: Sequence[tuple[int, int, int]] | None = None) -> Matches:
         """Our rows that the fragments (ascending) seem to name. `spans` are (lo, hi, count): the next `count` fragments

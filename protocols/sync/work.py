@@ -23,7 +23,7 @@ from protocols.sync.common import Context
 from protocols.sync.compare import Comparison
 from protocols.sync.listing import run_lists
 from protocols.sync.messages import MergedLog, Seqs, item_bytes
-from protocols.sync.spans import EVERYTHING, UNKNOWN_SEQS
+from protocols.sync.spans import EVERYTHING, UNKNOWN_SEQS, union
 
 __all__ = ["DifferingLog", "Portion", "Work"]
 
@@ -92,6 +92,7 @@ class Work:
         self._needs: deque[DifferingLog] = deque()
         self._offers: deque[DifferingLog] = deque()
         self._offer_rows: deque[Iterator[int]] = deque()
+        self._logs: dict[bytes, DifferingLog] = {}  # all that are in one of the queues
         self.found = 0
         self.has_dropped = False
         """Whether something was found that can't be moved because one side has no room."""
@@ -118,17 +119,21 @@ class Work:
 
     def differs(self, handle: bytes, name: LogName, needs: Iterable[Seqs], offers: Iterable[Seqs]) -> None:
         """The peer has `needs` of a log that we lack, and lacks our `offers`."""
-        log = DifferingLog(handle, name, deque(needs), deque(offers))
         self.found += 1
-        if log.needs and self._context.config.is_full:
-            self.has_dropped = True
-        elif log.needs:
-            self._needs.append(log)
-            self._context.result.expected += sum(last - first + 1 for first, last in log.needs if last < UNKNOWN_SEQS)
-        if log.offers and self._context.peer.is_full:
-            self.has_dropped = True
-        elif log.offers:
-            self._offers.append(log)
+        needs, offers = list(needs), list(offers)
+        is_full, peer_is_full = self._context.config.is_full, self._context.peer.is_full
+        self.has_dropped = self.has_dropped or bool(needs and is_full) or bool(offers and peer_is_full)
+        log = self._logs.setdefault(handle, DifferingLog(handle, name))
+        if needs and not is_full:
+            self._context.result.expected += sum(last - first + 1 for first, last in needs if last < UNKNOWN_SEQS)
+            self.needed_still(log, needs, first=False)
+        if offers and not peer_is_full:
+            self.offered_still(log, offers, first=False)
+        self._forget(log)
+
+    def _forget(self, log: DifferingLog) -> None:
+        if not (log.needs or log.offers):
+            self._logs.pop(log.handle, None)
 
     def offer_rows(self, rows: Sequence[int]) -> None:
         """The peer does not have the logs in these rows of our table at all."""
@@ -160,13 +165,14 @@ class Work:
             portion.fill(log, log.needs)
             if not log.needs:
                 self._needs.popleft()
+                self._forget(log)
         return portion
 
-    def needed_still(self, log: DifferingLog, spans: Sequence[Seqs]) -> None:
-        """The peer stopped before these; they are asked for next."""
+    def needed_still(self, log: DifferingLog, spans: Sequence[Seqs], *, first: bool = True) -> None:
+        """These are to be asked for, before everything else if the peer stopped in the middle of them."""
         if not log.needs:
-            self._needs.appendleft(log)
-        log.needs.extendleft(reversed(spans))
+            self._queue(self._needs, log, first=first)
+        log.needs = deque(union(log.needs, spans))
 
     def take_offers(self) -> Portion:
         """What to offer next."""
@@ -176,13 +182,21 @@ class Work:
             portion.fill(log, log.offers, name_bytes=8 + len(log.name.topic.encode()) + len(log.name.log.encode()))
             if not log.offers:
                 self._offers.popleft()
+                self._forget(log)
         return portion
 
-    def offered_still(self, log: DifferingLog, spans: Sequence[Seqs]) -> None:
-        """We stopped before these; they are offered next."""
+    def offered_still(self, log: DifferingLog, spans: Sequence[Seqs], *, first: bool = True) -> None:
+        """These are to be offered, before everything else if we stopped in the middle of them."""
         if not log.offers:
-            self._offers.appendleft(log)
-        log.offers.extendleft(reversed(spans))
+            self._queue(self._offers, log, first=first)
+        log.offers = deque(union(log.offers, spans))
+
+    def _queue(self, queue: deque[DifferingLog], log: DifferingLog, *, first: bool) -> None:
+        self._logs[log.handle] = log
+        if first:
+            queue.appendleft(log)
+        else:
+            queue.append(log)
 
     def _next_rows(self) -> bool:
         """Turns some more rows of ours into offers; False if there are none."""
@@ -194,8 +208,9 @@ class Work:
             table = self._context.view
             runs = run_lists(table.runs(np.array(rows, np.int64)), range(len(rows)))
             for row, spans in zip(rows, runs, strict=True):
-                offers = deque(spans or [EVERYTHING])
-                self._offers.append(DifferingLog(table.handle_at(row), table.name_at(row), offers=offers))
+                handle = table.handle_at(row)
+                log = self._logs.get(handle) or DifferingLog(handle, table.name_at(row))
+                self.offered_still(log, spans or [EVERYTHING], first=False)
             return True
         return False
 
