@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import platform
 import shutil
@@ -24,7 +25,6 @@ from node.cli.options import DATA_DIR
 from node.cli.output import print_json
 from node.cli.program import EXIT_INTERRUPTED, fail
 from node.cli.signals import until_signal
-from node.core import VERSION
 from node.datadir import DataDirError
 from node.identity import IdentityError
 from node.store.api import StoreError
@@ -94,6 +94,7 @@ def bench(context: click.Context) -> None:
     Examples:
       mailboxd bench store
       mailboxd bench http --clients 1,64 --bulk 1000
+      mailboxd bench transfer --messages 1000000
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
@@ -175,6 +176,44 @@ def http(
     _show("http", _carried_out(work, data_dir), http_table, as_json=as_json)
 
 
+@bench.command()
+@click.option(
+    "--messages",
+    type=click.IntRange(1, 10_000_000),
+    default=100_000,
+    show_default=True,
+    help="How many the full mailboxes hold.",
+)
+@_blob_bytes_option(1000)
+@click.option(
+    "--peers",
+    type=click.IntRange(1, 16),
+    default=1,
+    show_default=True,
+    help="How many full mailboxes the fresh one knows.",
+)
+@_data_dir_option()
+@_json_option()
+def transfer(messages: int, blob_bytes: int, peers: int, data_dir: Path | None, as_json: bool) -> None:
+    """Measure how fast a fresh mailbox takes over everything.
+
+    Starts one full mailbox, or several that hold the same, and a fresh one that knows them. Beside the transfer stands
+    what bounds it, from the same run: one libp2p stream between two processes, and the store alone taking in the same
+    messages. Fails if the mailboxes do not hold the same in the end.
+
+    \b
+    Examples:
+      mailboxd bench transfer
+      mailboxd bench transfer --messages 1000000 --data-dir /srv
+      mailboxd bench transfer --peers 3 --bytes 300 --json
+    """
+    from node.bench.transfer import measure_transfer  # noqa: PLC0415
+    from node.cli.bench_tables import transfer_table  # noqa: PLC0415
+
+    work = partial(measure_transfer, messages=messages, blob_bytes=blob_bytes, peers=peers)
+    _show("transfer", _carried_out(work, data_dir), transfer_table, as_json=as_json)
+
+
 # --- carrying out and showing --------------------------------------------------------------------------------------
 
 
@@ -188,7 +227,7 @@ def _show(name: str, report: DataclassInstance, render: Callable[[Any], str], *,
 def machine() -> dict[str, object]:
     """What the figures were measured on."""
     return {
-        "mailboxd": VERSION,
+        "mailboxd": importlib.metadata.version("mailboxd"),
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
         "system": f"{platform.system()} {platform.release()}, {platform.machine()}",

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from node.cli.output import bytes_text, table
+from node.cli.output import bytes_text, count_text, table
 
 if TYPE_CHECKING:
     from node.bench.claims import Claim
     from node.bench.http import HttpReport
     from node.bench.store import StoreReport
+    from node.bench.transfer import TransferReport
 
-__all__ = ["claims_table", "http_table", "store_table"]
+__all__ = ["claims_table", "http_table", "store_table", "transfer_table"]
 
 
 def claims_table(claims: Sequence[Claim]) -> str:
@@ -85,6 +86,34 @@ def http_table(report: HttpReport) -> str:
         + table(("RAW SQLITE", "PER COMMIT OR QUERY>", "MESSAGES/S>"), raw)
         + claims_table(report.claims)
     )
+
+
+def transfer_table(report: TransferReport) -> str:
+    """What was carried, what bounds it, and what it cost each mailbox."""
+    speeds = [
+        ("the transfer", f"{report.messages_per_s:,.0f}", f"{report.megabytes_per_s:,.1f}"),
+        ("one libp2p stream", "–", f"{report.stream_megabytes_per_s:,.1f}"),
+        ("the store alone", f"{report.insert_messages_per_s:,.0f}", f"{report.insert_megabytes_per_s:,.1f}"),
+    ]
+    names = ["the fresh one", *(f"full one {number}" for number in range(1, report.peers + 1))]
+    costs = [
+        (name, _memory(cost.memory_before_bytes), _memory(cost.memory_peak_bytes), _ratio(cost.cpu_s, 1))
+        for name, cost in zip(names, (report.receiver, *report.senders), strict=True)
+    ]
+    return (
+        f"{report.messages:,} messages of {bytes_text(report.blob_bytes)} from {count_text(report.peers, 'mailbox')}: "
+        f"{report.seconds:.1f} s, {bytes_text(report.sync_bytes)} in sync streams "
+        f"({report.sync_bytes_per_content_byte:.3f} per byte of content)\n"
+        f"The limit is {report.limit}; {report.share_of_limit:.0%} of it is reached.\n\n"
+        + table(("SPEED", "MESSAGES/S>", "MB/S>"), speeds)
+        + "\n\n"
+        + table(("MAILBOX", "MEMORY BEFORE>", "PEAK>", "CPU S>"), costs)
+        + claims_table(report.claims)
+    )
+
+
+def _memory(size: int | None) -> str:
+    return "not available" if size is None else bytes_text(size)
 
 
 def _ratio(value: float | None, digits: int) -> str:

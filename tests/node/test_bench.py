@@ -20,6 +20,7 @@ import pytest
 
 from node.bench.messages import arrival_at, log_name, scattered
 from node.bench.raw_sqlite import RawSqlite
+from node.bench.stream import stream_bytes_per_s
 from node.cli.bench import bench
 from node.cli.options import DATA_DIR
 from node.cli.program import main
@@ -28,6 +29,7 @@ from tests.mailboxes import clean_environment, eventually
 
 SMALL: dict[str, list[str]] = {
     "store": ["--messages", "1000", "--bytes", "100", "--bulk", "50", "--clients", "4", "--rounds", "1"],
+    "transfer": ["--messages", "250", "--bytes", "100", "--peers", "2"],
     "http": ["--clients", "1,3", "--bulk", "10", "--bytes", "100", "--seconds", "0.1"],
 }
 
@@ -129,6 +131,28 @@ def test_http(measure: Callable[..., dict[str, Any]]) -> None:
     assert sys.platform != "linux" or all(case["server_cpu_us"] >= 0 for case in report["cases"])
 
 
+def test_transfer(measure: Callable[..., dict[str, Any]]) -> None:
+    report = measure("transfer")
+    assert (report["messages"], report["peers"], report["correct"]) == (250, 2, True)
+    assert report["messages_per_s"] == pytest.approx(250 / report["seconds"])
+    assert report["megabytes_per_s"] == pytest.approx(25_000 / report["seconds"] / 1e6)
+    assert report["sync_bytes"] > 25_000, "the messages themselves went over the wire"
+    ceilings = {
+        "libp2p stream": report["stream_megabytes_per_s"],
+        "SQLite inserts": report["insert_megabytes_per_s"],
+    }
+    assert ceilings[report["limit"]] == min(ceilings.values())
+    assert report["share_of_limit"] == pytest.approx(report["megabytes_per_s"] / min(ceilings.values()))
+    if sys.platform == "linux":
+        for cost in (report["receiver"], *report["senders"]):
+            assert 0 < cost["memory_before_bytes"] <= cost["memory_peak_bytes"]
+            assert cost["cpu_s"] >= 0
+
+
+async def test_one_stream_carries_at_least_one_piece_however_short_the_time() -> None:
+    assert await stream_bytes_per_s(0.01) > 0
+
+
 def test_tables(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["bench", "store", *SMALL["store"], "--clients", "64", "--data-dir", str(tmp_path)])
@@ -154,6 +178,7 @@ def test_without_a_command_it_says_what_there_is(capsys: pytest.CaptureFixture[s
         (["http", "--clients", "1,x"], "not a list of numbers"),
         (["http", "--clients", "100000"], "not a list of numbers"),
         (["store", "--bulk", "1"], "range"),
+        (["transfer", "--peers", "0"], "range"),
         (["nothing"], "No such command"),
     ],
 )
