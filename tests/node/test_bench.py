@@ -12,15 +12,19 @@ import sys
 import time
 from collections.abc import Callable
 from inspect import cleandoc
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import click
 import pytest
 
 from node.bench.messages import arrival_at, log_name, scattered
+from node.bench.pictures import pictures
 from node.bench.raw_sqlite import RawSqlite
 from node.bench.stream import stream_bytes_per_s
+from node.bench.svg import Line, line_chart, si
 from node.cli.bench import bench
 from node.cli.options import DATA_DIR
 from node.cli.program import main
@@ -151,6 +155,32 @@ def test_transfer(measure: Callable[..., dict[str, Any]]) -> None:
 
 async def test_one_stream_carries_at_least_one_piece_however_short_the_time() -> None:
     assert await stream_bytes_per_s(0.01) > 0
+
+
+def test_pictures_are_whole_and_named(measure: Callable[..., dict[str, Any]]) -> None:
+    drawn = dict(pictures({"http": measure("http"), "transfer": [measure("transfer")]}))
+    assert set(drawn) == {"http-store.svg", "http-get.svg", "transfer.svg"}
+    for picture in drawn.values():
+        texts = [element.text or "" for element in ElementTree.fromstring(picture).iter()]
+        assert not any("nan" in text or "inf" in text for text in texts)
+    assert "raw SQLite, 10 each" in drawn["http-get.svg"]
+    assert "one libp2p stream" in drawn["transfer.svg"]
+
+
+def test_labels_of_lines_that_meet_do_not_cover_each_other() -> None:
+    lines = [Line(f"line {number}", [1.0, 5.0 + number / 1000], number % 4) for number in range(6)]
+    picture = line_chart("t", "s", x_label="x", x_ticks=["1", "2"], y_label="y", lines=lines)
+    elements = ElementTree.fromstring(picture).iter()
+    ys = sorted(float(element.attrib["y"]) for element in elements if (element.text or "").startswith("line "))
+    assert len(ys) == 6
+    assert min(after - before for before, after in pairwise(ys)) >= 13
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(0.04, "0.04 B"), (9.96, "10 B"), (999.6, "1 kB"), (1234, "1.2 kB"), (3.2e7, "32 MB")]
+)
+def test_figures_on_axes_are_short(value: float, expected: str) -> None:
+    assert si(value, "B") == expected
 
 
 def test_tables(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
