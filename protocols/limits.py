@@ -291,6 +291,10 @@ are spread over more than 26,000 blocks are larger, and those are put together i
 INDEX_CHANGE_BYTES: Final = KIB
 """What changing one block of a log counts there: it takes about as long as copying so much."""
 
+INDEX_SERIAL_BITS: Final = 48
+"""Of the random number with which the serials of an index begin: one from before a restart falls among the few of this
+run once in 2^48 / (changes since), and even then costs one longer comparison and nothing else."""
+
 INDEX_VIEWS_MAX: Final = 4
 """Pictures of the index that are kept, by boundary: our own, and those of peers with other retentions or a clock
 that is past the hour already. Without a bound a peer could have us keep one for each retention that it invents."""

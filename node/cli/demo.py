@@ -6,11 +6,11 @@ import errno
 import itertools
 import os
 import shutil
-import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from node.cli.cluster import ClusterError, Link, MailboxProcess
 from node.cli.options import DATA_DIR
 from node.cli.output import bytes_text, count_text, table
 from node.cli.program import EXIT_INTERRUPTED, fail
+from node.cli.signals import until_signal
 from node.datadir import DataDirError
 from node.http.client import ClientError, read_topic
 from node.identity import IdentityError
@@ -66,7 +67,8 @@ def demo(data_dir: Path | None, messages: int) -> None:
     """
     try:
         with _folder(data_dir) as folder:
-            trio.run(_until_signal, _Stage(folder, messages), restrict_keyboard_interrupt_to_checkpoints=True)
+            play = partial(until_signal, _Stage(folder, messages).play, note="stopping the mailboxes …")
+            trio.run(play, restrict_keyboard_interrupt_to_checkpoints=True)
     except* (ClusterError, WorkloadError, ClientError, DataDirError, IdentityError, OSError) as group:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup):
@@ -91,20 +93,6 @@ def _folder(wanted: Path | None) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-async def _until_signal(stage: _Stage) -> None:
-    async def watch(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
-            task_status.started()
-            async for _ in signals:
-                click.echo("\nstopping the mailboxes …", err=True)
-                raise KeyboardInterrupt
-
-    async with trio.open_nursery() as nursery:
-        await nursery.start(watch)
-        await stage.play()
-        nursery.cancel_scope.cancel()
 
 
 @dataclass

@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "get": ("messages", "Read messages from a running mailbox."),
     "verify": ("verify", "Check every stored message for damage."),
     "demo": ("demo", "Show three mailboxes on this machine part and come together again."),
+    "bench": ("bench", "Measure speed and traffic on this machine."),
 }
 
 

@@ -10,9 +10,11 @@ milliseconds; none needs a thread, but for logs of absurd shapes.
 
 from __future__ import annotations
 
+import secrets
 import sys
 from collections.abc import Sequence
 from itertools import islice
+from operator import itemgetter
 
 import trio
 
@@ -21,7 +23,14 @@ from node.sync.index_blocks import Block, PackedBlocks, block_of, blocks_in, spl
 from node.sync.index_boundaries import Boundaries
 from node.sync.index_reading import Pace, packed_logs, read_blocks, sized
 from node.sync.index_view import Entry, IndexView, Leaf, edit, entry_of, gather
-from protocols.limits import BLOCK_SEQS, INDEX_CHANGE_BYTES, INDEX_PORTION_BLOCKS, INDEX_SLICE_BLOCKS, INDEX_STAGED_LOGS
+from protocols.limits import (
+    BLOCK_SEQS,
+    INDEX_CHANGE_BYTES,
+    INDEX_PORTION_BLOCKS,
+    INDEX_SERIAL_BITS,
+    INDEX_SLICE_BLOCKS,
+    INDEX_STAGED_LOGS,
+)
 from protocols.model import LogName, handle_of
 
 __all__ = ["IndexView", "LogIndex"]
@@ -37,7 +46,9 @@ class LogIndex:
         """Numbers of the blocks that have changed since they were read."""
         self._staged: dict[bytes, Entry | None] = {}
         """Logs that have been read (None: they are gone) but are not in `_view` yet."""
-        self._view = IndexView()
+        # At random, and with room below 2^53: a serial from before a restart must never be taken for one of ours.
+        serial = secrets.randbits(INDEX_SERIAL_BITS)
+        self._view = IndexView(serial=serial, serials_from=serial)
         self._boundaries = Boundaries(store)
         store.subscribe(self._on_change)
 
@@ -118,22 +129,23 @@ class LogIndex:
 
     async def _merge(self) -> None:
         """Makes the next picture out of the last one and what is staged. The last one stays as it is."""
-        if not self._staged:
-            return
         pace = Pace()
-        by_leaf: dict[int, list[bytes]] = {}
-        for handle in self._staged:
-            by_leaf.setdefault(self._view.leaf_number(handle), []).append(handle)
+        serial = self._view.serial + 1
+        by_leaf: dict[int, list[tuple[bytes, Entry | None]]] = {}
+        for handle, entry in self._staged.items():
+            if self._view.packed(handle) != (entry.packed if entry else b""):
+                changed = entry._replace(serial=serial) if entry else None
+                by_leaf.setdefault(self._view.leaf_number(handle), []).append((handle, changed))
             await pace.spend(messages=4)
         leaves: list[Leaf] = []
         done = 0
         for number in sorted(by_leaf):
             leaves += self._view.leaves[done:number]
-            handles = sorted(by_leaf[number])
             leaf = self._view.leaves[number] if self._view.leaves else None
-            leaves += edit(leaf, [(handle, self._staged[handle]) for handle in handles])
+            leaves += edit(leaf, sorted(by_leaf[number], key=itemgetter(0)))
             done = number + 1
-            await pace.spend(blocks=8, messages=8 * len(handles))
+            await pace.spend(blocks=8, messages=8 * len(by_leaf[number]))
         leaves += self._view.leaves[done:]
-        self._view = IndexView(gather(leaves))
+        if by_leaf:
+            self._view = IndexView(gather(leaves), serial=serial, serials_from=self._view.serials_from)
         self._staged = {}

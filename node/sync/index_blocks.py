@@ -1,7 +1,11 @@
 """The blocks of one log, packed into one bytes object of 40 bytes a block.
 
     n rows of 24 bytes: block number (big-endian), block digest     ascending; `log_state` hashes exactly these bytes
-    n ages of 16 bytes: earliest and latest `first stored` (Unix seconds, signed, little-endian)
+    n tails of 16 bytes: bitmap of the seqs held (lowest bit: lowest seq), earliest and latest `first stored`
+                         (Unix seconds, 4 bytes each), little-endian
+
+`first stored` is never negative. Beyond AGE_MAX_S (the year 2106) it is cut down to that, which as an earliest one
+says "then or later", and as a latest one says nothing at all: such blocks are read when it matters.
 
 A log of a million messages has some ten thousand blocks. So nothing here visits them one by one in Python: a change
 copies bytes around it, and sums over a log are numpy's.
@@ -17,17 +21,20 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
-from protocols.limits import DIGEST_BYTES, DIGEST_STATE_BYTES
+from protocols.limits import BLOCK_SEQS, DIGEST_BYTES, DIGEST_STATE_BYTES
 from protocols.model import Item
 
 __all__ = [
+    "AGE_MAX_S",
     "Block",
     "PackedBlocks",
     "Span",
     "age_span",
+    "bitmaps",
     "block_of",
     "blocks_in",
     "find",
+    "numbers",
     "pairs",
     "restrict",
     "row_at",
@@ -41,29 +48,31 @@ PackedBlocks: TypeAlias = bytes
 
 _ITEM: Final = struct.Struct(f">Q{DIGEST_BYTES}sq")  # what `reconcile.block_digest` hashes of an item
 _ROW: Final = struct.Struct(f">Q{DIGEST_STATE_BYTES}s")
-_AGES: Final = struct.Struct("<qq")
+_TAIL: Final = struct.Struct("<QII")
+_TAILS: Final = np.dtype([("bitmap", "<u8"), ("oldest_s", "<u4"), ("newest_s", "<u4")])
 _ROW_BYTES: Final = _ROW.size
-_AGES_BYTES: Final = _AGES.size
+_TAIL_BYTES: Final = _TAIL.size
 
-_BLOCK_BYTES: Final = _ROW_BYTES + _AGES_BYTES
+_BLOCK_BYTES: Final = _ROW_BYTES + _TAIL_BYTES
 _FEW_BLOCKS: Final = 16
 """Up to so many blocks plain Python is faster than setting numpy up."""
 
-_Ages: TypeAlias = npt.NDArray[np.int64]
+AGE_MAX_S: Final = 2**32 - 1
+_FOREVER_S: Final = 2**63 - 1
 
 
 class Span(NamedTuple):
-    """Earliest and latest `first stored` of something, in Unix seconds."""
+    """Earliest and latest `first stored` of something, in Unix seconds, or bounds of them beyond AGE_MAX_S."""
 
     oldest_s: int
     newest_s: int
 
 
 class Block(NamedTuple):
-    """One block as it is packed: 24 bytes of row, 16 bytes of ages."""
+    """One block as it is packed: 24 bytes of row, 16 bytes of tail."""
 
     row: bytes
-    ages: bytes
+    tail: bytes
 
 
 def block_of(number: int, items: Sequence[Item]) -> Block:
@@ -71,9 +80,12 @@ def block_of(number: int, items: Sequence[Item]) -> Block:
     pack = _ITEM.pack
     digest = blake3(b"".join([pack(seq, digest, first_s) for seq, digest, first_s, _ in items]))
     ages = [item.first_stored_s for item in items]
+    bitmap = 0
+    for item in items:
+        bitmap |= 1 << item.seq % BLOCK_SEQS
     return Block(
         _ROW.pack(number, digest.digest(length=DIGEST_STATE_BYTES)),
-        _AGES.pack(min(ages), max(ages)),
+        _TAIL.pack(bitmap, min(*ages, AGE_MAX_S), min(max(ages), AGE_MAX_S)),
     )
 
 
@@ -106,8 +118,8 @@ def take(packed: PackedBlocks, number: int) -> Block | None:
     row = row_at(packed, index)
     if row[:8] != number.to_bytes(8, "big"):
         return None
-    start = _ROW_BYTES * count + _AGES_BYTES * index
-    return Block(row, packed[start : start + _AGES_BYTES])
+    start = _ROW_BYTES * count + _TAIL_BYTES * index
+    return Block(row, packed[start : start + _TAIL_BYTES])
 
 
 def splice(packed: PackedBlocks, changes: Sequence[tuple[int, Block | None]]) -> PackedBlocks:
@@ -115,13 +127,13 @@ def splice(packed: PackedBlocks, changes: Sequence[tuple[int, Block | None]]) ->
     count = blocks_in(packed)
     source = memoryview(packed)
     rows: list[bytes | memoryview] = []
-    ages: list[bytes | memoryview] = []
+    tails: list[bytes | memoryview] = []
     at = 0
 
     def keep(until: int) -> None:
         if until > at:
             rows.append(source[_ROW_BYTES * at : _ROW_BYTES * until])
-            ages.append(source[_ROW_BYTES * count + _AGES_BYTES * at : _ROW_BYTES * count + _AGES_BYTES * until])
+            tails.append(source[_ROW_BYTES * count + _TAIL_BYTES * at : _ROW_BYTES * count + _TAIL_BYTES * until])
 
     for number, block in changes:
         key = number.to_bytes(8, "big")
@@ -131,9 +143,9 @@ def splice(packed: PackedBlocks, changes: Sequence[tuple[int, Block | None]]) ->
         at = index + (row_at(packed, index)[:8] == key)
         if block is not None:
             rows.append(block.row)
-            ages.append(block.ages)
+            tails.append(block.tail)
     keep(count)
-    return b"".join(rows + ages)
+    return b"".join(rows + tails)
 
 
 def state_of(packed: PackedBlocks) -> bytes:
@@ -147,55 +159,62 @@ def pairs(packed: PackedBlocks) -> list[tuple[int, bytes]]:
     return list(_ROW.iter_unpack(memoryview(packed)[: _ROW_BYTES * blocks_in(packed)]))
 
 
-def _ages(packed: PackedBlocks) -> _Ages:
-    """One row of (oldest, newest) for each block."""
-    flat = np.frombuffer(packed, dtype="<i8", offset=_ROW_BYTES * blocks_in(packed))
-    return flat.astype(np.int64, copy=False).reshape(-1, 2)
+def numbers(packed: PackedBlocks) -> npt.NDArray[np.uint64]:
+    """The number of each block, ascending."""
+    rows = np.frombuffer(packed, dtype=">u8", count=blocks_in(packed) * _ROW_BYTES // 8)
+    return rows[:: _ROW_BYTES // 8].astype(np.uint64)
+
+
+def bitmaps(packed: PackedBlocks) -> npt.NDArray[np.uint64]:
+    """The bitmap of each block."""
+    return _tails(packed)["bitmap"].astype(np.uint64)
+
+
+def _tails(packed: PackedBlocks) -> npt.NDArray[np.void]:
+    return np.frombuffer(packed, dtype=_TAILS, offset=_ROW_BYTES * blocks_in(packed))
 
 
 def age_span(packed: PackedBlocks) -> Span:
     """Earliest and latest `first stored` in a log with one block at least."""
     if blocks_in(packed) > _FEW_BLOCKS:
-        ages = _ages(packed)
-        return Span(int(ages[:, 0].min()), int(ages[:, 1].max()))
-    spans = list(_AGES.iter_unpack(memoryview(packed)[_ROW_BYTES * blocks_in(packed) :]))
-    return Span(min(oldest for oldest, _ in spans), max(newest for _, newest in spans))
+        tails = _tails(packed)
+        oldest_s, newest_s = int(tails["oldest_s"].min()), int(tails["newest_s"].max())
+    else:
+        spans = list(_TAIL.iter_unpack(memoryview(packed)[_ROW_BYTES * blocks_in(packed) :]))
+        oldest_s, newest_s = min(oldest for _, oldest, _ in spans), max(newest for _, _, newest in spans)
+    return Span(oldest_s, newest_s if newest_s < AGE_MAX_S else _FOREVER_S)
 
 
 def restrict(packed: PackedBlocks, alive_from_s: int) -> tuple[PackedBlocks, list[int]]:
-    """The blocks of which everything is alive, and the numbers of those of which only a part is.
-
-    `alive_from_s` must lie within the log's age span.
-    """
+    """The blocks of which everything is alive, and the numbers of those of which a part may be."""
     if blocks_in(packed) <= _FEW_BLOCKS:
         return _restrict_few(packed, alive_from_s)
-    ages = _ages(packed)
-    whole = ages[:, 0] >= alive_from_s
-    partly = np.flatnonzero(~whole & (ages[:, 1] >= alive_from_s))
-    rows = np.frombuffer(packed, dtype=np.dtype(f"V{_ROW_BYTES}"), count=len(ages))
-    numbers = [int.from_bytes(row_at(packed, index)[:8], "big") for index in partly.tolist()]
-    return rows[whole].tobytes() + ages[whole].astype("<i8", copy=False).tobytes(), numbers
+    tails = _tails(packed)
+    whole = tails["oldest_s"].astype(np.int64) >= alive_from_s
+    partly = ~whole & (tails["newest_s"].astype(np.int64) >= min(alive_from_s, AGE_MAX_S))
+    rows = np.frombuffer(packed, dtype=np.dtype(f"V{_ROW_BYTES}"), count=len(tails))
+    return rows[whole].tobytes() + tails[whole].tobytes(), numbers(packed)[partly].tolist()
 
 
 def _restrict_few(packed: PackedBlocks, alive_from_s: int) -> tuple[PackedBlocks, list[int]]:
     rows: list[bytes] = []
-    ages: list[bytes] = []
+    tails: list[bytes] = []
     partly: list[int] = []
     for number, block in unpack(packed):
-        oldest_s, newest_s = _AGES.unpack(block.ages)
+        _, oldest_s, newest_s = _TAIL.unpack(block.tail)
         if oldest_s >= alive_from_s:
             rows.append(block.row)
-            ages.append(block.ages)
-        elif newest_s >= alive_from_s:
+            tails.append(block.tail)
+        elif newest_s >= min(alive_from_s, AGE_MAX_S):
             partly.append(number)
-    return b"".join(rows + ages), partly
+    return b"".join(rows + tails), partly
 
 
 def unpack(packed: PackedBlocks) -> list[tuple[int, Block]]:
     """The blocks, each with its number, as `splice` takes them."""
     count = blocks_in(packed)
-    ages = (packed[at : at + _AGES_BYTES] for at in range(_ROW_BYTES * count, len(packed), _AGES_BYTES))
+    tails = (packed[at : at + _TAIL_BYTES] for at in range(_ROW_BYTES * count, len(packed), _TAIL_BYTES))
     return [
-        (int.from_bytes(row[:8], "big"), Block(row, age))
-        for row, age in zip((row_at(packed, index) for index in range(count)), ages, strict=True)
+        (int.from_bytes(row[:8], "big"), Block(row, tail))
+        for row, tail in zip((row_at(packed, index) for index in range(count)), tails, strict=True)
     ]

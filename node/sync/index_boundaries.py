@@ -61,6 +61,7 @@ class _Cut:
     """A log of which a part is too old: its blocks that are wholly alive, and what is found out about others."""
 
     handle: bytes
+    serial: int
     whole: PackedBlocks
     alive: PackedBlocks
     changes: list[tuple[int, Block | None]] = field(default_factory=list)
@@ -118,7 +119,7 @@ class Boundaries:
                     boundary.leaves[leaf] = restricted.leaves
                 else:
                     is_exact = False
-        view = IndexView(alive)
+        view = IndexView(alive, serial=whole.serial, serials_from=whole.serials_from)
         boundary.whole, boundary.view = (whole, view) if is_exact else (IndexView(), IndexView())
         return view
 
@@ -129,7 +130,7 @@ class Boundaries:
         for index in leaf.older_than(boundary.alive_from_s):
             name = leaf.names[index]
             if leaf.newest[index] >= boundary.alive_from_s:
-                cuts[name] = await self._cut(boundary, leaf.handles[index], leaf.packed[index], pace)
+                cuts[name] = await self._cut(boundary, leaf, index, pace)
             else:
                 changes.append((leaf.handles[index], None))
             await pace.spend(blocks=4)
@@ -142,17 +143,18 @@ class Boundaries:
             row = block_of(number, items).row if items else b""
             is_exact = is_exact and row == row_at(cut.whole, find(cut.whole, number))
         for name, cut in cuts.items():
-            changes.append((cut.handle, await entry_of(cut.handle, name, await cut.result())))
+            changes.append((cut.handle, await entry_of(cut.handle, name, await cut.result(), cut.serial)))
             await pace.spend(blocks=4)
         return _Restricted(edit(leaf, sorted(changes, key=itemgetter(0))), is_exact)
 
-    async def _cut(self, boundary: _Boundary, handle: bytes, whole: PackedBlocks, pace: Pace) -> _Cut:
+    async def _cut(self, boundary: _Boundary, leaf: Leaf, index: int, pace: Pace) -> _Cut:
         """What is known of a log of which a part is alive, without reading it."""
+        handle, serial, whole = leaf.handles[index], leaf.serials[index], leaf.packed[index]
         known, known_alive = boundary.whole.packed(handle), boundary.view.packed(handle)
         if known is whole:
-            return _Cut(handle, whole, known_alive)
+            return _Cut(handle, serial, whole, known_alive)
         alive, partly = await sized(len(whole), lambda: restrict(whole, boundary.alive_from_s))
-        cut = _Cut(handle, whole, alive)
+        cut = _Cut(handle, serial, whole, alive)
         for number in partly:
             if row_at(known, find(known, number)) == row_at(whole, find(whole, number)):
                 cut.changes.append((number, take(known_alive, number)))

@@ -107,7 +107,7 @@ class _Packing:
     def __init__(self, name: LogName) -> None:
         self.name = name
         self._rows = bytearray()
-        self._ages = bytearray()
+        self._tails = bytearray()
         self._number = -1
         self._items: list[Item] = []
 
@@ -122,12 +122,12 @@ class _Packing:
         if self._items:
             block: Block = block_of(self._number, self._items)
             self._rows += block.row
-            self._ages += block.ages
+            self._tails += block.tail
             self._items = []
 
     def packed(self) -> PackedBlocks:
         self._close()
-        return bytes(self._rows + self._ages)
+        return bytes(self._rows + self._tails)
 
 
 async def packed_logs(parts: AsyncIterator[LogItems], pace: Pace) -> AsyncIterator[tuple[LogName, PackedBlocks]]:

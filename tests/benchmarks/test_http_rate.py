@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from pathlib import Path
 from statistics import median
@@ -11,6 +9,8 @@ from statistics import median
 import pytest
 import trio
 
+from node.bench.http import play_apart
+from node.bench.http_clients import Load, LoadFigures
 from node.http.toy import toy_router
 from node.store.api import Store
 from node.store.memory import MemoryStore
@@ -25,48 +25,36 @@ SECONDS = 3.0
 ROUNDS = 3
 
 
-async def load(port: int, clients: int, kind: str) -> dict[str, float]:
-    command = [sys.executable, "-m", "tests.benchmarks.http_load", str(port), str(clients), str(SECONDS), kind]
-    done = await trio.run_process(command, capture_stdout=True, stderr=subprocess.STDOUT, check=False)
-    assert done.returncode == 0, done.stdout.decode()
-    figures: dict[str, float] = json.loads(done.stdout)
-    return figures
-
-
-async def rate_over(store: Store, *, clients: int, kind: str) -> dict[str, float]:
+async def stores(store: Store) -> LoadFigures:
+    """64 keep-alive clients, one message of 300 bytes per request."""
     async with serving(toy_router(mailbox_over(store), MAILBOX_ID)) as site:
-        return await load(site.port, clients, kind)
+        return await play_apart(Load(site.port, "store", 64, SECONDS, messages=1, blob_bytes=300))
 
 
-def line(what: str, figures: dict[str, float]) -> str:
-    return f"{what:<44} {figures['rate']:>8.0f}/s   p50 {figures['p50_ms']:.2f} ms   p99 {figures['p99_ms']:.2f} ms"
+def line(what: str, figures: LoadFigures) -> str:
+    rate = figures.requests / figures.elapsed_s
+    return f"{what:<44} {rate:>8.0f}/s   p50 {figures.p50_ms:.2f} ms   p99 {figures.p99_ms:.2f} ms"
 
 
 async def test_durable_stores_against_a_commit_per_request(tmp_path: Path) -> None:
-    """64 keep-alive clients, one message of 300 bytes per request, alternating between both ways, on one disk."""
-    grouped: list[dict[str, float]] = []
-    single: list[dict[str, float]] = []
+    """Alternating between both ways, on one disk; `mailboxd bench` measures the same without HTTP."""
+    grouped: list[LoadFigures] = []
+    single: list[LoadFigures] = []
     for turn in range(ROUNDS):
         async with SqliteStore.open(tmp_path / f"grouped{turn}.sqlite3") as store:
-            grouped.append(await rate_over(store, clients=64, kind="store"))
+            grouped.append(await stores(store))
         async with SqliteStore.open(tmp_path / f"single{turn}.sqlite3", requests_per_commit_max=1) as store:
-            single.append(await rate_over(store, clients=64, kind="store"))
-    memory = await rate_over(MemoryStore(), clients=64, kind="store")
+            single.append(await stores(store))
+    memory = await stores(MemoryStore())
     print()
     for figures in grouped:
         print(line("64 clients, group commit", figures))
     for figures in single:
         print(line("64 clients, a commit per request", figures))
     print(line("64 clients, memory", memory))
-    rates = [median(figures["rate"] for figures in group) for group in (grouped, single)]
+    rates = [median(figures.requests / figures.elapsed_s for figures in group) for group in (grouped, single)]
     print(f"ratio group commit / commit per request: {rates[0] / rates[1]:.2f}")
-    print(f"ratio group commit / memory:             {rates[0] / memory['rate']:.2f}")
-
-
-@pytest.mark.parametrize("clients", [1, 16, 64, 256])
-async def test_health(clients: int) -> None:
-    print()
-    print(line(f"/health, {clients} clients", await rate_over(MemoryStore(), clients=clients, kind="health")))
+    print(f"ratio group commit / memory:             {rates[0] * memory.elapsed_s / memory.requests:.2f}")
 
 
 async def test_a_full_body_holds_up_nobody_for_long(tmp_path: Path) -> None:

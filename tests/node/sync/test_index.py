@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from itertools import groupby
-from typing import Any
+from itertools import groupby, islice
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import trio
 from hypothesis import given, settings
@@ -17,14 +18,15 @@ from node.store.memory import MemoryStore
 from node.sync import index as index_module
 from node.sync import index_blocks, index_reading, index_view
 from node.sync.index import IndexView, LogIndex
-from protocols.limits import BLOCK_SEQS, SEQ_MAX
+from protocols.limits import BLOCK_SEQS, LOG_RUNS_MAX, SEQ_MAX
 from protocols.model import Item, LogName, digest_of, handle_of
+from protocols.sync.effects import LogTable, Rows
 from protocols.sync.reconcile import block_digest, live_fingerprint, log_state
 
 LOGS = [LogName(f"t{i}", f"l{j}") for i in range(2) for j in range(9)]
-SEQS = st.one_of(st.integers(0, 200), st.sampled_from([SEQ_MAX, SEQ_MAX - 1, 2**63, 2**63 - 1]))
-AGES = st.integers(0, 5)
-BOUNDARIES = st.one_of(AGES, st.just(2**53))
+SEQS = st.one_of(st.integers(0, 200), st.integers(60, 70), st.sampled_from([SEQ_MAX, SEQ_MAX - 1, 2**63, 2**63 - 1]))
+AGES = st.one_of(st.integers(0, 5), st.sampled_from([2**32 - 2, 2**32 - 1, 2**32, 2**53]))
+BOUNDARIES = st.one_of(AGES, st.just(2**53 + 1))
 BLOBS = st.binary(max_size=1)
 CALLS = st.integers(1, 12)
 
@@ -78,42 +80,105 @@ class MoodyStore(MemoryStore):
             self._announce(change)
 
 
-async def _expected(store: MemoryStore, alive_from_s: int) -> dict[LogName, Any]:
-    """What a view must hold, straight from the definitions: log -> (state, block digests)."""
-    logs: dict[LogName, Any] = {}
+class Expected(NamedTuple):
+    """One log as it must be in a view, straight from the definitions."""
+
+    name: LogName
+    state: bytes
+    blocks: list[tuple[int, bytes]]
+    seqs: set[int]
+
+
+async def _expected(store: MemoryStore, alive_from_s: int) -> dict[bytes, Expected]:
+    """What a view must hold, by handle, in ascending order."""
+    logs: dict[bytes, Expected] = {}
     async for part in store.scan():
         alive = [item for item in part.items if item.first_stored_s >= alive_from_s]
         blocks = [(n, block_digest(items)) for n, items in groupby(alive, lambda item: item.seq // BLOCK_SEQS)]
         if blocks:
-            logs[part.name] = (log_state(blocks), blocks)
-    return logs
+            seqs = {item.seq for item in alive}
+            logs[handle_of(part.name)] = Expected(part.name, log_state(blocks), blocks, seqs)
+    return dict(sorted(logs.items()))
+
+
+def _runs(seqs: set[int]) -> list[tuple[int, int]]:
+    """(first, last) of each run; none of a log with too many."""
+    firsts = sorted(seq for seq in seqs if seq - 1 not in seqs)
+    lasts = sorted(seq for seq in seqs if seq + 1 not in seqs)
+    return list(zip(firsts, lasts, strict=True)) if len(firsts) <= LOG_RUNS_MAX else []
+
+
+def _listed(table: LogTable, rows: Rows) -> list[list[tuple[int, int]]]:
+    """`table.runs`, as a list for each of `rows`."""
+    counts, firsts, lasts = table.runs(rows)
+    assert (counts.dtype, firsts.dtype, lasts.dtype) == (np.int64, np.uint64, np.uint64)
+    flat = zip(firsts.tolist(), lasts.tolist(), strict=True)
+    listed = [list(islice(flat, count)) for count in counts.tolist()]
+    assert next(flat, None) is None
+    return listed
+
+
+def _check_table(table: LogTable, expected: dict[bytes, Expected]) -> None:
+    handles = list(expected)
+    assert len(table) == len(handles)
+    assert table.prefixes.tolist() == [int.from_bytes(handle[:8], "big") for handle in handles]
+    assert not table.prefixes.flags.writeable
+    content = [handle + expected[handle].state for handle in handles]
+    for lo, hi in {(0, len(handles)), (len(handles) // 3, len(handles) * 2 // 3), (1, 1), (0, 1)}:
+        pieces = [bytes(piece) for piece in table.rows(lo, hi)]
+        assert b"".join(pieces) == b"".join(content[lo:hi])
+        assert all(len(piece) % 32 == 0 for piece in pieces)
+    for row, (handle, log) in enumerate(expected.items()):
+        assert table.find(handle) == row
+        assert (table.handle_at(row), table.state_at(row), table.name_at(row)) == (handle, log.state, log.name)
+        assert list(table.blocks_at(row)) == log.blocks
+    for name in LOGS:
+        assert (table.find(handle_of(name)) is None) == (handle_of(name) not in expected)
+    for rows in (np.arange(len(handles)), np.arange(len(handles))[::2], np.arange(len(handles))[::-1]):
+        assert _listed(table, rows) == [_runs(expected[handles[row]].seqs) for row in rows.tolist()]
+    assert table.changed_since(table.serial).tolist() == []
+    assert table.changed_since(0).tolist() == list(range(len(handles)))  # a serial of another process
+    assert table.changed_since(2**60).tolist() == list(range(len(handles)))
 
 
 async def _check(view: IndexView, store: MemoryStore, alive_from_s: int) -> None:
     expected = await _expected(store, alive_from_s)
-    handles = sorted(handle_of(name) for name in expected)
-    assert list(view.handles) == handles
-    assert len(view) == len(handles)
-    states = {handle_of(name): state for name, (state, _) in expected.items()}
-    assert list(view.states) == [states[handle] for handle in handles]
-    assert view.fingerprint == live_fingerprint(handles, view.states)
-    assert [handle_of(name) for name in view.names()] == handles
+    _check_table(view, expected)
+    states = [log.state for log in expected.values()]
+    assert (list(view.handles), list(view.states)) == (list(expected), states)
+    assert view.fingerprint == live_fingerprint(view.handles, view.states)
+    assert list(view.names()) == [log.name for log in expected.values()]
     for name in LOGS:
         handle = handle_of(name)
-        state, blocks = expected.get(name, (None, []))
-        assert view.state(handle) == state
-        assert list(view.blocks(handle)) == blocks
-        assert view.name(handle) == (name if blocks else None)
+        log = expected.get(handle)
+        assert view.state(handle) == (log and log.state)
+        assert list(view.blocks(handle)) == (log.blocks if log else [])
+        assert view.name(handle) == (log and log.name)
 
 
 def _frozen(view: IndexView) -> tuple[object, ...]:
     """All that a view says."""
+    rows = np.arange(len(view))
     return (
-        [*view.handles],
-        [*view.states],
-        [(view.name(handle), [*view.blocks(handle)]) for handle in view.handles],
+        view.serial,
+        [bytes(piece) for piece in view.rows(0, len(view))],
+        [(view.name_at(row), [*view.blocks_at(row)]) for row in rows.tolist()],
+        _listed(view, rows),
         view.fingerprint,
     )
+
+
+def _states(view: IndexView) -> dict[bytes, bytes]:
+    return {view.handle_at(row): view.state_at(row) for row in range(len(view))}
+
+
+class Taken(NamedTuple):
+    """A picture that was taken, and the handles of the logs that anything happened to since."""
+
+    view: IndexView
+    alive_from_s: int
+    content: tuple[object, ...]
+    touched: set[bytes]
 
 
 async def _change(store: MemoryStore, kind: str, what: Any) -> None:
@@ -133,13 +198,26 @@ class Play:
     def __init__(self, store: MoodyStore) -> None:
         self.store = store
         self.index = LogIndex(store)
-        self.taken: list[tuple[IndexView, tuple[object, ...]]] = []
+        self.taken: list[Taken] = []
+        store.subscribe(self._on_change)
+
+    def _on_change(self, change: Change) -> None:
+        for name, _ in (*change.stored, *change.merged, *change.removed):
+            for taken in self.taken:
+                taken.touched.add(handle_of(name))
 
     async def look(self, alive_from_s: int) -> None:
         view = await self.index.view(alive_from_s)
         await _check(view, self.store, alive_from_s)
         assert await self.index.view(alive_from_s) is view  # nothing has changed
-        self.taken.append((view, _frozen(view)))
+        states = _states(view)
+        for before in self.taken:
+            changed = {view.handle_at(row) for row in view.changed_since(before.view.serial).tolist()}
+            assert changed <= before.touched
+            if before.alive_from_s == alive_from_s:
+                known = _states(before.view)
+                assert changed >= {handle for handle in states if states[handle] != known.get(handle)}
+        self.taken.append(Taken(view, alive_from_s, _frozen(view), set()))
 
     async def step(self, kind: str, what: Any) -> None:
         if kind == "look":
@@ -201,8 +279,8 @@ def test_index_equals_a_rebuild(sizes: None, before: list[Any], steps: list[Any]
                 await one.step(kind, what)
             for alive_from_s in (0, 3):
                 await one.look(alive_from_s)
-            for view, content in one.taken:
-                assert _frozen(view) == content
+            for taken in one.taken:
+                assert _frozen(taken.view) == taken.content
 
     trio.run(play)
 
@@ -233,6 +311,16 @@ async def test_first_stored_is_part_of_the_fingerprint() -> None:
         assert (await one.view(0)).fingerprint != (await two.view(0)).fingerprint
         await late.merge([StoredItem(name, Item(1, digest_of(b"x"), 100, 1))])
         assert (await one.view(0)).fingerprint == (await two.view(0)).fingerprint
+
+
+async def test_a_log_with_too_many_gaps_has_no_runs_and_its_neighbours_have_theirs() -> None:
+    async with MemoryStore() as store:
+        ragged, gappy, whole = LOGS[:3]
+        seqs = {ragged: range(0, 2 * LOG_RUNS_MAX + 1, 2), gappy: range(0, 2 * LOG_RUNS_MAX, 2), whole: range(50, 200)}
+        await store.put([Arrival(n, seq, b"x", digest_of(b"x"), 1) for n in seqs for seq in seqs[n]])
+        index = LogIndex(store)
+        await index.load()
+        await _check(await index.view(0), store, 0)
 
 
 async def test_what_was_read_before_it_was_announced_is_not_built_upon() -> None:
