@@ -540,7 +540,7 @@ SURVEY_PART_LOGS: Final = 32
 """Logs in a part when a differing one is cut: with 10 bytes of fingerprint and bound for each part, and 4 for each log
 of one that differs in the end, this costs least over the sizes that were measured."""
 
-SURVEY_REGIONS_ASKED_MAX: Final = 256
+SURVEY_REGIONS_ASKED_MAX: Final = 500
 """Regions in a question: with what lies between them they are at most RANGES_MAX."""
 
 NEWS_LOGS_MAX: Final = 4096
