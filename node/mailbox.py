@@ -20,6 +20,7 @@ from protocols.limits import (
     EXPIRY_CHECK_INTERVAL_S,
     MISSING_MAX,
     READ_PAGE_BYTES,
+    SYNC_ROOM_BYTES,
 )
 from protocols.model import LogName, Retention, digest_of
 
@@ -42,6 +43,13 @@ class Mailbox:
     def alive_from_s(self) -> int:
         """The smallest first stored (Unix seconds) that is alive now."""
         return self.retention.alive_from(self.clock.now_s())
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is too little room to take anything from other mailboxes."""
+        held = self.store.statistics()
+        limit = held.storage_limit_bytes
+        return limit is not None and held.bytes + min(SYNC_ROOM_BYTES, limit // 16) > limit
 
     async def deliver(self, messages: Sequence[tuple[LogName, int, bytes]]) -> PutResult:
         """Stores messages (log, seq, blob) that a client brings: all or none, durable on return.

@@ -128,6 +128,9 @@ READERS_MAX: Final = 4
 LOG_CACHE_MAX: Final = 65_536
 """Logs whose state the writer remembers (about 500 bytes each), so that most stores need no look-up at all."""
 
+MESSAGES_PAGE_MAX: Final = 4096
+"""Messages read at a time for another mailbox: bounds the time of one read where they are small."""
+
 SCAN_PAGE_MESSAGES: Final = 4096
 """Messages in one step of a scan: about 5 ms in a reader thread."""
 
@@ -310,6 +313,13 @@ SYNC_COMMITS_UNDER_WAY_MAX: Final = 2
 """Batches of one session that are being committed while the next is received: keeps disk and network both busy at twice
 the memory of one batch."""
 
+CLAIMS_MAX: Final = 262_144
+"""Spans that are remembered as being fetched by some session (some 40 MB if ever reached); beyond that something may be
+fetched twice."""
+
+SYNC_ROOM_BYTES: Final = 4 * MIB
+"""With less room than this below the storage limit a mailbox takes nothing from others: what two commits hold."""
+
 SYNC_SESSION_MAX_S: Final = 1800.0
 """Longest session. What is committed stays, and the next session goes on; so this only frees what a peer clings to."""
 
@@ -370,6 +380,10 @@ PEER_SHUN_FIRST_S: Final = 60.0
 
 PEER_SHUN_MAX_S: Final = 3600.0
 """Longest such pause: it may have been updated since."""
+
+PEER_IDLE_DOUBLINGS_MAX: Final = 5
+"""How often the pause between syncs is doubled while they find differences and can move nothing, because one side has
+no room: up to a quarter of an hour."""
 
 PEER_FORGET_S: Final = 3600.0
 """A peer without an address that has been away for so long is dropped from the table."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from protocols.model import Item, LogName
+from protocols.sync.effects import Page, Span
 
 __all__ = [
     "Arrival",
@@ -214,6 +215,20 @@ class Store(abc.ABC):
     @abc.abstractmethod
     async def blobs(self, name: LogName, wanted: Sequence[tuple[int, bytes]]) -> Sequence[bytes | None]:
         """The blobs of (seq, digest) pairs, None where one is not held. Raises StoreUnavailable."""
+
+    @abc.abstractmethod
+    async def messages(
+        self,
+        spans: Sequence[Span],
+        *,
+        alive_from_s: int,
+        page_bytes: int,
+        after: tuple[int, int] | None = None,
+    ) -> Page:
+        """What is held of these spans with first stored >= `alive_from_s`: all variants, in the order of the spans,
+        then by (seq, digest), one snapshot a page. Begins at `after` (index of the span, seq), and stops before the
+        next seq once there are `page_bytes` of blobs or MESSAGES_PAGE_MAX messages. Cost is proportional to the spans
+        looked at and to what is returned. Raises StoreUnavailable."""
 
     @abc.abstractmethod
     async def watermarks(self, names: Sequence[LogName]) -> Mapping[LogName, int | None]:

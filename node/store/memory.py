@@ -27,8 +27,9 @@ from node.store.api import (
     StoreUnavailable,
     VerifyReport,
 )
-from protocols.limits import SEQ_MAX
+from protocols.limits import MESSAGES_PAGE_MAX, SEQ_MAX
 from protocols.model import Item, LogName, check_seq, digest_of
+from protocols.sync.effects import Page, Span
 
 __all__ = ["MemoryStore"]
 
@@ -331,6 +332,30 @@ class MemoryStore(Store):
         log = self._find(name)
         found = [None if log is None else log.variants.get(seq, {}).get(digest) for seq, digest in wanted]
         return [None if held is None else held.blob for held in found]
+
+    async def messages(
+        self,
+        spans: Sequence[Span],
+        *,
+        alive_from_s: int,
+        page_bytes: int,
+        after: tuple[int, int] | None = None,
+    ) -> Page:
+        await self._turn()
+        entries: list[tuple[int, Item, bytes]] = []
+        size = 0
+        for index, (name, first, last) in enumerate(spans):
+            log = self._find(name)
+            for item in () if log is None else log.items(first, last):
+                if item.first_stored_s < alive_from_s or (after and (index, item.seq) < after):
+                    continue
+                is_new = not entries or (index, item.seq) != (entries[-1][0], entries[-1][1].seq)
+                if is_new and (size >= page_bytes or len(entries) >= MESSAGES_PAGE_MAX):
+                    return Page(entries, (index, item.seq))
+                assert log is not None
+                entries.append((index, item, log.variants[item.seq][item.digest].blob))
+                size += item.size
+        return Page(entries, None)
 
     async def watermarks(self, names: Sequence[LogName]) -> Mapping[LogName, int | None]:
         await self._turn()

@@ -35,6 +35,7 @@ from node.store.api import (
 )
 from protocols.limits import EXPIRY_BATCH_MESSAGES, MESSAGE_OVERHEAD_BYTES, SEQ_MAX
 from protocols.model import Item, LogName, check_seq
+from protocols.sync.effects import Page, Span
 
 __all__ = ["SqliteStore", "verify_file"]
 
@@ -143,6 +144,19 @@ class SqliteStore(Store):
 
     async def blobs(self, name: LogName, wanted: Sequence[tuple[int, bytes]]) -> Sequence[bytes | None]:
         return await self._readers.run(lambda connection: _readers.blobs(connection, name, wanted))
+
+    async def messages(
+        self,
+        spans: Sequence[Span],
+        *,
+        alive_from_s: int,
+        page_bytes: int,
+        after: tuple[int, int] | None = None,
+    ) -> Page:
+        def work(connection: sqlite3.Connection) -> Page:
+            return _readers.messages(connection, spans, alive_from_s, page_bytes, after)
+
+        return await self._readers.run(work)
 
     async def watermarks(self, names: Sequence[LogName]) -> Mapping[LogName, int | None]:
         return await self._readers.run(lambda connection: _readers.watermarks(connection, names))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import trio
 
-from node.store.api import Arrival, Store, StoredItem, StoreError
+from node.store.api import Arrival, Store, StoredItem, StoreError, StoreFull
+from node.sync.claims import ClaimHolder, Claims
 from node.sync.index import LogIndex
 from node.transport.api import Stream, StreamBroken
 from protocols.errors import RemoteProtocolError
@@ -17,47 +18,25 @@ from protocols.limits import (
     SYNC_FRAME_TIMEOUT_S,
     SYNC_RECEIVE_BYTES,
 )
-from protocols.model import Item, LogName
 from protocols.sync.effects import (
     Claim,
     Commit,
     Effect,
     OpenView,
-    ReadBlobs,
     ReadItems,
+    ReadMessages,
     ReadWatermarks,
     Receive,
+    Release,
     Send,
     SessionAborted,
     Settle,
+    Span,
 )
 from protocols.sync.session import SessionResult
 from protocols.sync.wire import FrameDecoder, encode_frame
 
-__all__ = ["Claims", "SessionTraffic", "run_session"]
-
-
-class Claims:
-    """Which messages are being fetched right now, over all sessions, so that none is fetched twice."""
-
-    def __init__(self) -> None:
-        self._under_way: set[tuple[LogName, int, bytes]] = set()
-
-    def take(self, name: LogName, items: Sequence[Item]) -> tuple[list[bool], list[tuple[LogName, int, bytes]]]:
-        """For each item whether it was free, and the keys that are now taken (to be released in the end)."""
-        granted: list[bool] = []
-        taken: list[tuple[LogName, int, bytes]] = []
-        for item in items:
-            key = (name, item.seq, item.digest)
-            free = key not in self._under_way
-            granted.append(free)
-            if free:
-                self._under_way.add(key)
-                taken.append(key)
-        return granted, taken
-
-    def release(self, taken: Sequence[tuple[LogName, int, bytes]]) -> None:
-        self._under_way.difference_update(taken)
+__all__ = ["SessionTraffic", "run_session"]
 
 
 @dataclass(slots=True)
@@ -75,10 +54,11 @@ class _Driver:
     store: Store
     index: LogIndex
     claims: Claims
+    holder: ClaimHolder
     traffic: SessionTraffic
+    is_full: Callable[[], bool]
     nursery: trio.Nursery
     decoder: FrameDecoder = field(default_factory=FrameDecoder)
-    taken: list[tuple[LogName, int, bytes]] = field(default_factory=list)
     slots: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(SYNC_COMMITS_UNDER_WAY_MAX))
     failure: StoreError | None = None
 
@@ -100,15 +80,18 @@ class _Driver:
                 return await self._receive()
             case OpenView(alive_from_s):
                 return await self.index.view(alive_from_s)
-            case ReadItems(name, seq_from, seq_to):
-                return await self.store.items(name, seq_from, seq_to)
-            case ReadBlobs(name, wanted):
-                return await self.store.blobs(name, wanted)
+            case ReadItems(spans):
+                return await self.store.items_of(spans)
+            case ReadMessages(spans, alive_from_s, page_bytes, after):
+                return await self.store.messages(spans, alive_from_s=alive_from_s, page_bytes=page_bytes, after=after)
             case ReadWatermarks(names):
                 known = await self.store.watermarks(names)
                 return [known[name] for name in names]
-            case Claim(name, items):
-                return self._claim(name, items)
+            case Claim(spans):
+                return self._claim(spans)
+            case Release(spans):
+                self.claims.release(self.holder, spans)
+                return None
             case Commit():
                 await self._commit(effect)
                 return None
@@ -138,15 +121,11 @@ class _Driver:
         assert scope.cancelled_caught
         raise SessionAborted(f"the peer sent no whole message for {SYNC_FRAME_TIMEOUT_S:.0f} s")
 
-    def _claim(self, name: LogName, items: Sequence[Item]) -> list[bool]:
-        statistics = self.store.statistics()
-        limit = statistics.storage_limit_bytes
-        if limit is not None and statistics.bytes + sum(item.size for item in items) > limit:
+    def _claim(self, spans: Sequence[Span]) -> list[Span]:
+        if self.is_full():
             self.traffic.full = True
-            return [False] * len(items)
-        granted, taken = self.claims.take(name, items)
-        self.taken += taken
-        return granted
+            return []
+        return self.claims.take(self.holder, spans)
 
     async def _commit(self, commit: Commit) -> None:
         self._check()
@@ -163,6 +142,7 @@ class _Driver:
             if commit.watermarks:
                 await self.store.adopt_watermarks(dict(commit.watermarks))
         except StoreError as error:
+            self.traffic.full = self.traffic.full or isinstance(error, StoreFull)
             self.failure = self.failure or error
         finally:
             self.slots.release()
@@ -187,26 +167,28 @@ async def run_session(
     index: LogIndex,
     claims: Claims,
     traffic: SessionTraffic,
+    is_full: Callable[[], bool],
 ) -> SessionResult:
-    """Drives `session` to its end and counts its bytes in `traffic`.
+    """Drives `session` to its end and counts its bytes in `traffic`. With `is_full` nothing is taken.
 
     Raises SessionAborted (the world failed), RemoteProtocolError (the peer broke the protocol) or SessionRefused. What
     was committed until then stays. The stream is neither closed nor aborted here.
     """
-    taken: list[tuple[LogName, int, bytes]] = []
-    outcome: SessionResult | Exception
+    holder = claims.begin()
+    outcome: SessionResult | Exception | None = None
     try:
         async with trio.open_nursery() as nursery:
-            driver = _Driver(stream, store, index, claims, traffic, nursery, taken=taken)
+            driver = _Driver(stream, store, index, claims, holder, traffic, is_full, nursery)
             try:
                 outcome = await _drive(session, driver)
             except Exception as error:
                 outcome = error  # raised outside the nursery, so that it doesn't come wrapped in a group
     finally:
         session.close()
-        claims.release(taken)
+        claims.end(holder, in_good_order=isinstance(outcome, SessionResult))
     if isinstance(outcome, Exception):
         raise outcome
+    assert outcome is not None
     return outcome
 
 

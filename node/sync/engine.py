@@ -20,7 +20,8 @@ import trio
 from node.discovery.api import Found, Lost, Neighbour
 from node.mailbox import Mailbox
 from node.store.api import StoreError
-from node.sync.driver import Claims, SessionTraffic, run_session
+from node.sync.claims import Claims
+from node.sync.driver import SessionTraffic, run_session
 from node.sync.index import LogIndex
 from node.sync.news import News
 from node.sync.peers import Peer, PeerState, PeerTable, SyncReport
@@ -32,6 +33,7 @@ from protocols.limits import (
     HINT_LOGS_PENDING_MAX,
     PEER_DIAL_GRACE_S,
     PEER_FORGET_S,
+    PEER_IDLE_DOUBLINGS_MAX,
     PEER_RETRY_FIRST_S,
     PEER_RETRY_MAX_S,
     PEER_SESSIONS_MAX,
@@ -230,8 +232,10 @@ class SyncEngine:
         peer.poke()
 
     def _rest(self, peer: Peer) -> None:
-        """After a sync, by whichever side: the next one is an interval away, give or take a fifth."""
-        peer.due_at = trio.current_time() + self._interval_s * self._jitter.uniform(0.8, 1.2)
+        """After a sync, by whichever side: the next one is an interval away, give or take a fifth; longer where the two
+        differ in what neither can help (one has no room)."""
+        pause_s = self._interval_s * 2.0 ** min(peer.idle_syncs, PEER_IDLE_DOUBLINGS_MAX)
+        peer.due_at = trio.current_time() + pause_s * self._jitter.uniform(0.8, 1.2)
 
     def _retry(self, peer: Peer) -> None:
         peer.failures += 1
@@ -319,6 +323,8 @@ class SyncEngine:
             software=self._software,
             salt=self._salt(),
             only=only,
+            checkpoint=peer.checkpoint,
+            is_full=self._mailbox.is_full,
         )
         traffic = seat.traffic
         before = (peer.state, peer.reason)
@@ -326,16 +332,19 @@ class SyncEngine:
             peer.hinted.clear()  # a full sync covers them
         peer.stand(PeerState.SYNCING, "")
         peer.sessions += 1
+        progress = SessionResult()
+        peer.under_way.append(progress)
         result: SessionResult | None = None
         try:
             with seat.scope:
                 result = await run_session(
-                    respond(config) if incoming else initiate(config),
+                    respond(config, progress) if incoming else initiate(config, progress),
                     stream,
                     store=self._mailbox.store,
                     index=self._index,
                     claims=self._claims,
                     traffic=traffic,
+                    is_full=lambda: self._mailbox.is_full,
                 )
             if result is None:
                 raise SessionAborted(seat.why_ended)
@@ -354,10 +363,11 @@ class SyncEngine:
             raise
         else:
             await stream.close()
-            self._succeeded(peer, result, traffic, incoming=incoming)
+            self._succeeded(peer, result, traffic, before, incoming=incoming)
             _tell(peer, result, loudly=before[0] not in (PeerState.IN_SYNC, PeerState.SYNCING))
         finally:
             peer.sessions -= 1
+            peer.under_way.remove(progress)
             peer.bytes_in += traffic.bytes_in
             peer.bytes_out += traffic.bytes_out
 
@@ -367,7 +377,15 @@ class SyncEngine:
         if peer.state is PeerState.SYNCING:
             peer.stand(*before)
 
-    def _succeeded(self, peer: Peer, result: SessionResult, traffic: SessionTraffic, *, incoming: bool) -> None:
+    def _succeeded(
+        self,
+        peer: Peer,
+        result: SessionResult,
+        traffic: SessionTraffic,
+        before: tuple[PeerState, str],
+        *,
+        incoming: bool,
+    ) -> None:
         self.counters.synced_in += result.received
         self.counters.synced_out += result.sent
         peer.failures = peer.strikes = 0
@@ -376,19 +394,24 @@ class SyncEngine:
         peer.last_sync_s = self._mailbox.clock.now_s()
         peer.last_sync_bytes = traffic.bytes_in + traffic.bytes_out
         peer.last_sync_round_trips = result.round_trips
-        if traffic.full:
-            peer.stand(PeerState.BEHIND, "this mailbox's storage limit is reached")
-        elif not result.complete and incoming:
-            peer.stand(PeerState.BEHIND, "its last sync did not come to an end; there will be another")
-        elif not result.complete:
-            peer.stand(PeerState.BEHIND, "there is more to transfer; it goes on at once")
-        else:
+        if result.checkpoint is not None:
+            peer.checkpoint = result.checkpoint
+        reason = self._what_is_left(result, traffic, incoming=incoming)
+        if reason:
+            peer.stand(PeerState.BEHIND, reason)
+        elif result.full:
             peer.stand(PeerState.IN_SYNC, "")
+        else:
+            self._restore(peer, before)  # a hint's session says nothing about all other logs
         if result.full:
+            idle = bool(reason) and not (result.received or result.sent or result.merged)
+            peer.idle_syncs = peer.idle_syncs + 1 if idle else 0
             self._rest(peer)
         if not result.complete and not traffic.full:
             # If it was the peer's sync, the next step is the peer's as well, and ours only if it doesn't come.
             self._due_in(peer, PEER_DIAL_GRACE_S if incoming else PEER_RETRY_FIRST_S)
+        elif result.skipped and not (traffic.full or incoming):
+            self._due_in(peer, PEER_DIAL_GRACE_S)
         if result.full:  # a hint's session has not compared everything, as whoever waits here asked for
             peer.answer(
                 SyncReport(
@@ -397,9 +420,26 @@ class SyncEngine:
                     sent=result.sent,
                     bytes=peer.last_sync_bytes,
                     round_trips=result.round_trips,
-                    error=peer.reason or None,
+                    error=reason or None,
                 )
             )
+
+    @staticmethod
+    def _what_is_left(result: SessionResult, traffic: SessionTraffic, *, incoming: bool) -> str:
+        """Why the two are not known to hold the same after a session; empty if they are."""
+        if traffic.full:
+            return "this mailbox's storage limit is reached"
+        if not result.complete:
+            if incoming:
+                return "its last sync did not come to an end; there will be another"
+            return "there is more to transfer; it goes on at once"
+        if result.settled:
+            return ""
+        if result.peer is not None and result.peer.is_full:
+            return "its storage limit is reached"
+        if result.skipped:
+            return "what is missing is coming from another mailbox at the moment"
+        return f"{result.gone} messages that it announced did not come"
 
     def _failed(self, peer: Peer, error: Exception, *, incoming: bool) -> None:
         reason = str(error) or type(error).__name__

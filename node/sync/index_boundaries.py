@@ -119,7 +119,7 @@ class Boundaries:
                     boundary.leaves[leaf] = restricted.leaves
                 else:
                     is_exact = False
-        view = IndexView(alive, serial=whole.serial, serials_from=whole.serials_from)
+        view = IndexView(alive, serial=whole.serial, serials_from=whole.serials_from, is_partial=True)
         boundary.whole, boundary.view = (whole, view) if is_exact else (IndexView(), IndexView())
         return view
 

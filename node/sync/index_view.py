@@ -155,9 +155,12 @@ class IndexView:
     the index's first picture: a lower one comes from another process.
     """
 
-    def __init__(self, leaves: Sequence[Leaf] = (), *, serial: int = 0, serials_from: int = 0) -> None:
+    def __init__(
+        self, leaves: Sequence[Leaf] = (), *, serial: int = 0, serials_from: int = 0, is_partial: bool = False
+    ) -> None:
         self.leaves = leaves
         self.serials_from = serials_from
+        self.is_partial = is_partial
         self.oldest_s = min((leaf.oldest_s for leaf in leaves), default=None)
         self._serial = serial
         self._firsts = [leaf.handles[0] for leaf in leaves]

@@ -11,6 +11,7 @@ import trio
 from protocols.addresses import PeerAddress
 from protocols.limits import PEERS_MAX
 from protocols.model import MailboxId
+from protocols.sync.session import SessionResult
 
 __all__ = ["Peer", "PeerState", "PeerTable", "SyncReport"]
 
@@ -61,6 +62,12 @@ class Peer:
     shunned_until_at: float = 0.0
     last_seen_at: float = 0.0
     sessions: int = 0
+    idle_syncs: int = 0
+    """Full syncs in a row that found differences and could move nothing."""
+    checkpoint: int | None = None
+    """The serial of a picture of ours from when the two held the same; news since then are all that need be told."""
+    under_way: list[SessionResult] = field(default_factory=list)
+    """What the sessions that are running have done so far."""
     hinted: dict[bytes, bytes] = field(default_factory=dict)
     """Handle -> state prefix of logs in which the peer has announced news."""
     wake: trio.Event = field(default_factory=trio.Event)

@@ -43,18 +43,21 @@ from protocols.sync.responder import Responder
 __all__ = ["PeerInfo", "SessionConfig", "SessionRefused", "SessionResult", "initiate", "refusal", "respond"]
 
 
-def initiate(config: SessionConfig) -> Steps[SessionResult]:
-    """The initiator's session. Raises SessionRefused, RemoteProtocolError (both are told to the peer), or
-    SessionAborted if the peer ends the stream early."""
+def initiate(config: SessionConfig, result: SessionResult | None = None) -> Steps[SessionResult]:
+    """The initiator's session; `result` shows its progress to whoever gives one.
+
+    Raises SessionRefused, RemoteProtocolError (both are told to the peer), or SessionAborted if the peer ends the
+    stream early.
+    """
     if len(config.salt) != SALT_BYTES:
         raise ValueError(f"a salt has {SALT_BYTES} bytes")
-    return (yield from _telling_failure(_initiate(config)))
+    return (yield from _telling_failure(_initiate(config, result or SessionResult())))
 
 
-def respond(config: SessionConfig) -> Steps[SessionResult]:
+def respond(config: SessionConfig, result: SessionResult | None = None) -> Steps[SessionResult]:
     """The responder's session; raises like `initiate`. A stream that ends between two requests ends it in good order,
     with `complete` False."""
-    return (yield from _telling_failure(_respond(config)))
+    return (yield from _telling_failure(_respond(config, result or SessionResult())))
 
 
 def refusal(code: str, text: str) -> bytes:
@@ -114,10 +117,10 @@ def _meet(config: SessionConfig, hello: Hello) -> PeerInfo:
     return PeerInfo(version, hello.software, offset_s, Retention(hello.retention_s), hello.now_s, hello.is_full)
 
 
-def _initiate(config: SessionConfig) -> Steps[SessionResult]:
+def _initiate(config: SessionConfig, result: SessionResult) -> Steps[SessionResult]:
     """Says hello with the first question in it, guessing that our own boundary will be the common one. It is unless the
     peer's retention is shorter or the hour has just changed; then it is asked again."""
-    result = SessionResult(full=config.only is None)
+    result.full = config.only is None
     alive_from_s = config.alive_from_s
     us = PeerInfo(SYNC_VERSION_MAX, config.software, 0.0, config.retention, int(config.now_s))
     view = yield OpenView(alive_from_s)
@@ -152,8 +155,7 @@ def _ask_again(met: Context, alive_from_s: int) -> Steps[None]:
     yield from initiator.run(reply)
 
 
-def _respond(config: SessionConfig) -> Steps[SessionResult]:
-    result = SessionResult()
+def _respond(config: SessionConfig, result: SessionResult) -> Steps[SessionResult]:
     hello = yield from receive(Hello)
     peer = result.peer = _meet(config, hello)
     if len(hello.salt) != SALT_BYTES:
