@@ -32,7 +32,7 @@ from node.sync.toy_ledger import ToyLedger
 from node.sync.toy_peer import ToyPeers
 from node.transport.libp2p import Libp2pTransport
 from protocols.addresses import PeerAddress
-from protocols.limits import CLOCK_PLAUSIBLE_FROM_S, GC_YOUNG_OBJECTS, SYNC_VERSION_MAX
+from protocols.limits import CLOCK_PLAUSIBLE_FROM_S, GC_YOUNG_OBJECTS, SALT_BYTES, SYNC_VERSION_MAX
 from protocols.model import MailboxId
 
 __all__ = ["run_mailbox"]
@@ -74,7 +74,7 @@ async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None]
                 sync_interval_s=config.sync_interval_s,
                 fixed_peers=[peer for peer in config.peers if isinstance(peer, PeerAddress)],
                 jitter=random.Random(),
-                salt=partial(secrets.token_bytes, 16),
+                salt=partial(secrets.token_bytes, SALT_BYTES),
             )
             async with trio.open_nursery() as nursery:
                 await nursery.start(core.run)

@@ -49,7 +49,7 @@ class Core:
         jitter: random.Random,
         salt: Callable[[], bytes],
     ) -> Core:
-        """Joins the parts. `jitter` spreads timers, `salt` gives 16 fresh random bytes for each session."""
+        """Joins the parts. `jitter` spreads timers, `salt` gives SALT_BYTES fresh random bytes for each session."""
         mailbox = Mailbox(store, clock=clock, retention=retention)
         index = LogIndex(store)
         engine = SyncEngine(

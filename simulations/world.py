@@ -16,6 +16,7 @@ import trio
 from node.core import Core
 from node.store.memory import MemoryStore
 from node.transport.memory import MemoryNetwork, MemoryTransport
+from protocols.limits import SALT_BYTES
 from protocols.model import MailboxId, Retention
 
 __all__ = ["SimulatedClock", "SimulatedMailbox", "World"]
@@ -85,7 +86,7 @@ class World:
             sync_interval_s=sync_interval_s,
             fixed_peers=[address for peer in peers for address in peer.core.transport.addresses()],
             jitter=random.Random(self._random.random()),
-            salt=lambda: self._random.randbytes(16),
+            salt=lambda: self._random.randbytes(SALT_BYTES),
         )
         scope = trio.CancelScope()
         await self._nursery.start(_run, core, scope)

@@ -22,7 +22,7 @@ from node.config import ListenAddress
 from node.transport.api import Stream, StreamBroken
 from node.transport.libp2p import Libp2pTransport
 from protocols.addresses import PeerAddress
-from protocols.limits import BATCH_ITEMS_MAX, PEER_SESSIONS_MAX
+from protocols.limits import PEER_SESSIONS_MAX, SALT_BYTES
 from protocols.model import Item, LogName, digest_of, handle_of
 from protocols.sync.codec import decode, encode
 from protocols.sync.effects import Receive, Send
@@ -198,19 +198,19 @@ async def no_hello(stream: Stream) -> None:
 
 
 async def two_hellos(stream: Stream) -> None:
-    await Talk(stream).say(hello(salt=bytes(16)), hello(salt=bytes(16)))
+    await Talk(stream).say(hello(salt=bytes(SALT_BYTES)), hello(salt=bytes(16)))
 
 
 async def unrequested_blobs(stream: Stream) -> None:
     talk = Talk(stream)
-    await talk.say(hello(salt=bytes(16)))
+    await talk.say(hello(salt=bytes(SALT_BYTES)))
     await talk.hear()
     await talk.say(Blobs(b"unrequested" * 10_000))
 
 
 async def wrong_digest(stream: Stream) -> None:
     talk = Talk(stream)
-    await talk.say(hello(salt=bytes(16)))
+    await talk.say(hello(salt=bytes(SALT_BYTES)))
     await talk.hear()
     await talk.say(Transfer(offers=[TransferLog(handle_of(LOG), [a_lie()], LOG)]))
     assert isinstance(await talk.hear(), Want)
@@ -219,7 +219,7 @@ async def wrong_digest(stream: Stream) -> None:
 
 async def huge_batch(stream: Stream) -> None:
     talk = Talk(stream)
-    await talk.say(hello(salt=bytes(16)))
+    await talk.say(hello(salt=bytes(SALT_BYTES)))
     await talk.hear()
     items = [a_lie(seq)._replace(size=40 << 20) for seq in range(BATCH_ITEMS_MAX)]
     await talk.say(Transfer(offers=[TransferLog(handle_of(LOG), items, LOG)]))
@@ -253,7 +253,7 @@ async def test_a_lie_of_the_initiator(scene: Scene, lie: Handler) -> None:
         # It is left alone for a while, whatever it says now.
         with pytest.raises(Exception, match=r"broke|stream"):
             again = Talk(await open_stream(scene, transport))
-            await again.say(hello(salt=bytes(16)))
+            await again.say(hello(salt=bytes(SALT_BYTES)))
             assert await again.hear() is None
             raise StreamBroken("the stream was ended without a word")
     assert (await scene.standing(transport))[0] == "refused"  # also after it hung up
@@ -356,7 +356,7 @@ async def test_ten_sessions_at_once_are_too_many(scene: Scene) -> None:
 
         async def greet(talk: Talk) -> None:
             try:
-                await talk.say(hello(salt=bytes(16)))
+                await talk.say(hello(salt=bytes(SALT_BYTES)))
                 message = await talk.hear()
             except StreamBroken:
                 message = None
@@ -446,7 +446,7 @@ async def test_endless_questions(scene: Scene, questions_max: int) -> None:
     """The same question again and again, each of which makes the victim list everything that it has."""
     async with liar(scene, sleep_on) as transport:
         talk = Talk(await open_stream(scene, transport))
-        await talk.say(hello(salt=bytes(16)))
+        await talk.say(hello(salt=bytes(SALT_BYTES)))
         await talk.hear()
         asked = 0
         began = trio.current_time()

@@ -14,7 +14,7 @@ from node.core import Core, supervise
 from node.store.api import StoreUnavailable
 from node.store.memory import MemoryStore
 from node.transport.memory import MemoryNetwork, MemoryTransport
-from protocols.limits import SUPERVISE_PAUSE_FIRST_S, SUPERVISE_PAUSE_MAX_S
+from protocols.limits import SALT_BYTES, SUPERVISE_PAUSE_FIRST_S, SUPERVISE_PAUSE_MAX_S
 from protocols.model import MailboxId, Retention
 from simulations.world import SimulatedClock
 
@@ -82,7 +82,7 @@ def core_of(store: MemoryStore, transport: MemoryTransport) -> Core:
         network="test",
         sync_interval_s=30.0,
         jitter=random.Random(1),
-        salt=lambda: bytes(16),
+        salt=lambda: bytes(SALT_BYTES),
     )
 
 

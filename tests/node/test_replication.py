@@ -20,6 +20,7 @@ from node.http.client import AdminClient
 from node.store.memory import MemoryStore
 from node.sync.peers import PeerState
 from node.transport.libp2p import Libp2pTransport
+from protocols.limits import SALT_BYTES
 from protocols.model import LogName, Retention, digest_of
 from tests.mailboxes import MailboxProcess, eventually
 
@@ -181,7 +182,7 @@ async def start_core(nursery: trio.Nursery, clock: SetClock, *peers: Core) -> Co
         sync_interval_s=0.5,
         fixed_peers=[address for peer in peers for address in peer.transport.addresses()],
         jitter=random.Random(1),
-        salt=lambda: os.urandom(16),
+        salt=lambda: os.urandom(SALT_BYTES),
     )
     await nursery.start(core.run)
     return core
