@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import secrets
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -32,7 +33,7 @@ from node.sync.toy_ledger import ToyLedger
 from node.sync.toy_peer import ToyPeers
 from node.transport.libp2p import Libp2pTransport
 from protocols.addresses import PeerAddress
-from protocols.limits import CLOCK_PLAUSIBLE_FROM_S, GC_YOUNG_OBJECTS, SALT_BYTES, SYNC_VERSION_MAX
+from protocols.limits import CLOCK_PLAUSIBLE_FROM_S, GC_YOUNG_OBJECTS, SALT_BYTES, SYNC_VERSION_MAX, THREAD_SWITCH_S
 from protocols.model import MailboxId
 
 __all__ = ["run_mailbox"]
@@ -60,7 +61,7 @@ async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None]
         phones = await _listen(config.http, listening)
         admin = await _listen([_ADMIN], listening)
         path = data_dir.path / STORE_FILE
-        _calm_garbage_collector()
+        _tune_interpreter()
         async with SqliteStore.open(path, storage_limit_bytes=config.storage_limit_bytes) as store:
             transport = Libp2pTransport(
                 signing_key_seed=identity.seed, listen=await _p2p_address(config, data_dir), network=config.network
@@ -102,9 +103,11 @@ async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None]
                 _freeze_what_is_loaded()
 
 
-def _calm_garbage_collector() -> None:
-    """Reading a million messages at the start makes no garbage in cycles, but looking for it took half of the time."""
+def _tune_interpreter() -> None:
+    """For a node. Reading a million messages at the start makes no garbage in cycles, but looking for it took half of the
+    time. Why threads switch often, see THREAD_SWITCH_S."""
     gc.set_threshold(GC_YOUNG_OBJECTS, 20, 50)
+    sys.setswitchinterval(THREAD_SWITCH_S)
 
 
 def _freeze_what_is_loaded() -> None:

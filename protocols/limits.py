@@ -128,6 +128,14 @@ READERS_MAX: Final = 4
 LOG_CACHE_MAX: Final = 65_536
 """Logs whose state the writer remembers (about 500 bytes each), so that most stores need no look-up at all."""
 
+INSERT_ROWS: Final = 25
+"""Rows that one statement inserts: half as fast again as one by one, and far more while other threads are busy; more
+gain nothing."""
+
+THREAD_SWITCH_S: Final = 0.001
+"""Longest that a thread computes while another one waits for Python's lock (its own default is five times as long): the
+store's threads give the lock up for every statement, and would wait so long to get it back each time."""
+
 MESSAGES_PAGE_MAX: Final = 4096
 """Messages read at a time for another mailbox: bounds the time of one read where they are small."""
 
@@ -309,9 +317,9 @@ needs seconds; a minute of silence would hold a session's memory for nothing."""
 SYNC_RECEIVE_BYTES: Final = 65_536
 """Bytes read from a stream at a time: smaller reads throttle the transport, as measured."""
 
-SYNC_COMMITS_UNDER_WAY_MAX: Final = 2
-"""Batches of one session that are being committed while the next is received: keeps disk and network both busy at twice
-the memory of one batch."""
+SYNC_COMMITS_UNDER_WAY_MAX: Final = 4
+"""Batches of one session that are being committed while the next is received: keeps disk and network both busy (the
+store commits them together), at 8 MiB of memory."""
 
 CLAIMS_MAX: Final = 262_144
 """Spans that are remembered as being fetched by some session (some 40 MB if ever reached); beyond that something may be

@@ -20,6 +20,7 @@ from protocols.limits import (
     EXPIRY_BATCH_MESSAGES,
     EXPIRY_LOCK_S,
     EXPIRY_SLICE_MESSAGES,
+    INSERT_ROWS,
     LOG_CACHE_MAX,
     RECLAIM_BATCH_CHUNKS,
 )
@@ -98,7 +99,16 @@ class Ledger:
             raise StoreFull(f"the storage limit of {self._limit_bytes} bytes is reached")
         counts = count(arrivals, logs)
         change = Change([], [], [], origin)
-        watermarks = {name: self._store_log(name, keys, blobs, change) for name, keys in logs.items()}
+        new: list[tuple[int, int, bytes, int, int, int]] = []
+        new_blobs: list[tuple[int, bytes | memoryview]] = []
+        stored = [(self._store_log(name, keys, blobs, change, new, new_blobs), name) for name, keys in logs.items()]
+        self._insert("blobs", new_blobs)
+        self._insert("messages", new)
+        watermarks: dict[LogName, int | None] = {}
+        for log, name in stored:
+            log.top = max(log.top, *logs[name])
+            self._advance(log, logs[name])
+            watermarks[name] = log.watermark
         self.occupancy.messages += growth.messages
         self.occupancy.bytes += growth.bytes
         return PutResult(*counts, watermarks), change
@@ -139,12 +149,16 @@ class Ledger:
                     key.held[digest] = Row(first_stored_s, size, blob)
 
     def _store_log(
-        self, name: LogName, keys: Mapping[int, Key], blobs: Mapping[bytes, bytes], change: Change
-    ) -> int | None:
-        log = self._find(name)
-        log = self._revive(name, log)
-        new: list[tuple[int, int, bytes, int, int, int]] = []
-        new_blobs: list[tuple[int, bytes | memoryview]] = []
+        self,
+        name: LogName,
+        keys: Mapping[int, Key],
+        blobs: Mapping[bytes, bytes],
+        change: Change,
+        new: list[tuple[int, int, bytes, int, int, int]],
+        new_blobs: list[tuple[int, bytes | memoryview]],
+    ) -> _Log:
+        """Changes what is held of a log; what is new is added to `new` and `new_blobs`, to be inserted."""
+        log = self._revive(name, self._find(name))
         for seq in sorted(keys):
             key = keys[seq]
             for digest, first_stored_s in key.kept.items():
@@ -162,12 +176,19 @@ class Ledger:
                     self._delete(log.id, seq, digest)
                     self._free_blob(held.blob, held.size)
                     _extend(change.removed, name, Item(seq, digest, held.first_stored_s, held.size))
-        self._db.executemany("INSERT INTO blobs VALUES (?, ?)", new_blobs)
-        self._db.executemany("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?)", new)
-        highest = max(keys)
-        log.top = max(log.top, highest)
-        self._advance(log, keys)
-        return log.watermark
+        return log
+
+    def _insert(self, table: str, rows: Sequence[tuple[object, ...]]) -> None:
+        """Inserts many rows at a time: Python's lock is given up and taken again for each statement, and whoever wants
+        it back may have to wait while another thread computes."""
+        if not rows:
+            return
+        one_row = f"({', '.join('?' * len(rows[0]))})"
+        many = f"INSERT INTO {table} VALUES {', '.join([one_row] * INSERT_ROWS)}"
+        whole = len(rows) - len(rows) % INSERT_ROWS
+        for start in range(0, whole, INSERT_ROWS):
+            self._db.execute(many, [value for row in rows[start : start + INSERT_ROWS] for value in row])
+        self._db.executemany(f"INSERT INTO {table} VALUES {one_row}", rows[whole:])
 
     def _add_blob(self, blob: bytes, rows: list[tuple[int, bytes | memoryview]]) -> None:
         if len(blob) <= BLOB_CHUNK_BYTES:
