@@ -104,8 +104,8 @@ async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None]
 
 
 def _tune_interpreter() -> None:
-    """For a node. Reading a million messages at the start makes no garbage in cycles, but looking for it took half of the
-    time. Why threads switch often, see THREAD_SWITCH_S."""
+    """Reading a million messages at the start makes no garbage in cycles, but looking for it took half of the time. Why
+    threads switch often, see THREAD_SWITCH_S."""
     gc.set_threshold(GC_YOUNG_OBJECTS, 20, 50)
     sys.setswitchinterval(THREAD_SWITCH_S)
 

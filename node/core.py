@@ -51,7 +51,7 @@ class Core:
     ) -> Core:
         """Joins the parts. `jitter` spreads timers, `salt` gives SALT_BYTES fresh random bytes for each session."""
         mailbox = Mailbox(store, clock=clock, retention=retention)
-        index = LogIndex(store)
+        index = LogIndex(store, own_boundary=mailbox.alive_from_s)
         engine = SyncEngine(
             mailbox=mailbox,
             index=index,

@@ -283,13 +283,16 @@ INDEX_SLICE_BLOCKS: Final = 256
 INDEX_SLICE_MESSAGES: Final = 8192
 """Messages hashed by the index at a stretch before others get a turn: a few milliseconds' work."""
 
-INDEX_LEAF_LOGS_MAX: Final = 256
-"""Logs in a leaf of the index. A changed log costs a copy of its leaf (some 30 microseconds), and every picture a list
-of all leaves (some hundred for 100,000 logs)."""
+INDEX_LEAF_LOGS_MAX: Final = 1024
+"""Logs in a leaf of the index. A changed log costs a copy of its leaf (100-700 KiB, some 50 microseconds), and every
+picture a list of all leaves (some hundred for 100,000 logs)."""
 
-INDEX_STAGED_LOGS: Final = 1024
-"""New logs that wait until they are sorted into the index, or an eighth of what is there if that is more: at the start
-all logs are new, and sorting them all in one go would hold up everything else."""
+INDEX_SHORT_BLOCKS_MAX: Final = 16
+"""Blocks up to which those of a log stand in its leaf (they are counted in a byte). A longer log has a place of its
+own, so that no change of a neighbour copies it."""
+
+INDEX_CHUNK_BLOCKS_MAX: Final = 4096
+"""Blocks in a chunk of a long log (160 KiB): what a change copies."""
 
 INDEX_PORTION_BLOCKS: Final = 4096
 """Changed blocks of one log that are read before the log is put together anew, or a quarter of all its blocks if that
@@ -309,6 +312,18 @@ run once in 2^48 / (changes since), and even then costs one longer comparison an
 INDEX_VIEWS_MAX: Final = 4
 """Pictures of the index that are kept, by boundary: our own, and those of peers with other retentions or a clock
 that is past the hour already. Without a bound a peer could have us keep one for each retention that it invents."""
+
+INDEX_FOREIGN_VIEWS_BURST: Final = 8
+INDEX_FOREIGN_VIEW_S: Final = 120.0
+"""How many boundaries other than our own may be new at once, and after how many seconds there is room for another. One
+that goes through every log costs about a second (a Raspberry Pi: five) of reading and hashing, in slices; a peer with
+another retention needs a new one each hour."""
+
+INDEX_TOUCHED_LOGS_MAX: Final = 10_000
+"""Logs whose changes are noted for a picture that is not asked for any more; beyond it, it is made anew if it is."""
+
+INDEX_INTERESTS_MAX: Final = 8
+"""Pictures of some topics only that are kept: one for each peer with an interest that syncs at the same time."""
 
 SYNC_FRAME_TIMEOUT_S: Final = 30.0
 """Longest wait for a peer's next whole frame, or for it to take one. A Raspberry Pi that commits a batch to an SD card
@@ -361,6 +376,9 @@ TOY_PEER_TIMEOUT_S: Final = 10.0
 
 TOY_PEER_TOPICS_MAX: Final = 64
 """Topics in one question to a plain mailbox: its API has no pages, so this bounds its answer in the normal case."""
+
+TOY_PEER_NAMES_SLICE: Final = 2048
+"""Names of logs taken from the index at a stretch before others get a turn: a few milliseconds' work."""
 
 TOY_PEER_ANSWER_BYTES_MAX: Final = 256 * MIB
 """Largest answer that is taken from a plain mailbox: 64 topics that are all new, with room to spare."""

@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
+import json
 import queue
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import trio
 
 from node.store._schema import SEQ_OFFSET, chunks_of, connect_reader, one, translate
-from node.store.api import LogItems, StoreUnavailable
-from protocols.limits import BLOB_CHUNK_BYTES, MESSAGES_PAGE_MAX, READERS_MAX, SCAN_PAGE_MESSAGES, SEQ_MAX
+from node.store.api import ItemColumns, ScanPage, StoreUnavailable
+from protocols.limits import (
+    BLOB_CHUNK_BYTES,
+    DIGEST_BYTES,
+    MESSAGES_PAGE_MAX,
+    READERS_MAX,
+    SCAN_PAGE_MESSAGES,
+    SEQ_MAX,
+)
 from protocols.model import Item, LogName
 from protocols.sync.effects import Page, Span
 
-__all__ = ["Readers", "ScanPage", "SqliteSnapshot", "blob_of", "blobs", "items", "messages", "scan_page", "watermarks"]
+__all__ = [
+    "KeyPage",
+    "Readers",
+    "SqliteSnapshot",
+    "blob_of",
+    "blobs",
+    "columns_of",
+    "items",
+    "messages",
+    "scan_page",
+    "watermarks",
+]
 
 T = TypeVar("T")
 
@@ -203,30 +224,72 @@ def watermarks(connection: sqlite3.Connection, names: Sequence[LogName]) -> Mapp
     return {name: None if log_id is None else _watermark(connection, log_id) for name, log_id in ids.items()}
 
 
-class ScanPage(NamedTuple):
-    """A part of a scan. `after` is the key (log id, stored seq, digest) after which to go on; None at the end."""
+# SQLite puts whole columns together itself, with the interpreter's lock released: three times as fast as rows, and
+# nobody else waits. The loops of a cross join are nested as they are written, and each runs in the order of its key.
+_COLUMNS: Final = (
+    "group_concat(grp), group_concat(seq), CAST(group_concat(digest, '') AS BLOB), group_concat(first_stored)"
+)
+_SPANS: Final = (
+    f"SELECT {_COLUMNS} FROM (SELECT j.key AS grp, m.seq, m.digest, m.first_stored FROM json_each(?) j"
+    " CROSS JOIN topics t ON t.topic = json_extract(j.value, '$[0]')"
+    " CROSS JOIN logs l ON l.topic = t.id AND l.log = json_extract(j.value, '$[1]')"
+    " CROSS JOIN messages m ON m.log = l.id AND m.seq BETWEEN json_extract(j.value, '$[2]')"
+    " AND json_extract(j.value, '$[3]') AND m.first_stored >= ?)"
+)
+_PAGE: Final = (
+    f"SELECT {_COLUMNS} FROM (SELECT log AS grp, seq, digest, first_stored FROM messages"
+    " WHERE (log, seq, digest) > (?, ?, ?) ORDER BY log, seq, digest LIMIT ?)"
+)
+_NAMES: Final = (
+    "SELECT t.topic, l.log FROM json_each(?) j"
+    " CROSS JOIN logs l ON l.id = j.value CROSS JOIN topics t ON t.id = l.topic"
+)
 
-    logs: Sequence[LogItems]
+_Columns = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], bytes, npt.NDArray[np.int64]]
+
+
+def _columns(row: tuple[str | None, str | None, bytes | None, str | None]) -> _Columns:
+    """(group, stored seq, digest, first stored) of all rows. Raises sqlite3.DatabaseError if a digest is cut off."""
+    groups, seqs, first_stored_s = (np.fromstring(text or "", np.int64, sep=",") for text in (row[0], row[1], row[3]))
+    digests = row[2] or b""
+    if len(digests) != DIGEST_BYTES * len(groups):
+        raise sqlite3.DatabaseError("a digest has the wrong length")
+    return groups, seqs, digests, first_stored_s
+
+
+def _seqs(stored: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    return stored.view(np.uint64) ^ np.uint64(SEQ_OFFSET)
+
+
+def columns_of(
+    connection: sqlite3.Connection, spans: Sequence[tuple[LogName, int, int]], alive_from_s: int
+) -> ItemColumns:
+    """See `Store.columns_of`."""
+    wanted = [
+        (name.topic, name.log, max(0, low) - SEQ_OFFSET, min(high, SEQ_MAX) - SEQ_OFFSET) for name, low, high in spans
+    ]
+    row = connection.execute(_SPANS, (json.dumps(wanted), alive_from_s)).fetchone()
+    groups, seqs, digests, first_stored_s = _columns(row)
+    return ItemColumns(np.bincount(groups, minlength=len(spans)), _seqs(seqs), digests, first_stored_s)
+
+
+class KeyPage(NamedTuple):
+    """A page of a scan. `after` is the key (log id, stored seq, digest) after which to go on; None at the end."""
+
+    page: ScanPage
     after: tuple[int, int, bytes] | None
 
 
-def scan_page(connection: sqlite3.Connection, after: tuple[int, int, bytes] | None) -> ScanPage:
+def scan_page(connection: sqlite3.Connection, after: tuple[int, int, bytes] | None) -> KeyPage:
     """The next messages in the order of their keys."""
-    found: dict[int, list[Item]] = {}
-    rows = connection.execute(
-        "SELECT log, seq, digest, first_stored, size FROM messages WHERE (log, seq, digest) > (?, ?, ?)"
-        " ORDER BY log, seq, digest LIMIT ?",
-        (*(after or (0, -SEQ_OFFSET, b"")), SCAN_PAGE_MESSAGES),
-    ).fetchall()
-    for log_id, seq, digest, first_stored_s, size in rows:
-        found.setdefault(log_id, []).append(Item(seq + SEQ_OFFSET, digest, first_stored_s, size))
-    logs = [LogItems(name_of(connection, log_id), items) for log_id, items in found.items()]
-    return ScanPage(logs, rows[-1][:3] if len(rows) == SCAN_PAGE_MESSAGES else None)
-
-
-def name_of(connection: sqlite3.Connection, log_id: int) -> LogName:
-    """The name of a log that exists."""
-    row = connection.execute(
-        "SELECT t.topic, l.log FROM logs l JOIN topics t ON t.id = l.topic WHERE l.id = ?", (log_id,)
-    ).fetchone()
-    return LogName(*row)
+    start = after or (0, -SEQ_OFFSET, b"")
+    groups, seqs, digests, first_stored_s = _columns(connection.execute(_PAGE, (*start, SCAN_PAGE_MESSAGES)).fetchone())
+    log_ids, counts = np.unique(groups, return_counts=True)
+    names = [LogName(*row) for row in connection.execute(_NAMES, (json.dumps(log_ids.tolist()),))]
+    if len(names) != len(log_ids):
+        raise sqlite3.DatabaseError("messages belong to no log")
+    is_last = len(groups) < SCAN_PAGE_MESSAGES
+    return KeyPage(
+        ScanPage(names, ItemColumns(counts.astype(np.int64), _seqs(seqs), digests, first_stored_s)),
+        None if is_last else (int(groups[-1]), int(seqs[-1]), digests[-DIGEST_BYTES:]),
+    )

@@ -15,17 +15,21 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from protocols.model import Item, LogName
 from protocols.sync.effects import Page, Span
 
 __all__ = [
     "Arrival",
     "Change",
+    "ItemColumns",
     "LogEntries",
-    "LogItems",
     "Position",
     "PutResult",
     "ReadPage",
+    "ScanPage",
     "Statistics",
     "Store",
     "StoreError",
@@ -120,11 +124,21 @@ class ReadPage(NamedTuple):
     after: Position | None
 
 
-class LogItems(NamedTuple):
-    """Items of one log, ascending by (seq, digest)."""
+class ItemColumns(NamedTuple):
+    """Items of several logs (or spans of them), column by column: the i-th has the next `counts[i]`, ascending by (seq,
+    digest). `digests` are DIGEST_BYTES each."""
 
-    name: LogName
-    items: Sequence[Item]
+    counts: npt.NDArray[np.int64]
+    seqs: npt.NDArray[np.uint64]
+    digests: bytes
+    first_stored_s: npt.NDArray[np.int64]
+
+
+class ScanPage(NamedTuple):
+    """A part of a scan: items of the logs `names`."""
+
+    names: Sequence[LogName]
+    items: ItemColumns
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,10 +221,15 @@ class Store(abc.ABC):
     async def items(self, name: LogName, seq_from: int, seq_to: int) -> Sequence[Item]:
         """All variants of a log with seq_from <= seq <= seq_to, ascending by (seq, digest). Raises StoreUnavailable."""
 
-    async def items_of(self, spans: Sequence[tuple[LogName, int, int]]) -> Sequence[Sequence[Item]]:
-        """What `items` returns for each (log, seq_from, seq_to), for the price of one request where that is possible;
-        each is true by itself, not all at one moment. Raises StoreUnavailable."""
-        return [await self.items(name, seq_from, seq_to) for name, seq_from, seq_to in spans]
+    async def items_of(self, spans: Sequence[Span]) -> Sequence[Sequence[Item]]:
+        """What `items` returns for each span, for the price of one request where that is possible; each is true by
+        itself, not all at one moment. Raises StoreUnavailable."""
+        return [await self.items(*span) for span in spans]
+
+    @abc.abstractmethod
+    async def columns_of(self, spans: Sequence[tuple[LogName, int, int]], *, alive_from_s: int = 0) -> ItemColumns:
+        """What `items` returns for each (log, seq_from, seq_to), but for items with first stored < `alive_from_s`, all
+        in one request. Each span is true by itself, not all at one moment. Raises StoreUnavailable."""
 
     @abc.abstractmethod
     async def blobs(self, name: LogName, wanted: Sequence[tuple[int, bytes]]) -> Sequence[bytes | None]:
@@ -245,9 +264,10 @@ class Store(abc.ABC):
         """
 
     @abc.abstractmethod
-    def scan(self) -> AsyncIterator[LogItems]:
-        """Everything held, log by log in no particular order of logs, a log possibly in several parts (for the index at
-        start). Never reads blobs. Raises StoreUnavailable."""
+    def scan(self) -> AsyncIterator[ScanPage]:
+        """Everything held, log by log in no particular order of logs (for the index at start). A log that does not fit
+        into a page goes on at the beginning of the next. Each page is of one moment; only a log that is emptied and
+        filled again meanwhile may come twice. Never reads blobs. Raises StoreUnavailable."""
 
     @abc.abstractmethod
     async def expire(self, alive_from_s: int, *, messages_max: int) -> int:

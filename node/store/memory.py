@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NamedTuple
 
+import numpy as np
 import trio
 
 from node.store._paging import read_page
@@ -16,10 +17,11 @@ from node.store._variants import Occupancy, settle
 from node.store.api import (
     Arrival,
     Change,
-    LogItems,
+    ItemColumns,
     Position,
     PutResult,
     ReadPage,
+    ScanPage,
     Statistics,
     Store,
     StoredItem,
@@ -103,6 +105,16 @@ class _Snapshot:
                 if held.first_stored_s >= self._alive_from_s
             )
             yield seq, blob
+
+
+def _columns(groups: Sequence[Sequence[Item]]) -> ItemColumns:
+    items = [item for group in groups for item in group]
+    return ItemColumns(
+        np.array([len(group) for group in groups], np.int64),
+        np.array([item.seq for item in items], np.uint64),
+        b"".join([item.digest for item in items]),
+        np.array([item.first_stored_s for item in items], np.int64),
+    )
 
 
 class MemoryStore(Store):
@@ -361,13 +373,21 @@ class MemoryStore(Store):
         await self._turn()
         return {name: None if (log := self._find(name)) is None else log.watermark for name in names}
 
-    async def scan(self) -> AsyncIterator[LogItems]:
+    async def columns_of(self, spans: Sequence[tuple[LogName, int, int]], *, alive_from_s: int = 0) -> ItemColumns:
+        return _columns(
+            [
+                [item for item in await self.items(name, low, high) if item.first_stored_s >= alive_from_s]
+                for name, low, high in spans
+            ]
+        )
+
+    async def scan(self) -> AsyncIterator[ScanPage]:
         for topic in sorted(self._topics):
             for log in sorted(self._topics.get(topic, {})):
                 await self._turn()
                 state = self._find(LogName(topic, log))
                 if state is not None and state.seqs:
-                    yield LogItems(LogName(topic, log), state.items(0, SEQ_MAX))
+                    yield ScanPage([LogName(topic, log)], _columns([state.items(0, SEQ_MAX)]))
 
     def statistics(self) -> Statistics:
         held = self._occupancy

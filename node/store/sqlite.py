@@ -24,10 +24,11 @@ from node.store._writer import Job, Writer
 from node.store.api import (
     Arrival,
     Change,
-    LogItems,
+    ItemColumns,
     Position,
     PutResult,
     ReadPage,
+    ScanPage,
     Statistics,
     Store,
     StoredItem,
@@ -136,11 +137,14 @@ class SqliteStore(Store):
             return []
         return await self._readers.run(lambda connection: _readers.items(connection, name, low, high))
 
-    async def items_of(self, spans: Sequence[tuple[LogName, int, int]]) -> Sequence[Sequence[Item]]:
+    async def items_of(self, spans: Sequence[Span]) -> Sequence[Sequence[Item]]:
         def work(connection: sqlite3.Connection) -> list[list[Item]]:
             return [_readers.items(connection, name, max(0, low), min(high, SEQ_MAX)) for name, low, high in spans]
 
         return await self._readers.run(work)
+
+    async def columns_of(self, spans: Sequence[tuple[LogName, int, int]], *, alive_from_s: int = 0) -> ItemColumns:
+        return await self._readers.run(lambda connection: _readers.columns_of(connection, spans, alive_from_s))
 
     async def blobs(self, name: LogName, wanted: Sequence[tuple[int, bytes]]) -> Sequence[bytes | None]:
         return await self._readers.run(lambda connection: _readers.blobs(connection, name, wanted))
@@ -161,15 +165,14 @@ class SqliteStore(Store):
     async def watermarks(self, names: Sequence[LogName]) -> Mapping[LogName, int | None]:
         return await self._readers.run(lambda connection: _readers.watermarks(connection, names))
 
-    async def scan(self) -> AsyncIterator[LogItems]:
+    async def scan(self) -> AsyncIterator[ScanPage]:
         after: tuple[int, int, bytes] | None = None
         while True:
-            page = await self._readers.run(functools.partial(_readers.scan_page, after=after))
-            for log in page.logs:
-                yield log
-            if page.after is None:
+            page, after = await self._readers.run(functools.partial(_readers.scan_page, after=after))
+            if page.names:
+                yield page
+            if after is None:
                 return
-            after = page.after
 
     def statistics(self) -> Statistics:
         held = self._writer.occupancy

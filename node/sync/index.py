@@ -3,33 +3,38 @@
 It holds no message: a change only marks the blocks it touched, and whoever needs a picture has the marked blocks read
 again from the store. So it can't drift, whatever order changes are told in.
 
-How it is made, from the bottom up: `index_blocks` (one log), `index_view` (all logs, immutable), `index_boundaries`
-(pictures that leave out what is too old), and here what keeps them up to date. All work is cut into slices of a few
-milliseconds; none needs a thread, but for logs of absurd shapes.
+How it is made, from the bottom up: `index_blocks` (the blocks of a short log), `index_log` (of any log), `index_leaf`
+(some hundred logs in packed columns), `index_view` (all logs, immutable), `index_boundaries` (pictures that leave out
+what is too old), `index_interests` (pictures of some topics), `index_load` (the first picture), and here what keeps it
+up to date. All work is cut into slices of a few milliseconds; none needs a thread, but for logs of absurd shapes.
 """
 
 from __future__ import annotations
 
 import secrets
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from operator import itemgetter
 
 import trio
 
 from node.store.api import Change, Store
-from node.sync.index_blocks import Block, PackedBlocks, block_of, blocks_in, splice, unpack
+from node.sync.index_blocks import Block
 from node.sync.index_boundaries import Boundaries
-from node.sync.index_reading import Pace, packed_logs, read_blocks, sized
-from node.sync.index_view import Entry, IndexView, Leaf, edit, entry_of, gather
+from node.sync.index_interests import Interests
+from node.sync.index_leaf import Entry, Leaf, edit, entry_of, gather
+from node.sync.index_load import load
+from node.sync.index_log import Log, length_of, spliced, work_bytes
+from node.sync.index_names import pack_name
+from node.sync.index_reading import Pace, overlapped, read_blocks, sized
+from node.sync.index_view import IndexView
 from protocols.limits import (
     BLOCK_SEQS,
     INDEX_CHANGE_BYTES,
     INDEX_PORTION_BLOCKS,
     INDEX_SERIAL_BITS,
     INDEX_SLICE_BLOCKS,
-    INDEX_STAGED_LOGS,
 )
 from protocols.model import LogName, handle_of
 
@@ -37,9 +42,13 @@ __all__ = ["IndexView", "LogIndex"]
 
 
 class LogIndex:
-    """Follows a store. `load` once at the start, then `view` whenever a picture is needed."""
+    """Follows a store. `load` once at the start, then `view` whenever a picture is needed.
 
-    def __init__(self, store: Store) -> None:
+    `own_boundary` tells from which first stored on messages are alive by our own rule; pictures for other boundaries
+    are rationed.
+    """
+
+    def __init__(self, store: Store, *, own_boundary: Callable[[], int] = lambda: 0) -> None:
         self._store = store
         self._lock = trio.Lock()
         self._stale: dict[LogName, set[int]] = {}
@@ -49,61 +58,55 @@ class LogIndex:
         # At random, and with room below 2^53: a serial from before a restart must never be taken for one of ours.
         serial = secrets.randbits(INDEX_SERIAL_BITS)
         self._view = IndexView(serial=serial, serials_from=serial)
-        self._boundaries = Boundaries(store)
+        self._boundaries = Boundaries(store, own_boundary)
+        self._interests = Interests()
         store.subscribe(self._on_change)
 
     async def load(self) -> None:
         """Reads the whole store. Changes that come in meanwhile are not lost. Raises StoreUnavailable."""
         async with self._lock:
-            pace = Pace()
-            async for name, packed in packed_logs(self._store.scan(), pace):
-                handle = handle_of(name)
-                before = self._packed(handle)  # not empty if it came in parts with other logs in between
-                await self._stage(handle, name, splice(before, unpack(packed)) if before else packed)
-                await pace.spend(blocks=4)
-                if len(self._staged) >= max(INDEX_STAGED_LOGS, len(self._view) // 8):
-                    await self._merge()
-            await self._merge()
+            self._replace(await load(self._store, self._view.serial + 1))
 
-    async def view(self, alive_from_s: int) -> IndexView:
-        """A picture of all messages with first stored >= `alive_from_s` as they are now. Raises StoreUnavailable."""
+    async def view(self, alive_from_s: int, topics: frozenset[str] | None = None) -> IndexView:
+        """A picture of all messages with first stored >= `alive_from_s` as they are now; of these topics only, if any
+        are given. Raises StoreUnavailable."""
         async with self._lock:
             await self._refresh()
             whole = self._view
-        return await self._boundaries.view(whole, alive_from_s)
+        view = await self._boundaries.view(whole, alive_from_s)
+        return view if topics is None else await self._interests.view(view, alive_from_s, topics)
 
     def _on_change(self, change: Change) -> None:
         for group in (change.stored, change.merged, change.removed):
             for name, item in group:
-                self._stale.setdefault(name, set()).add(item.seq // BLOCK_SEQS)
+                number = item.seq // BLOCK_SEQS
+                self._stale.setdefault(name, set()).add(number)
+                self._boundaries.touch(name, number)
 
     async def _refresh(self) -> None:
         # Unmarked before the read: what changes while we read marks its block again, for the next time.
         stale, self._stale = self._stale, {}
-        batch: dict[LogName, set[int]] = {}
-        pace = Pace()
+        batches = list(_batches(stale))
         try:
-            while stale or batch:
-                while stale and sum(map(len, batch.values())) < INDEX_SLICE_BLOCKS:
-                    name, numbers = stale.popitem()
-                    batch[name] = numbers
-                await self._reread(batch, pace)
+            await overlapped(partial(self._reread_all, batch) for batch in batches)
         finally:
-            for rest in (batch, stale):  # the store failed or we were cancelled: still to be done
-                for name, numbers in rest.items():
+            for batch in batches:  # if the store failed or we were cancelled, there are still some to be done
+                for name, numbers in batch.items():
                     self._stale.setdefault(name, set()).update(numbers)
         await self._merge()
+
+    async def _reread_all(self, batch: dict[LogName, set[int]]) -> None:
+        pace = Pace()
+        while batch:
+            await self._reread(batch, pace)
 
     async def _reread(self, batch: dict[LogName, set[int]], pace: Pace) -> None:
         """Reads some blocks of some logs, and takes those from `batch` that are done."""
         handles = {name: handle_of(name) for name in batch}
-        portions = {
-            name: sorted(islice(numbers, max(INDEX_PORTION_BLOCKS, blocks_in(self._packed(handles[name])) // 4)))
-            for name, numbers in batch.items()
-        }
+        portions = {name: self._portion(handles[name], numbers) for name, numbers in batch.items()}
         changes: dict[LogName, list[tuple[int, Block | None]]] = {name: [] for name in batch}
-        async for name, number, items in read_blocks(self._store, portions, pace):
-            changes[name].append((number, block_of(number, items) if items else None))
+        async for name, blocks in read_blocks(self._store, portions, pace):
+            changes[name] += blocks
         for name, changed in changes.items():
             await self._change(handles[name], name, changed)
             batch[name].difference_update(portions[name])
@@ -111,41 +114,61 @@ class LogIndex:
                 del batch[name]
             await pace.spend(blocks=4)
 
-    async def _change(self, handle: bytes, name: LogName, changed: Sequence[tuple[int, Block | None]]) -> None:
-        before = self._packed(handle)
-        work_bytes = len(before) + INDEX_CHANGE_BYTES * len(changed)
-        await self._stage(handle, name, await sized(work_bytes, lambda: splice(before, changed)))
+    def _portion(self, handle: bytes, numbers: set[int]) -> list[int]:
+        """The next blocks of a log to be read."""
+        if len(numbers) <= INDEX_PORTION_BLOCKS:
+            return sorted(numbers)
+        return sorted(islice(numbers, max(INDEX_PORTION_BLOCKS, length_of(self._log(handle)) // 4)))
 
-    def _packed(self, handle: bytes) -> PackedBlocks:
+    async def _change(self, handle: bytes, name: LogName, changed: Sequence[tuple[int, Block | None]]) -> None:
+        before = self._log(handle)
+        size_bytes = work_bytes(before, changed) + INDEX_CHANGE_BYTES * len(changed)
+        log = await sized(size_bytes, lambda: spliced(before, changed))
+        self._staged[handle] = entry_of(handle, pack_name(name), log, self._view.serial + 1)
+
+    def _log(self, handle: bytes) -> Log:
         """The blocks of a log as far as they have been read; empty if it is not known."""
         if handle in self._staged:
             entry = self._staged[handle]
-            return entry.packed if entry else b""
-        return self._view.packed(handle)
-
-    async def _stage(self, handle: bytes, name: LogName, packed: PackedBlocks) -> None:
-        # Topics have many logs: each name is kept once. Python forgets interned strings that nobody uses.
-        self._staged[handle] = await entry_of(handle, LogName(sys.intern(name.topic), name.log), packed)
+            return entry.log if entry else b""
+        return self._view.log(handle)
 
     async def _merge(self) -> None:
         """Makes the next picture out of the last one and what is staged. The last one stays as it is."""
         pace = Pace()
-        serial = self._view.serial + 1
         by_leaf: dict[int, list[tuple[bytes, Entry | None]]] = {}
         for handle, entry in self._staged.items():
-            if self._view.packed(handle) != (entry.packed if entry else b""):
-                changed = entry._replace(serial=serial) if entry else None
-                by_leaf.setdefault(self._view.leaf_number(handle), []).append((handle, changed))
+            by_leaf.setdefault(self._view.leaf_number(handle), []).append((handle, entry))
             await pace.spend(messages=4)
         leaves: list[Leaf] = []
         done = 0
+        has_changed = False
         for number in sorted(by_leaf):
             leaves += self._view.leaves[done:number]
             leaf = self._view.leaves[number] if self._view.leaves else None
-            leaves += edit(leaf, sorted(by_leaf[number], key=itemgetter(0)))
+            edited = edit(leaf, sorted(by_leaf[number], key=itemgetter(0)))
+            has_changed |= edited != ([leaf] if leaf else [])
+            leaves += edited
             done = number + 1
-            await pace.spend(blocks=8, messages=8 * len(by_leaf[number]))
+            await pace.spend(blocks=16, messages=8 * len(by_leaf[number]))
         leaves += self._view.leaves[done:]
-        if by_leaf:
-            self._view = IndexView(gather(leaves), serial=serial, serials_from=self._view.serials_from)
+        if has_changed:
+            self._replace(gather(leaves))
         self._staged = {}
+
+    def _replace(self, leaves: Sequence[Leaf]) -> None:
+        self._view = IndexView(leaves, serial=self._view.serial + 1, serials_from=self._view.serials_from)
+
+
+def _batches(stale: Mapping[LogName, set[int]]) -> Iterator[dict[LogName, set[int]]]:
+    """Logs put together until they have INDEX_SLICE_BLOCKS blocks to be read, or more if one alone has more."""
+    batch: dict[LogName, set[int]] = {}
+    blocks = 0
+    for name, numbers in stale.items():
+        batch[name] = numbers
+        blocks += len(numbers)
+        if blocks >= INDEX_SLICE_BLOCKS:
+            yield batch
+            batch, blocks = {}, 0
+    if batch:
+        yield batch

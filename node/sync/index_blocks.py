@@ -1,4 +1,4 @@
-"""The blocks of one log, packed into one bytes object of 40 bytes a block.
+"""The blocks of a log, packed into one bytes object of 40 bytes a block.
 
     n rows of 24 bytes: block number (big-endian), block digest     ascending; `log_state` hashes exactly these bytes
     n tails of 16 bytes: bitmap of the seqs held (lowest bit: lowest seq), earliest and latest `first stored`
@@ -6,66 +6,66 @@
 
 `first stored` is never negative. Beyond AGE_MAX_S (the year 2106) it is cut down to that, which as an earliest one
 says "then or later", and as a latest one says nothing at all: such blocks are read when it matters.
-
-A log of a million messages has some ten thousand blocks. So nothing here visits them one by one in Python: a change
-copies bytes around it, and sums over a log are numpy's.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
+from node.store.api import ItemColumns
 from protocols.limits import BLOCK_SEQS, DIGEST_BYTES, DIGEST_STATE_BYTES
-from protocols.model import Item
 
 __all__ = [
     "AGE_MAX_S",
+    "ROW_BYTES",
+    "TAILS",
+    "TAIL_BYTES",
     "Block",
+    "Blocks",
     "PackedBlocks",
-    "Span",
-    "age_span",
+    "ages",
     "bitmaps",
-    "block_of",
     "blocks_in",
+    "blocks_of",
     "find",
     "numbers",
+    "pack",
     "pairs",
+    "parts_of",
     "restrict",
     "row_at",
+    "rows_in",
     "splice",
     "state_of",
+    "tails_in",
     "take",
     "unpack",
 ]
 
 PackedBlocks: TypeAlias = bytes
 
-_ITEM: Final = struct.Struct(f">Q{DIGEST_BYTES}sq")  # what `reconcile.block_digest` hashes of an item
+AGE_MAX_S: Final = 2**32 - 1
+
+TAILS: Final = np.dtype([("bitmap", "<u8"), ("oldest_s", "<u4"), ("newest_s", "<u4")])
+ROW_BYTES: Final = 8 + DIGEST_STATE_BYTES
+TAIL_BYTES: Final = TAILS.itemsize
+
 _ROW: Final = struct.Struct(f">Q{DIGEST_STATE_BYTES}s")
 _TAIL: Final = struct.Struct("<QII")
-_TAILS: Final = np.dtype([("bitmap", "<u8"), ("oldest_s", "<u4"), ("newest_s", "<u4")])
-_ROW_BYTES: Final = _ROW.size
-_TAIL_BYTES: Final = _TAIL.size
+_ROWS: Final = np.dtype([("number", ">u8"), ("digest", f"V{DIGEST_STATE_BYTES}")])
+_BLOCK_BYTES: Final = ROW_BYTES + TAIL_BYTES
+_ITEMS: Final = np.dtype([("seq", ">u8"), ("digest", f"V{DIGEST_BYTES}"), ("first_stored_s", ">i8")])
+"""What `reconcile.block_digest` hashes of an item."""
 
-_BLOCK_BYTES: Final = _ROW_BYTES + _TAIL_BYTES
 _FEW_BLOCKS: Final = 16
 """Up to so many blocks plain Python is faster than setting numpy up."""
-
-AGE_MAX_S: Final = 2**32 - 1
-_FOREVER_S: Final = 2**63 - 1
-
-
-class Span(NamedTuple):
-    """Earliest and latest `first stored` of something, in Unix seconds, or bounds of them beyond AGE_MAX_S."""
-
-    oldest_s: int
-    newest_s: int
 
 
 class Block(NamedTuple):
@@ -75,23 +75,86 @@ class Block(NamedTuple):
     tail: bytes
 
 
-def block_of(number: int, items: Sequence[Item]) -> Block:
-    """A block that holds `items` (one at least, ascending by seq and digest); the digest is that of `block_digest`."""
-    pack = _ITEM.pack
-    digest = blake3(b"".join([pack(seq, digest, first_s) for seq, digest, first_s, _ in items]))
-    ages = [item.first_stored_s for item in items]
-    bitmap = 0
-    for item in items:
-        bitmap |= 1 << item.seq % BLOCK_SEQS
-    return Block(
-        _ROW.pack(number, digest.digest(length=DIGEST_STATE_BYTES)),
-        _TAIL.pack(bitmap, min(*ages, AGE_MAX_S), min(max(ages), AGE_MAX_S)),
+class Blocks(NamedTuple):
+    """The blocks of several logs (or spans of them) in columns: the i-th has the next `counts[i]`, ascending."""
+
+    counts: npt.NDArray[np.int64]
+    rows: bytes
+    tails: bytes
+
+    def each(self) -> Iterator[list[tuple[int, Block]]]:
+        """The blocks of one after the other, each block with its number."""
+        at = 0
+        for count in self.counts.tolist():
+            yield _numbered(self.rows, self.tails, at, at + count)
+            at += count
+
+
+def _numbered(rows: bytes, tails: bytes, lo: int, hi: int) -> list[tuple[int, Block]]:
+    found: list[tuple[int, Block]] = []
+    for at in range(lo, hi):
+        row = rows[ROW_BYTES * at : ROW_BYTES * (at + 1)]
+        found.append((int.from_bytes(row[:8], "big"), Block(row, tails[TAIL_BYTES * at : TAIL_BYTES * (at + 1)])))
+    return found
+
+
+def blocks_of(items: ItemColumns) -> Blocks:
+    """The blocks that hold `items`; their digests are those of `block_digest`."""
+    counts, seqs, digests, first_stored_s = items
+    if not len(seqs):
+        return Blocks(np.zeros(len(counts), np.int64), b"", b"")
+    hashed = np.empty(len(seqs), _ITEMS)
+    hashed["seq"], hashed["first_stored_s"] = seqs, first_stored_s
+    hashed["digest"] = np.frombuffer(digests, hashed.dtype["digest"])
+    group = np.repeat(np.arange(len(counts)), counts)
+    number = seqs // np.uint64(BLOCK_SEQS)
+    starts = np.flatnonzero((group[1:] != group[:-1]) | (number[1:] != number[:-1])) + 1
+    starts = np.concatenate(([0], starts))
+    source = memoryview(hashed.tobytes())
+    bounds = (np.append(starts, len(seqs)) * _ITEMS.itemsize).tolist()
+    rows = np.empty(len(starts), _ROWS)
+    rows["number"] = number[starts]
+    rows["digest"] = np.frombuffer(
+        b"".join([blake3(source[lo:hi]).digest(length=DIGEST_STATE_BYTES) for lo, hi in pairwise(bounds)]),
+        _ROWS["digest"],
     )
+    tails = np.empty(len(starts), TAILS)
+    tails["bitmap"] = np.bitwise_or.reduceat(np.uint64(1) << seqs % np.uint64(BLOCK_SEQS), starts)
+    tails["oldest_s"] = np.minimum(np.minimum.reduceat(first_stored_s, starts), AGE_MAX_S)
+    tails["newest_s"] = np.minimum(np.maximum.reduceat(first_stored_s, starts), AGE_MAX_S)
+    return Blocks(np.bincount(group[starts], minlength=len(counts)), rows.tobytes(), tails.tobytes())
+
+
+def parts_of(count: int, size: int) -> Iterator[tuple[int, int]]:
+    """0..count-1 in as few even parts (lo..hi-1) of `size` at the most as it takes."""
+    parts = -(-count // size)
+    return ((count * part // parts, count * (part + 1) // parts) for part in range(parts))
+
+
+def pack(blocks: Sequence[Block]) -> PackedBlocks:
+    """Blocks in ascending order, packed."""
+    return b"".join([block.row for block in blocks] + [block.tail for block in blocks])
+
+
+def unpack(packed: PackedBlocks) -> list[tuple[int, Block]]:
+    """The blocks, each with its number, as `splice` takes them."""
+    count = blocks_in(packed)
+    return _numbered(packed, packed[ROW_BYTES * count :], 0, count)
 
 
 def blocks_in(packed: PackedBlocks) -> int:
     """How many blocks there are."""
     return len(packed) // _BLOCK_BYTES
+
+
+def rows_in(packed: PackedBlocks) -> memoryview:
+    """The rows of all blocks."""
+    return memoryview(packed)[: ROW_BYTES * blocks_in(packed)]
+
+
+def tails_in(packed: PackedBlocks) -> memoryview:
+    """The tails of all blocks."""
+    return memoryview(packed)[ROW_BYTES * blocks_in(packed) :]
 
 
 def find(packed: PackedBlocks, number: int, lo: int = 0) -> int:
@@ -100,7 +163,7 @@ def find(packed: PackedBlocks, number: int, lo: int = 0) -> int:
     hi = blocks_in(packed)
     while lo < hi:
         middle = (lo + hi) // 2
-        if packed[_ROW_BYTES * middle : _ROW_BYTES * middle + 8] < key:
+        if packed[ROW_BYTES * middle : ROW_BYTES * middle + 8] < key:
             lo = middle + 1
         else:
             hi = middle
@@ -109,7 +172,7 @@ def find(packed: PackedBlocks, number: int, lo: int = 0) -> int:
 
 def row_at(packed: PackedBlocks, index: int) -> bytes:
     """The row of a block; empty behind the last one."""
-    return packed[_ROW_BYTES * index : _ROW_BYTES * (index + 1)] if index < blocks_in(packed) else b""
+    return packed[ROW_BYTES * index : ROW_BYTES * (index + 1)] if index < blocks_in(packed) else b""
 
 
 def take(packed: PackedBlocks, number: int) -> Block | None:
@@ -118,8 +181,8 @@ def take(packed: PackedBlocks, number: int) -> Block | None:
     row = row_at(packed, index)
     if row[:8] != number.to_bytes(8, "big"):
         return None
-    start = _ROW_BYTES * count + _TAIL_BYTES * index
-    return Block(row, packed[start : start + _TAIL_BYTES])
+    start = ROW_BYTES * count + TAIL_BYTES * index
+    return Block(row, packed[start : start + TAIL_BYTES])
 
 
 def splice(packed: PackedBlocks, changes: Sequence[tuple[int, Block | None]]) -> PackedBlocks:
@@ -132,8 +195,8 @@ def splice(packed: PackedBlocks, changes: Sequence[tuple[int, Block | None]]) ->
 
     def keep(until: int) -> None:
         if until > at:
-            rows.append(source[_ROW_BYTES * at : _ROW_BYTES * until])
-            tails.append(source[_ROW_BYTES * count + _TAIL_BYTES * at : _ROW_BYTES * count + _TAIL_BYTES * until])
+            rows.append(source[ROW_BYTES * at : ROW_BYTES * until])
+            tails.append(source[ROW_BYTES * count + TAIL_BYTES * at : ROW_BYTES * count + TAIL_BYTES * until])
 
     for number, block in changes:
         key = number.to_bytes(8, "big")
@@ -148,73 +211,56 @@ def splice(packed: PackedBlocks, changes: Sequence[tuple[int, Block | None]]) ->
     return b"".join(rows + tails)
 
 
-def state_of(packed: PackedBlocks) -> bytes:
-    """The log's state: `reconcile.log_state` of its blocks."""
-    rows = memoryview(packed)[: _ROW_BYTES * blocks_in(packed)]
+def state_of(rows: bytes | memoryview) -> bytes:
+    """The state of a log that has the blocks with these rows: `reconcile.log_state`."""
     return blake3(rows).digest(length=DIGEST_STATE_BYTES)
 
 
-def pairs(packed: PackedBlocks) -> list[tuple[int, bytes]]:
-    """(block number, block digest) of each block, ascending."""
-    return list(_ROW.iter_unpack(memoryview(packed)[: _ROW_BYTES * blocks_in(packed)]))
+def pairs(rows: bytes | memoryview) -> list[tuple[int, bytes]]:
+    """(block number, block digest) of each row, ascending."""
+    return list(_ROW.iter_unpack(rows))
 
 
-def numbers(packed: PackedBlocks) -> npt.NDArray[np.uint64]:
-    """The number of each block, ascending."""
-    rows = np.frombuffer(packed, dtype=">u8", count=blocks_in(packed) * _ROW_BYTES // 8)
-    return rows[:: _ROW_BYTES // 8].astype(np.uint64)
+def numbers(rows: bytes | memoryview) -> npt.NDArray[np.uint64]:
+    """The block number of each row, ascending."""
+    return np.frombuffer(rows, ">u8")[:: ROW_BYTES // 8].astype(np.uint64)
 
 
-def bitmaps(packed: PackedBlocks) -> npt.NDArray[np.uint64]:
-    """The bitmap of each block."""
-    return _tails(packed)["bitmap"].astype(np.uint64)
+def bitmaps(tails: bytes | memoryview) -> npt.NDArray[np.uint64]:
+    """The bitmap of each tail."""
+    return np.frombuffer(tails, TAILS)["bitmap"].astype(np.uint64)
 
 
-def _tails(packed: PackedBlocks) -> npt.NDArray[np.void]:
-    return np.frombuffer(packed, dtype=_TAILS, offset=_ROW_BYTES * blocks_in(packed))
+class Ages(NamedTuple):
+    """For each block: whether everything in it is alive, and whether only a part may be."""
+
+    alive: npt.NDArray[np.bool_]
+    partly: npt.NDArray[np.bool_]
 
 
-def age_span(packed: PackedBlocks) -> Span:
-    """Earliest and latest `first stored` in a log with one block at least."""
-    if blocks_in(packed) > _FEW_BLOCKS:
-        tails = _tails(packed)
-        oldest_s, newest_s = int(tails["oldest_s"].min()), int(tails["newest_s"].max())
-    else:
-        spans = list(_TAIL.iter_unpack(memoryview(packed)[_ROW_BYTES * blocks_in(packed) :]))
-        oldest_s, newest_s = min(oldest for _, oldest, _ in spans), max(newest for _, _, newest in spans)
-    return Span(oldest_s, newest_s if newest_s < AGE_MAX_S else _FOREVER_S)
+def ages(tails: bytes | memoryview, alive_from_s: int) -> Ages:
+    """How the blocks with these tails stand to a boundary >= 0."""
+    columns = np.frombuffer(tails, TAILS)
+    alive = columns["oldest_s"].astype(np.int64) >= alive_from_s
+    return Ages(alive, ~alive & (columns["newest_s"].astype(np.int64) >= min(alive_from_s, AGE_MAX_S)))
 
 
 def restrict(packed: PackedBlocks, alive_from_s: int) -> tuple[PackedBlocks, list[int]]:
-    """The blocks of which everything is alive, and the numbers of those of which a part may be."""
+    """The blocks of which everything is alive, and the numbers of those of which only a part may be."""
     if blocks_in(packed) <= _FEW_BLOCKS:
         return _restrict_few(packed, alive_from_s)
-    tails = _tails(packed)
-    whole = tails["oldest_s"].astype(np.int64) >= alive_from_s
-    partly = ~whole & (tails["newest_s"].astype(np.int64) >= min(alive_from_s, AGE_MAX_S))
-    rows = np.frombuffer(packed, dtype=np.dtype(f"V{_ROW_BYTES}"), count=len(tails))
-    return rows[whole].tobytes() + tails[whole].tobytes(), numbers(packed)[partly].tolist()
+    alive, partly = ages(tails_in(packed), alive_from_s)
+    rows, tails = np.frombuffer(rows_in(packed), _ROWS), np.frombuffer(tails_in(packed), TAILS)
+    return rows[alive].tobytes() + tails[alive].tobytes(), rows["number"][partly].tolist()
 
 
 def _restrict_few(packed: PackedBlocks, alive_from_s: int) -> tuple[PackedBlocks, list[int]]:
-    rows: list[bytes] = []
-    tails: list[bytes] = []
+    alive: list[Block] = []
     partly: list[int] = []
     for number, block in unpack(packed):
         _, oldest_s, newest_s = _TAIL.unpack(block.tail)
         if oldest_s >= alive_from_s:
-            rows.append(block.row)
-            tails.append(block.tail)
+            alive.append(block)
         elif newest_s >= min(alive_from_s, AGE_MAX_S):
             partly.append(number)
-    return b"".join(rows + tails), partly
-
-
-def unpack(packed: PackedBlocks) -> list[tuple[int, Block]]:
-    """The blocks, each with its number, as `splice` takes them."""
-    count = blocks_in(packed)
-    tails = (packed[at : at + _TAIL_BYTES] for at in range(_ROW_BYTES * count, len(packed), _TAIL_BYTES))
-    return [
-        (int.from_bytes(row[:8], "big"), Block(row, tail))
-        for row, tail in zip((row_at(packed, index) for index in range(count)), tails, strict=True)
-    ]
+    return pack(alive), partly

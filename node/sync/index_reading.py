@@ -1,19 +1,24 @@
-"""How the index reads the store: a few blocks, or everything, in slices that leave others their turn."""
+"""How the index reads blocks from the store, and how it leaves others their turn."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import trio
 
-from node.store.api import LogItems, Store
-from node.sync.index_blocks import Block, PackedBlocks, block_of
-from protocols.limits import BLOCK_SEQS, INDEX_INLINE_BYTES, INDEX_SLICE_BLOCKS, INDEX_SLICE_MESSAGES, SEQ_MAX
-from protocols.model import Item, LogName
+from node.store.api import Store
+from node.sync.index_blocks import Block, blocks_of
+from protocols.limits import (
+    BLOCK_SEQS,
+    INDEX_INLINE_BYTES,
+    INDEX_SLICE_BLOCKS,
+    INDEX_SLICE_MESSAGES,
+    SEQ_MAX,
+)
+from protocols.model import LogName
 
-__all__ = ["Pace", "packed_logs", "read_blocks", "sized"]
+__all__ = ["Pace", "overlapped", "read_blocks", "sized"]
 
 T = TypeVar("T")
 
@@ -39,24 +44,50 @@ async def sized(size_bytes: int, work: Callable[[], T]) -> T:
     return await trio.to_thread.run_sync(work)
 
 
+async def overlapped(jobs: Iterable[Callable[[], Awaitable[None]]]) -> None:
+    """Runs jobs in their order, two at a time: the store reads for one while the other's blocks are hashed.
+
+    If one fails, the other is cancelled, no more are begun, and what it raised is raised.
+    """
+    failures: list[Exception] = []
+    slots = trio.Semaphore(2)
+
+    async def run(job: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await job()
+        except Exception as error:
+            failures.append(error)
+            nursery.cancel_scope.cancel()
+        finally:
+            slots.release()
+
+    async with trio.open_nursery() as nursery:
+        for job in jobs:
+            await slots.acquire()
+            nursery.start_soon(run, job)
+    if failures:
+        raise failures[0]
+
+
 async def read_blocks(
-    store: Store, wanted: Mapping[LogName, Sequence[int]], pace: Pace
-) -> AsyncIterator[tuple[LogName, int, Sequence[Item]]]:
-    """Items of some blocks of some logs (ascending in each), block by block; empty ones included.
+    store: Store, wanted: Mapping[LogName, Sequence[int]], pace: Pace, *, alive_from_s: int = 0
+) -> AsyncIterator[tuple[LogName, list[tuple[int, Block | None]]]]:
+    """Some blocks of some logs (ascending in each), as they are without what is older than a boundary; None for empty
+    ones. A log may come in several parts.
 
     A request to the store costs more than the few blocks that it mostly is about, so they share one.
     Raises StoreUnavailable.
     """
     for runs in _batches((name, *run) for name, numbers in wanted.items() for run in _runs(numbers)):
-        found = await store.items_of(
-            [(name, first * BLOCK_SEQS, min((last + 1) * BLOCK_SEQS - 1, SEQ_MAX)) for name, first, last in runs]
+        items = await store.columns_of(
+            [(name, first * BLOCK_SEQS, min((last + 1) * BLOCK_SEQS - 1, SEQ_MAX)) for name, first, last in runs],
+            alive_from_s=alive_from_s,
         )
-        for (name, first, last), items in zip(runs, found, strict=True):
-            held = dict(_by_block(items))
-            for number in range(first, last + 1):
-                block = held.get(number, ())
-                yield name, number, block
-                await pace.spend(blocks=1, messages=len(block))
+        await pace.spend(messages=len(items.seqs))
+        for (name, first, last), blocks in zip(runs, blocks_of(items).each(), strict=True):
+            held = dict(blocks)
+            yield name, [(number, held.get(number)) for number in range(first, last + 1)]
+            await pace.spend(blocks=last - first + 1)
 
 
 def _batches(runs: Iterable[tuple[LogName, int, int]]) -> Iterator[list[tuple[LogName, int, int]]]:
@@ -85,61 +116,3 @@ def _runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
         first = last = number
     if first >= 0:
         yield first, last
-
-
-def _by_block(items: Sequence[Item]) -> Iterator[tuple[int, Sequence[Item]]]:
-    """Ascending items, cut into blocks: (block number, its items)."""
-    start = 0
-    while start < len(items):
-        number = items[start].seq // BLOCK_SEQS
-        behind = ((number + 1) * BLOCK_SEQS,)
-        end = start + BLOCK_SEQS  # as good as always the block ends here or before
-        if end < len(items) and items[end] < behind:
-            end = len(items)
-        end = bisect_left(items, behind, start, min(end, len(items)))
-        yield number, items[start:end]
-        start = end
-
-
-class _Packing:
-    """One log while a scan passes it. Its last block stays open: the next part may go on with it."""
-
-    def __init__(self, name: LogName) -> None:
-        self.name = name
-        self._rows = bytearray()
-        self._tails = bytearray()
-        self._number = -1
-        self._items: list[Item] = []
-
-    def add(self, number: int, items: Sequence[Item]) -> None:
-        """Takes more of the log, behind what it has."""
-        if number != self._number:
-            self._close()
-            self._number = number
-        self._items += items
-
-    def _close(self) -> None:
-        if self._items:
-            block: Block = block_of(self._number, self._items)
-            self._rows += block.row
-            self._tails += block.tail
-            self._items = []
-
-    def packed(self) -> PackedBlocks:
-        self._close()
-        return bytes(self._rows + self._tails)
-
-
-async def packed_logs(parts: AsyncIterator[LogItems], pace: Pace) -> AsyncIterator[tuple[LogName, PackedBlocks]]:
-    """The logs of a scan, put together from their parts as long as these follow each other."""
-    packing: _Packing | None = None
-    async for name, items in parts:
-        if packing is None or name != packing.name:
-            if packing is not None:
-                yield packing.name, packing.packed()
-            packing = _Packing(name)
-        for number, held in _by_block(items):
-            packing.add(number, held)
-            await pace.spend(blocks=1, messages=len(held))
-    if packing is not None:
-        yield packing.name, packing.packed()

@@ -6,153 +6,31 @@ next to nothing to keep, and never change under whoever reads them.
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import accumulate, chain, pairwise
-from typing import Final, NamedTuple, TypeAlias
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
-from node.sync.index_blocks import PackedBlocks, Span, age_span, bitmaps, blocks_in, numbers, pairs, state_of
-from node.sync.index_reading import sized
+from node.sync.index_blocks import ROW_BYTES, TAILS
+from node.sync.index_leaf import LOG_ROW_BYTES, Leaf, spread
+from node.sync.index_log import Log, LongLog, listed
 from node.sync.index_runs import runs_of
-from protocols.limits import DIGEST_STATE_BYTES, HANDLE_BYTES, INDEX_LEAF_LOGS_MAX
+from protocols.limits import HANDLE_BYTES
 from protocols.model import LogName
 from protocols.sync.effects import Rows, Runs
 
-__all__ = ["Entry", "IndexView", "Leaf", "edit", "entry_of", "gather"]
-
-_ROW_BYTES: Final = HANDLE_BYTES + DIGEST_STATE_BYTES
-
-_SPLIT_LOGS: Final = INDEX_LEAF_LOGS_MAX * 5 // 8
-"""Logs in each part when a leaf is split: room to grow, and nowhere near the size at which two are joined again."""
-
-_JOIN_LOGS_MAX: Final = INDEX_LEAF_LOGS_MAX // 2
-
-
-class Entry(NamedTuple):
-    """One log. `packed` are its blocks (one at least), `state` and `ages` what follows from them."""
-
-    handle: bytes
-    state: bytes
-    ages: Span
-    name: LogName
-    packed: PackedBlocks
-    serial: int = 0
-
-
-async def entry_of(handle: bytes, name: LogName, packed: PackedBlocks, serial: int = 0) -> Entry | None:
-    """The log that has these blocks; None if there are none."""
-    if not packed:
-        return None
-    return await sized(len(packed), lambda: Entry(handle, state_of(packed), age_span(packed), name, packed, serial))
-
-
-_Columns: TypeAlias = tuple[
-    list[bytes], list[bytes], list[LogName], list[PackedBlocks], "array[int]", "array[int]", "array[int]"
-]  # handle, state, name, packed blocks, oldest first stored, newest, serial of the last change
-
-_EMPTY: Final[_Columns] = ([], [], [], [], array("q"), array("q"), array("Q"))
-
-
-class Leaf:
-    """Up to INDEX_LEAF_LOGS_MAX logs in ascending order of handle, a column for each field. Never changed once it is
-    part of a view; compared by identity."""
-
-    __slots__ = ("handles", "names", "newest", "newest_s", "oldest", "oldest_s", "packed", "rows", "serials", "states")
-
-    def __init__(self, columns: _Columns) -> None:
-        self.handles, self.states, self.names, self.packed, self.oldest, self.newest, self.serials = columns
-        self.oldest_s = min(self.oldest)
-        self.newest_s = max(self.newest)
-        self.rows = b"".join(chain.from_iterable(zip(self.handles, self.states, strict=True)))
-
-    def __len__(self) -> int:
-        return len(self.handles)
-
-    def columns(self) -> _Columns:
-        """The columns themselves, not to be changed."""
-        return self.handles, self.states, self.names, self.packed, self.oldest, self.newest, self.serials
-
-    def older_than(self, alive_from_s: int) -> list[int]:
-        """The indices of the logs in which something is older. `alive_from_s` must lie within the leaf's ages."""
-        found: list[int] = np.flatnonzero(np.frombuffer(self.oldest, dtype=np.int64) < alive_from_s).tolist()
-        return found
-
-
-def edit(leaf: Leaf | None, changes: Iterable[tuple[bytes, Entry | None]]) -> list[Leaf]:
-    """A leaf (None: an empty one) with some logs replaced, added, or (None) removed; in several parts if it grew.
-
-    `changes` ascend by handle.
-    """
-    columns = _EMPTY if leaf is None else leaf.columns()
-    handles, states, names, packed, oldest, newest, serials = _part(columns, 0, len(columns[0]))  # copies
-    at = 0
-    for handle, entry in changes:
-        at = bisect_left(handles, handle, at)
-        known = at < len(handles) and handles[at] == handle
-        until = at + known  # what the change replaces
-        added = [] if entry is None else [entry]
-        handles[at:until] = [one.handle for one in added]
-        states[at:until] = [one.state for one in added]
-        names[at:until] = [one.name for one in added]
-        packed[at:until] = [one.packed for one in added]
-        oldest[at:until] = array("q", [one.ages.oldest_s for one in added])
-        newest[at:until] = array("q", [one.ages.newest_s for one in added])
-        serials[at:until] = array("Q", [one.serial for one in added])
-    return _cut((handles, states, names, packed, oldest, newest, serials))
-
-
-def _cut(columns: _Columns) -> list[Leaf]:
-    count = len(columns[0])
-    if not count:
-        return []
-    if count <= INDEX_LEAF_LOGS_MAX:
-        return [Leaf(columns)]
-    parts = -(-count // _SPLIT_LOGS)
-    cuts = [count * part // parts for part in range(parts + 1)]
-    return [Leaf(_part(columns, lo, hi)) for lo, hi in pairwise(cuts)]
-
-
-def _part(columns: _Columns, lo: int, hi: int) -> _Columns:
-    handles, states, names, packed, oldest, newest, serials = columns
-    return handles[lo:hi], states[lo:hi], names[lo:hi], packed[lo:hi], oldest[lo:hi], newest[lo:hi], serials[lo:hi]
-
-
-def gather(leaves: Iterable[Leaf]) -> list[Leaf]:
-    """The same leaves, small neighbours joined: what expires must not leave thousands of tiny ones behind."""
-    gathered: list[Leaf] = []
-    for leaf in leaves:
-        if gathered and len(gathered[-1]) + len(leaf) <= _JOIN_LOGS_MAX:
-            gathered[-1] = _joined(gathered[-1], leaf)
-        else:
-            gathered.append(leaf)
-    return gathered
-
-
-def _joined(one: Leaf, other: Leaf) -> Leaf:
-    return Leaf(
-        (
-            one.handles + other.handles,
-            one.states + other.states,
-            one.names + other.names,
-            one.packed + other.packed,
-            one.oldest + other.oldest,
-            one.newest + other.newest,
-            one.serials + other.serials,
-        )
-    )
+__all__ = ["IndexView"]
 
 
 class IndexView:
     """An immutable picture of the live logs; implements `protocols.sync.effects.LogTable` (and, still, `LogView`).
 
-    `oldest_s` is the earliest `first stored` of all (Unix seconds); None without logs. `serials_from` is the serial of
-    the index's first picture: a lower one comes from another process.
+    `oldest_s` is a lower bound of every `first stored` (Unix seconds); None without logs. `serials_from` is the serial
+    of the index's first picture: a lower one comes from another process.
     """
 
     def __init__(
@@ -163,7 +41,7 @@ class IndexView:
         self.is_partial = is_partial
         self.oldest_s = min((leaf.oldest_s for leaf in leaves), default=None)
         self._serial = serial
-        self._firsts = [leaf.handles[0] for leaf in leaves]
+        self._firsts = [leaf.first() for leaf in leaves]
         self._offsets = list(accumulate(map(len, leaves), initial=0))
         """The row with which each leaf begins, and how many there are."""
 
@@ -181,8 +59,10 @@ class IndexView:
     @cached_property
     def prefixes(self) -> npt.NDArray[np.uint64]:
         """See `LogTable.prefixes`."""
-        rows = np.frombuffer(b"".join([leaf.rows for leaf in self.leaves]), dtype=">u8")
-        prefixes = rows[:: _ROW_BYTES // 8].astype(np.uint64)
+        prefixes = np.empty(len(self), np.uint64)
+        for leaf, offset in zip(self.leaves, self._offsets[:-1], strict=True):
+            rows = np.frombuffer(leaf.columns.rows, ">u8")
+            prefixes[offset : offset + len(leaf)] = rows[:: LOG_ROW_BYTES // 8]
         prefixes.setflags(write=False)
         return prefixes
 
@@ -192,57 +72,76 @@ class IndexView:
             offset = self._offsets[number]
             if offset >= hi:
                 return
-            yield memoryview(self.leaves[number].rows)[_ROW_BYTES * max(lo - offset, 0) : _ROW_BYTES * (hi - offset)]
+            rows = memoryview(self.leaves[number].columns.rows)
+            yield rows[LOG_ROW_BYTES * max(lo - offset, 0) : LOG_ROW_BYTES * (hi - offset)]
 
     def changed_since(self, serial: int) -> Rows:
         """See `LogTable.changed_since`. Every log, if the serial is not one of this index."""
         if not self.serials_from <= serial <= self._serial:
             return np.arange(len(self))
         found = [
-            np.flatnonzero(np.frombuffer(leaf.serials, dtype=np.uint64) > serial) + offset
+            np.flatnonzero(leaf.serials() > serial) + offset
             for leaf, offset in zip(self.leaves, self._offsets[:-1], strict=True)
+            if leaf.serial > serial
         ]
         return np.concatenate(found) if found else np.arange(0)
 
     def runs(self, rows: Rows) -> Runs:
         """See `LogTable.runs`."""
-        packed = [leaf.packed[index] for leaf, index in map(self._at, rows.tolist())]
-        blocks = np.array([blocks_in(one) for one in packed], dtype=np.int64)
-        none = np.empty(0, dtype=np.uint64)
-        return runs_of(
-            blocks,
-            np.concatenate([numbers(one) for one in packed] or [none]),
-            np.concatenate([bitmaps(one) for one in packed] or [none]),
-        )
+        leaf_of = np.searchsorted(self._offsets, rows, side="right") - 1
+        order = np.argsort(leaf_of, kind="stable")
+        counts = np.zeros(len(rows), np.int64)
+        columns: list[npt.NDArray[np.void]] = []
+        block_numbers: list[npt.NDArray[np.uint64]] = []
+        long: list[tuple[int, LongLog]] = []
+        bounds = np.searchsorted(leaf_of[order], np.arange(len(self.leaves) + 1)).tolist()
+        for number in np.unique(leaf_of).tolist():
+            leaf = self.leaves[number]
+            asked = order[bounds[number] : bounds[number + 1]]
+            chosen = rows[asked] - self._offsets[number]
+            every = leaf.counts()
+            counts[asked] = every[chosen]
+            held = spread((np.cumsum(every) - every)[chosen], every[chosen])
+            columns.append(np.frombuffer(leaf.columns.tails, TAILS)[held])
+            block_numbers.append(np.frombuffer(leaf.columns.blocks, ">u8")[:: ROW_BYTES // 8][held].astype(np.uint64))
+            if leaf.columns.long:
+                at_long = np.flatnonzero(every[chosen] == 0).tolist()
+                long += [(int(asked[at]), leaf.columns.long[leaf.handle(int(chosen[at]))]) for at in at_long]
+        bitmaps = np.concatenate(columns)["bitmap"] if columns else np.empty(0, np.uint64)
+        flat_numbers = np.concatenate(block_numbers) if block_numbers else np.empty(0, np.uint64)
+        starts = np.empty(len(rows), np.int64)
+        starts[order] = np.cumsum(counts[order]) - counts[order]
+        in_order = spread(starts, counts)
+        found = runs_of(counts, flat_numbers[in_order], bitmaps[in_order].astype(np.uint64))
+        return _with_long(found, sorted(long)) if long else found
 
     def find(self, handle: bytes) -> int | None:
         """See `LogTable.find`."""
         if not self.leaves:
             return None
         number = self.leaf_number(handle)
-        handles = self.leaves[number].handles
-        index = bisect_left(handles, handle)
-        return self._offsets[number] + index if index < len(handles) and handles[index] == handle else None
+        index = self.leaves[number].find(handle)
+        return self._offsets[number] + index if self.leaves[number].has(handle, index) else None
 
     def handle_at(self, row: int) -> bytes:
         """See `LogTable.handle_at`."""
         leaf, index = self._at(row)
-        return leaf.handles[index]
+        return leaf.handle(index)
 
     def state_at(self, row: int) -> bytes:
         """See `LogTable.state_at`."""
         leaf, index = self._at(row)
-        return leaf.states[index]
+        return leaf.state(index)
 
     def name_at(self, row: int) -> LogName:
         """See `LogTable.name_at`."""
         leaf, index = self._at(row)
-        return leaf.names[index]
+        return leaf.name(index)
 
     def blocks_at(self, row: int) -> Sequence[tuple[int, bytes]]:
         """See `LogTable.blocks_at`."""
         leaf, index = self._at(row)
-        return pairs(leaf.packed[index])
+        return listed(leaf.log(index))
 
     # --- for the node ------------------------------------------------------------------------------------------
 
@@ -251,25 +150,39 @@ class IndexView:
         row = self.find(handle)
         return None if row is None else self.state_at(row)
 
-    def packed(self, handle: bytes) -> PackedBlocks:
-        """The blocks of a log as they are packed; empty if the view does not have it."""
+    def log(self, handle: bytes) -> Log:
+        """The blocks of a log; empty if the view does not have it."""
         row = self.find(handle)
         if row is None:
             return b""
         leaf, index = self._at(row)
-        return leaf.packed[index]
+        return leaf.log(index)
 
     def names(self) -> Iterator[LogName]:
         """The names of all logs, in the order of their rows."""
-        return chain.from_iterable([leaf.names for leaf in self.leaves])
+        for leaf in self.leaves:
+            yield from leaf.columns.names.all()
 
     @cached_property
     def fingerprint(self) -> str:
         """Hex over the whole view, as `live_fingerprint`: equal on two mailboxes exactly if they hold the same."""
         hasher = blake3()
         for leaf in self.leaves:
-            hasher.update(leaf.rows)
+            hasher.update(leaf.columns.rows)
         return hasher.hexdigest()
+
+    def between(self, first: bytes, last: bytes) -> list[Leaf]:
+        """The logs with handles from `first` to `last`, as leaves or parts of leaves."""
+        found: list[Leaf] = []
+        for number in range(self.leaf_number(first), len(self.leaves)):
+            leaf = self.leaves[number]
+            if leaf.first() > last:
+                break
+            lo, hi = leaf.find(first), leaf.find(last)
+            hi += leaf.has(last, hi)
+            if hi > lo:
+                found.append(leaf if hi - lo == len(leaf) else leaf.pick(np.arange(lo, hi)))
+        return found
 
     def leaf_number(self, handle: bytes) -> int:
         """The number of the leaf in which a log lies, or would if it were there."""
@@ -290,12 +203,17 @@ class IndexView:
     @cached_property
     def handles(self) -> Sequence[bytes]:
         """See `LogView.handles`."""
-        return list(chain.from_iterable([leaf.handles for leaf in self.leaves]))
+        return [part[:HANDLE_BYTES] for part in self._parts()]
 
     @cached_property
     def states(self) -> Sequence[bytes]:
         """See `LogView.states`."""
-        return list(chain.from_iterable([leaf.states for leaf in self.leaves]))
+        return [part[HANDLE_BYTES:] for part in self._parts()]
+
+    def _parts(self) -> Iterator[bytes]:
+        for leaf in self.leaves:
+            rows = leaf.columns.rows
+            yield from (rows[at : at + LOG_ROW_BYTES] for at in range(0, len(rows), LOG_ROW_BYTES))
 
     def name(self, handle: bytes) -> LogName | None:
         """See `LogView.name`."""
@@ -306,3 +224,17 @@ class IndexView:
         """See `LogView.blocks`."""
         row = self.find(handle)
         return () if row is None else self.blocks_at(row)
+
+
+def _with_long(short: Runs, long: Sequence[tuple[int, LongLog]]) -> Runs:
+    """The runs of all logs, with those of the long ones put where they belong."""
+    counts = short.counts.copy()
+    behind = np.cumsum(short.counts)
+    places = np.repeat([behind[at] for at, _ in long], [log.runs.counts[0] for _, log in long])
+    for at, log in long:
+        counts[at] = log.runs.counts[0]
+    return Runs(
+        counts,
+        np.insert(short.firsts, places, np.concatenate([log.runs.firsts for _, log in long])),
+        np.insert(short.lasts, places, np.concatenate([log.runs.lasts for _, log in long])),
+    )

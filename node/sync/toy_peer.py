@@ -33,6 +33,7 @@ from protocols.errors import RemoteProtocolError
 from protocols.limits import (
     SEQ_MAX,
     TOY_PEER_ANSWER_BYTES_MAX,
+    TOY_PEER_NAMES_SLICE,
     TOY_PEER_NEWS_S,
     TOY_PEER_STORE_BYTES,
     TOY_PEER_TIMEOUT_S,
@@ -157,8 +158,10 @@ class ToyPeers:
         await self._with_ledger(partial(self._ledger.forget_before, now_s - 2 * self._mailbox.retention.retention_s))
         view = await self._index.view(self._mailbox.alive_from_s())
         logs: dict[str, list[LogName]] = defaultdict(list)
-        for name in view.names():
+        for at, name in enumerate(view.names()):
             logs[name.topic].append(name)
+            if at % TOY_PEER_NAMES_SLICE == 0:
+                await trio.lowlevel.checkpoint()
         topics = sorted(logs)
         for start in range(0, len(topics), TOY_PEER_TOPICS_MAX):
             await self._sync_topics(peer, {topic: logs[topic] for topic in topics[start : start + TOY_PEER_TOPICS_MAX]})

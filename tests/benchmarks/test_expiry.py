@@ -98,8 +98,8 @@ async def test_expiry_with_a_million_messages(tmp_path: Path, monkeypatch: pytes
         print(f"opened with cold caches in {time.perf_counter() - start:.2f} s")
         start = time.perf_counter()
         count = 0
-        async for log in store.scan():
-            count += len(log.items)
+        async for page in store.scan():
+            count += len(page.items.seqs)
         print(f"scanned {count} in {time.perf_counter() - start:.2f} s")
         drop_caches()
         times = LockTimes(monkeypatch)

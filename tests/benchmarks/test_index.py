@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import gc
 import random
-import sys
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import trio
 
 from node.store.api import Arrival
 from node.store.sqlite import SqliteStore
-from node.sync.index import IndexView, LogIndex
+from node.sync.index import LogIndex
 from protocols.limits import BLOCK_SEQS, GC_YOUNG_OBJECTS
 from protocols.model import LogName, digest_of, handle_of
-from protocols.sync.reconcile import Budget, Rows
 
 MESSAGES = 1_000_000
 BATCH = 4096
@@ -92,17 +92,24 @@ def timed(what: str) -> Iterator[None]:
     print(f"  {what:<44} {(time.perf_counter() - start_s) * 1e3:10.2f} ms")
 
 
-def index_bytes(view: IndexView) -> tuple[int, int]:
-    """What a picture holds in memory: (names and handles, everything else)."""
-    size = sys.getsizeof
-    named = other = 0
-    topics: set[str] = set()
-    for leaf in view.leaves:
-        named += sum(map(size, leaf.handles)) + sum(size(name) + size(name.log) for name in leaf.names)
-        topics.update(name.topic for name in leaf.names)
-        other += sum(map(size, leaf.states)) + sum(map(size, leaf.packed)) + size(leaf.rows) + size(leaf)
-        other += sum(map(size, leaf.columns()))
-    return named + sum(map(size, topics)), other
+async def index_bytes(store: SqliteStore) -> None:
+    """Prints what an index allocates for each message, and what pictures add to it."""
+
+    def tell(what: str) -> None:
+        gc.collect()
+        print(f"  {what:<44} {(tracemalloc.get_traced_memory()[0] - before_bytes) / MESSAGES:10.3f}")
+
+    gc.collect()
+    tracemalloc.start()
+    before_bytes = tracemalloc.get_traced_memory()[0]
+    index = LogIndex(store)
+    await index.load()
+    tell("bytes per message: index")
+    assert len((await index.view(0)).prefixes)
+    tell("  and what a session has made of it")
+    await index.view(HOUR_S)
+    tell("  and a picture without the first hour")
+    tracemalloc.stop()
 
 
 async def touch(store: SqliteStore, chosen: Sequence[int], seq: int) -> None:
@@ -135,9 +142,6 @@ async def test_index_of_a_million(tmp_path: Path, logs: int, stride: int) -> Non
         async with watched("load"):
             await index.load()
         view = await index.view(0)
-        named, other = index_bytes(view)
-        print(f"  {'bytes per message: names and handles':<44} {named / MESSAGES:10.2f}")
-        print(f"  {'bytes per message: all else':<44} {other / MESSAGES:10.2f}")
         async with watched("unchanged view"):
             assert await index.view(0) is view
         for changed in (1, 10, 100, 1000):
@@ -165,14 +169,30 @@ async def test_index_of_a_million(tmp_path: Path, logs: int, stride: int) -> Non
             async with watched("  after a change of one log"):
                 await index.view(boundary)
         view = await index.view(0)
+        every = np.arange(len(view))
         with timed("fingerprint"):
             assert view.fingerprint
-        with timed("columns for a session (handles, states)"):
-            rows = Rows(view.handles, view.states, key=bytes(32), domain=b"L", budget=Budget())
-        with timed("keyed fingerprint over all rows (protocols)"):
-            rows.fingerprint(0, len(view))
+        with timed("prefixes"):
+            assert len(view.prefixes) == len(view)
+        with timed("changed since the last but 4 pictures"):
+            view.changed_since(view.serial - 4)
+        with timed("runs of every log"):
+            view.runs(every)
+        with timed("runs of up to 1000 logs"):
+            view.runs(np.sort(np.array(rng.sample(range(len(view)), min(1000, len(view))))))
+        with timed("find"):
+            view.find(handle_of(name_of(0)))
+        with timed("name"):
+            view.name_at(len(view) // 2)
         with timed("blocks of one log"):
-            view.blocks(handle_of(name_of(0)))
+            view.blocks_at(len(view) // 2)
+        async with watched("a hundredth of the topics: first picture"):
+            topics = frozenset(name_of(log).topic for log in range(max(1, logs // 100)))
+            few = await index.view(0, topics)
+        await touch(store, [0], length * stride + 9999)
+        async with watched("  after a change of one log"):
+            assert await index.view(0, topics) is not few
         gc.collect()
         grown = psutil.Process().memory_info().rss - before_bytes
         print(f"  {'bytes per message: process, with all pictures':<44} {grown / MESSAGES:10.2f}")
+        await index_bytes(store)

@@ -15,6 +15,7 @@ from node.store.memory import MemoryStore
 from node.store.sqlite import SqliteStore
 from protocols.limits import BLOB_CHUNK_BYTES, LOG_OVERHEAD_BYTES, MESSAGE_OVERHEAD_BYTES, SEQ_MAX, VARIANTS_MAX
 from protocols.model import Item, LogName, digest_of
+from tests.contracts.store_model import rows_of
 
 LOG = LogName("topic", "log")
 
@@ -90,22 +91,30 @@ async def test_watermark_does_not_jump_over_what_has_expired_and_never_falls(sto
     assert await seqs_and_missing(store, 5) == ([], [4, 5])
 
 
-async def test_many_reads_of_items_give_what_each_gives(store: Store) -> None:
-    other = LogName("another topic", "another log")
-    await store.put([arrival(seq) for seq in (0, 1, 5, SEQ_MAX)])
-    await store.put([arrival(1)._replace(name=other)])
+async def test_columns_of_spans_hold_what_each_holds(store: Store) -> None:
+    other, odd = LogName("another topic", "another log"), LogName('é"\\\x01', "\U0010ffff'")
+    await store.put([arrival(seq) for seq in (0, 1, 5, 2**63 - 1, 2**63, SEQ_MAX)])
+    await store.put(
+        [arrival(1, b"variant", first=7), arrival(1, b"another", first=5000), arrival(5, b"late", first=2000)]
+    )
+    await store.put([arrival(1)._replace(name=other), arrival(SEQ_MAX)._replace(name=odd)])
     spans = [
         (LOG, 0, 1),
         (other, 0, SEQ_MAX),
         (LOG, 1, SEQ_MAX),
         (LOG, 2, 4),
         (LogName("no", "log"), 0, 9),
+        (LogName(LOG.topic, "no"), 0, 9),
         (LOG, 5, 0),
+        (odd, 0, SEQ_MAX),
     ]
-    found = await store.items_of(spans)
-    assert [list(items) for items in found] == [list(await store.items(*span)) for span in spans]
-    assert [[item.seq for item in items] for items in found] == [[0, 1], [1], [1, 5, SEQ_MAX], [], [], []]
-    assert list(await store.items_of([])) == []
+    for alive_from_s in (0, 8, 1000, 5000, 10_000):
+        found = rows_of(await store.columns_of(spans, alive_from_s=alive_from_s))
+        assert found == [
+            [item[:3] for item in await store.items(*span) if item.first_stored_s >= alive_from_s] for span in spans
+        ]
+    assert [len(rows) for rows in rows_of(await store.columns_of(spans))] == [4, 1, 8, 0, 0, 0, 0, 1]
+    assert rows_of(await store.columns_of([])) == []
 
 
 async def test_a_log_may_span_the_whole_range_of_seqs(store: Store) -> None:
@@ -280,10 +289,11 @@ async def test_scan_gives_everything_once(store: Store) -> None:
     names = [LogName("t", str(i)) for i in range(9)]
     arrivals = [arrival(seq, name=name) for name in names for seq in range(600)]
     await store.put(arrivals)
-    found: dict[LogName, list[Item]] = {}
-    async for name, items in store.scan():
-        found.setdefault(name, []).extend(items)
-    assert found == {name: [item(seq) for seq in range(600)] for name in names}
+    found: dict[LogName, list[tuple[int, bytes, int]]] = {}
+    async for page in store.scan():
+        for name, rows in zip(page.names, rows_of(page.items), strict=True):
+            found.setdefault(name, []).extend(rows)
+    assert found == {name: [item(seq)[:3] for seq in range(600)] for name in names}
 
 
 # --- expiry and limits -----------------------------------------------------------------------------------------------

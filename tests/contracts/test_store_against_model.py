@@ -19,7 +19,7 @@ from node.store.memory import MemoryStore
 from node.store.sqlite import SqliteStore
 from protocols.limits import SEQ_MAX
 from protocols.model import Item, LogName, digest_of
-from tests.contracts.store_model import StoreModel
+from tests.contracts.store_model import StoreModel, rows_of
 
 NAMES = [LogName("a", "x"), LogName("a", "y"), LogName("b", "x")]
 SEQS = [*range(8), 2**63 - 1, 2**63, SEQ_MAX - 1, SEQ_MAX]
@@ -140,10 +140,11 @@ async def agree(store: Store, model: StoreModel) -> None:
     totals = store.statistics()
     assert (totals.messages, totals.bytes, totals.logs, totals.topics) == model.totals()
     assert await store.watermarks(NAMES) == {name: model.watermark.get(name) for name in NAMES}
-    scanned: dict[LogName, list[Item]] = {}
-    async for name, items in store.scan():
-        scanned.setdefault(name, []).extend(items)
-    assert scanned == {name: found for name in NAMES if (found := model.items(name))}
+    scanned: dict[LogName, list[tuple[int, bytes, int]]] = {}
+    async for page in store.scan():
+        for name, rows in zip(page.names, rows_of(page.items), strict=True):
+            scanned.setdefault(name, []).extend(rows)
+    assert scanned == {name: [item[:3] for item in found] for name in NAMES if (found := model.items(name))}
     for name in NAMES:
         assert list(await store.items(name, 3, 2**63)) == model.items(name, 3, 2**63)
 

@@ -16,14 +16,15 @@ from hypothesis import strategies as st
 from node.store.api import Arrival, Change, StoredItem, StoreUnavailable
 from node.store.memory import MemoryStore
 from node.sync import index as index_module
-from node.sync import index_blocks, index_reading, index_view
+from node.sync import index_blocks, index_boundaries, index_leaf, index_load, index_log, index_reading
 from node.sync.index import IndexView, LogIndex
 from protocols.limits import BLOCK_SEQS, LOG_RUNS_MAX, SEQ_MAX
 from protocols.model import Item, LogName, digest_of, handle_of
 from protocols.sync.effects import LogTable, Rows
 from protocols.sync.reconcile import block_digest, live_fingerprint, log_state
 
-LOGS = [LogName(f"t{i}", f"l{j}") for i in range(2) for j in range(9)]
+TOPICS = ["t", "f" * 64, "F" * 64]
+LOGS = [LogName(topic, log) for topic in TOPICS for log in ("l", "é", "0" * 63 + "g", *(f"{i:064x}" for i in range(4)))]
 SEQS = st.one_of(st.integers(0, 200), st.integers(60, 70), st.sampled_from([SEQ_MAX, SEQ_MAX - 1, 2**63, 2**63 - 1]))
 AGES = st.one_of(st.integers(0, 5), st.sampled_from([2**32 - 2, 2**32 - 1, 2**32, 2**53]))
 BOUNDARIES = st.one_of(AGES, st.just(2**53 + 1))
@@ -33,7 +34,8 @@ CALLS = st.integers(1, 12)
 PUT = st.tuples(st.just("put"), st.lists(st.tuples(st.sampled_from(LOGS), SEQS, BLOBS, AGES), min_size=1, max_size=12))
 EXPIRE = st.tuples(st.just("expire"), AGES)
 MERGE = st.tuples(st.just("merge"), st.tuples(st.sampled_from(LOGS), SEQS, BLOBS, AGES))
-LOOK = st.tuples(st.just("look"), BOUNDARIES)
+INTERESTS = st.one_of(st.none(), st.frozensets(st.sampled_from([*TOPICS, "other"]), max_size=2))
+LOOK = st.tuples(st.just("look"), st.tuples(BOUNDARIES, INTERESTS))
 TOGETHER = st.tuples(st.just("together"), st.lists(st.one_of(PUT, EXPIRE, MERGE, LOOK), min_size=2, max_size=6))
 FAIL = st.tuples(st.just("fail"), st.tuples(BOUNDARIES, CALLS))
 CANCEL = st.tuples(st.just("cancel"), st.tuples(BOUNDARIES, CALLS))
@@ -89,15 +91,18 @@ class Expected(NamedTuple):
     seqs: set[int]
 
 
-async def _expected(store: MemoryStore, alive_from_s: int) -> dict[bytes, Expected]:
+async def _expected(
+    store: MemoryStore, alive_from_s: int, topics: frozenset[str] | None = None
+) -> dict[bytes, Expected]:
     """What a view must hold, by handle, in ascending order."""
     logs: dict[bytes, Expected] = {}
-    async for part in store.scan():
-        alive = [item for item in part.items if item.first_stored_s >= alive_from_s]
+    for name in LOGS:
+        held = await MemoryStore.items(store, name, 0, SEQ_MAX)
+        alive = [item for item in held if item.first_stored_s >= alive_from_s]
         blocks = [(n, block_digest(items)) for n, items in groupby(alive, lambda item: item.seq // BLOCK_SEQS)]
-        if blocks:
+        if blocks and (topics is None or name.topic in topics):
             seqs = {item.seq for item in alive}
-            logs[handle_of(part.name)] = Expected(part.name, log_state(blocks), blocks, seqs)
+            logs[handle_of(name)] = Expected(name, log_state(blocks), blocks, seqs)
     return dict(sorted(logs.items()))
 
 
@@ -141,8 +146,8 @@ def _check_table(table: LogTable, expected: dict[bytes, Expected]) -> None:
     assert table.changed_since(2**60).tolist() == list(range(len(handles)))
 
 
-async def _check(view: IndexView, store: MemoryStore, alive_from_s: int) -> None:
-    expected = await _expected(store, alive_from_s)
+async def _check(view: IndexView, store: MemoryStore, alive_from_s: int, topics: frozenset[str] | None = None) -> None:
+    expected = await _expected(store, alive_from_s, topics)
     _check_table(view, expected)
     states = [log.state for log in expected.values()]
     assert (list(view.handles), list(view.states)) == (list(expected), states)
@@ -177,6 +182,7 @@ class Taken(NamedTuple):
 
     view: IndexView
     alive_from_s: int
+    topics: frozenset[str] | None
     content: tuple[object, ...]
     touched: set[bytes]
 
@@ -206,27 +212,27 @@ class Play:
             for taken in self.taken:
                 taken.touched.add(handle_of(name))
 
-    async def look(self, alive_from_s: int) -> None:
-        view = await self.index.view(alive_from_s)
-        await _check(view, self.store, alive_from_s)
-        assert await self.index.view(alive_from_s) is view  # nothing has changed
+    async def look(self, alive_from_s: int, topics: frozenset[str] | None = None) -> None:
+        view = await self.index.view(alive_from_s, topics)
+        await _check(view, self.store, alive_from_s, topics)
+        assert await self.index.view(alive_from_s, topics) is view  # nothing has changed
         states = _states(view)
         for before in self.taken:
             changed = {view.handle_at(row) for row in view.changed_since(before.view.serial).tolist()}
             assert changed <= before.touched
-            if before.alive_from_s == alive_from_s:
+            if (before.alive_from_s, before.topics) == (alive_from_s, topics):
                 known = _states(before.view)
                 assert changed >= {handle for handle in states if states[handle] != known.get(handle)}
-        self.taken.append(Taken(view, alive_from_s, _frozen(view), set()))
+        self.taken.append(Taken(view, alive_from_s, topics, _frozen(view), set()))
 
     async def step(self, kind: str, what: Any) -> None:
         if kind == "look":
-            await self.look(what)
+            await self.look(*what)
         elif kind == "together":
             async with trio.open_nursery() as nursery:
                 for inner, argument in what:
                     if inner == "look":
-                        nursery.start_soon(self.index.view, argument)
+                        nursery.start_soon(self.index.view, *argument)
                     else:
                         nursery.start_soon(_change, self.store, inner, argument)
         elif kind == "fail":
@@ -243,7 +249,7 @@ class Play:
             self.store.silent = True
             for inner, argument in what:
                 if inner == "look":
-                    await self.index.view(argument)
+                    await self.index.view(*argument)
                 else:
                     await _change(self.store, inner, argument)
             self.store.speak()
@@ -255,12 +261,18 @@ class Play:
 def sizes(request: pytest.FixtureRequest) -> Iterator[None]:
     """As it runs, and with bounds so small that a handful of logs fills many leaves and takes many slices."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index_boundaries, "INDEX_FOREIGN_VIEW_S", 1e-9)
         if request.param == "tiny":
-            patch.setattr(index_view, "INDEX_LEAF_LOGS_MAX", 4)
-            patch.setattr(index_view, "_SPLIT_LOGS", 2)
-            patch.setattr(index_view, "_JOIN_LOGS_MAX", 2)
-            patch.setattr(index_module, "INDEX_STAGED_LOGS", 2)
+            for module in (index_leaf, index_load):
+                patch.setattr(module, "SPLIT_LOGS", 2)
+            for module in (index_leaf, index_log):
+                patch.setattr(module, "INDEX_SHORT_BLOCKS_MAX", 1)
+            patch.setattr(index_leaf, "INDEX_LEAF_LOGS_MAX", 4)
+            patch.setattr(index_leaf, "_JOIN_LOGS_MAX", 2)
+            patch.setattr(index_log, "INDEX_CHUNK_BLOCKS_MAX", 3)
+            patch.setattr(index_boundaries, "INDEX_TOUCHED_LOGS_MAX", 2)
             patch.setattr(index_module, "INDEX_PORTION_BLOCKS", 2)
+            patch.setattr(index_module, "INDEX_SLICE_BLOCKS", 1)
             patch.setattr(index_reading, "INDEX_SLICE_BLOCKS", 1)
             patch.setattr(index_blocks, "_FEW_BLOCKS", 1)
         yield

@@ -1,0 +1,386 @@
+"""A leaf of the index: some hundred logs next to each other in the order of their handles, in packed columns.
+
+Objects of Python's would cost a kilobyte for each log; here it is the 32 bytes of its row, 40 for each block, its name,
+and little else. A leaf never changes: an edit makes a new one out of copied stretches of bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from node.sync.index_blocks import (
+    AGE_MAX_S,
+    ROW_BYTES,
+    TAIL_BYTES,
+    TAILS,
+    blocks_in,
+    parts_of,
+    rows_in,
+    state_of,
+    tails_in,
+)
+from node.sync.index_log import Log, LongLog, log_of, state_of_log
+from node.sync.index_names import Names, PackedName
+from protocols.limits import DIGEST_STATE_BYTES, HANDLE_BYTES, INDEX_LEAF_LOGS_MAX, INDEX_SHORT_BLOCKS_MAX
+from protocols.model import LogName
+
+__all__ = [
+    "LOG_ROW_BYTES",
+    "SPLIT_LOGS",
+    "Columns",
+    "Entry",
+    "Leaf",
+    "edit",
+    "entry_of",
+    "gather",
+    "joined",
+    "leaf_of",
+    "spread",
+]
+
+LOG_ROW_BYTES: Final = HANDLE_BYTES + DIGEST_STATE_BYTES
+
+SPLIT_LOGS: Final = INDEX_LEAF_LOGS_MAX * 5 // 8
+"""Logs in each part when a leaf is split: room to grow, and nowhere near the size at which two are joined again."""
+
+_JOIN_LOGS_MAX: Final = INDEX_LEAF_LOGS_MAX // 2
+_FOREVER_S: Final = 2**63 - 1
+
+
+class Entry(NamedTuple):
+    """One log, with one block at least, and the serial of its last change."""
+
+    handle: bytes
+    state: bytes
+    name: PackedName
+    log: Log
+    serial: int
+
+
+def entry_of(handle: bytes, name: PackedName, log: Log, serial: int) -> Entry | None:
+    """The log that has these blocks; None if there are none."""
+    return Entry(handle, state_of_log(log), name, log, serial) if log else None
+
+
+class Columns(NamedTuple):
+    """Some logs in ascending order of handle, a column for each field.
+
+    rows: handle and state, 32 bytes a log
+    serials: the serial of its last change, 8 bytes a log
+    counts: how many blocks it has, 1 byte a log; 0: it is one of `long`
+    blocks, tails: the blocks of all logs but those, 24 and 16 bytes a block
+    long: by handle
+    """
+
+    rows: bytes
+    serials: bytes
+    counts: bytes
+    blocks: bytes
+    tails: bytes
+    names: Names
+    long: Mapping[bytes, LongLog]
+
+
+_NONE: Final = Columns(b"", b"", b"", b"", b"", Names(()), {})
+
+
+class Leaf:
+    """Up to INDEX_LEAF_LOGS_MAX logs, one at least. Immutable; compared by identity.
+
+    `oldest_s` and `newest_s` are bounds of the ages of everything in it, `serial` is that of the last change.
+    """
+
+    __slots__ = ("columns", "newest_s", "oldest_s", "serial")
+
+    def __init__(self, columns: Columns) -> None:
+        self.columns = columns
+        ages = np.frombuffer(columns.tails, TAILS)
+        long = columns.long.values()
+        self.oldest_s = min([int(ages["oldest_s"].min(initial=AGE_MAX_S)), *(log.oldest_s for log in long)])
+        newest_s = max([int(ages["newest_s"].max(initial=0)), *(log.newest_s for log in long)])
+        self.newest_s = newest_s if newest_s < AGE_MAX_S else _FOREVER_S
+        self.serial = int(np.frombuffer(columns.serials, np.uint64).max())
+
+    def __len__(self) -> int:
+        return len(self.columns.counts)
+
+    def first(self) -> bytes:
+        """The lowest handle."""
+        return self.handle(0)
+
+    def last(self) -> bytes:
+        """The highest handle."""
+        return self.handle(len(self) - 1)
+
+    def handles(self) -> list[bytes]:
+        """All handles, ascending."""
+        rows = self.columns.rows
+        return [rows[at : at + HANDLE_BYTES] for at in range(0, len(rows), LOG_ROW_BYTES)]
+
+    def handle(self, index: int) -> bytes:
+        """The handle of a log."""
+        return self.columns.rows[LOG_ROW_BYTES * index : LOG_ROW_BYTES * index + HANDLE_BYTES]
+
+    def state(self, index: int) -> bytes:
+        """The state of a log."""
+        return self.columns.rows[LOG_ROW_BYTES * index + HANDLE_BYTES : LOG_ROW_BYTES * (index + 1)]
+
+    def name(self, index: int) -> LogName:
+        """The name of a log."""
+        return self.columns.names.at(index)
+
+    def find(self, handle: bytes, lo: int = 0) -> int:
+        """The index of the first log with this handle or a higher one, at `lo` or after it."""
+        return _find(self.columns.rows, handle, lo)
+
+    def has(self, handle: bytes, index: int) -> bool:
+        """Whether that is the log at `index`, which may be behind the last one."""
+        return index < len(self) and self.handle(index) == handle
+
+    def log(self, index: int) -> Log:
+        """The blocks of a log."""
+        count = self.columns.counts[index]
+        if not count:
+            return self.columns.long[self.handle(index)]
+        start = sum(self.columns.counts[:index])
+        return b"".join(
+            (
+                memoryview(self.columns.blocks)[ROW_BYTES * start : ROW_BYTES * (start + count)],
+                memoryview(self.columns.tails)[TAIL_BYTES * start : TAIL_BYTES * (start + count)],
+            )
+        )
+
+    def serials(self) -> npt.NDArray[np.uint64]:
+        """The serial of each log's last change."""
+        return np.frombuffer(self.columns.serials, np.uint64)
+
+    def counts(self) -> npt.NDArray[np.int64]:
+        """How many blocks each log has in the columns: 0 for a long one."""
+        return np.frombuffer(self.columns.counts, np.uint8).astype(np.int64)
+
+    def blocks_held(self) -> int:
+        """How many blocks all logs have."""
+        return len(self.columns.blocks) // ROW_BYTES + sum(map(len, self.columns.long.values()))
+
+    def pick(self, chosen: npt.NDArray[np.int64]) -> Leaf:
+        """A leaf of some of the logs: ascending indices, one at least."""
+        columns, counts = self.columns, self.counts()
+        held = spread((np.cumsum(counts) - counts)[chosen], counts[chosen])
+        rows = _take(columns.rows, LOG_ROW_BYTES, chosen)
+        return Leaf(
+            Columns(
+                rows,
+                _take(columns.serials, 8, chosen),
+                _take(columns.counts, 1, chosen),
+                _take(columns.blocks, ROW_BYTES, held),
+                _take(columns.tails, TAIL_BYTES, held),
+                columns.names.pick(chosen),
+                _among(columns.long, rows),
+            )
+        )
+
+
+def _find(rows: bytes, handle: bytes, lo: int = 0) -> int:
+    hi = len(rows) // LOG_ROW_BYTES
+    while lo < hi:
+        middle = (lo + hi) // 2
+        if rows[LOG_ROW_BYTES * middle : LOG_ROW_BYTES * middle + HANDLE_BYTES] < handle:
+            lo = middle + 1
+        else:
+            hi = middle
+    return lo
+
+
+def spread(starts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """starts[0], starts[0] + 1, … counts[0] of them, then from starts[1], and so on."""
+    behind = np.cumsum(counts)
+    return np.arange(int(counts.sum())) + np.repeat(starts - behind + counts, counts)
+
+
+def _take(column: bytes | bytearray, unit: int, chosen: npt.NDArray[np.int64]) -> bytes:
+    return np.frombuffer(column, f"V{unit}")[chosen].tobytes()
+
+
+def _among(long: Mapping[bytes, LongLog], rows: bytes) -> Mapping[bytes, LongLog]:
+    """Those of the long logs that have a row."""
+    if not long:
+        return long
+    handles = {rows[at : at + HANDLE_BYTES] for at in range(0, len(rows), LOG_ROW_BYTES)}
+    return {handle: log for handle, log in long.items() if handle in handles}
+
+
+def leaf_of(handles: bytes, counts: Sequence[int], blocks: bytes, tails: bytes, names: Names, serials: bytes) -> Leaf:
+    """A leaf of logs that were read anew, all of their blocks in one row, however many they are."""
+    rows: list[bytes] = []
+    kept: list[memoryview] = []
+    kept_tails: list[memoryview] = []
+    short = bytearray()
+    long: dict[bytes, LongLog] = {}
+    source, source_tails = memoryview(blocks), memoryview(tails)
+    at = 0
+    for index, count in enumerate(counts):
+        handle = handles[HANDLE_BYTES * index : HANDLE_BYTES * (index + 1)]
+        own = source[ROW_BYTES * at : ROW_BYTES * (at + count)]
+        own_tails = source_tails[TAIL_BYTES * at : TAIL_BYTES * (at + count)]
+        at += count
+        if count > INDEX_SHORT_BLOCKS_MAX:
+            log = log_of([b"".join((own, own_tails))])
+            assert isinstance(log, LongLog)
+            long[handle] = log
+            rows += (handle, log.state)
+            short.append(0)
+        else:
+            kept.append(own)
+            kept_tails.append(own_tails)
+            rows += (handle, state_of(own))
+            short.append(count)
+    if long:
+        blocks, tails = b"".join(kept), b"".join(kept_tails)
+    return Leaf(Columns(b"".join(rows), serials, bytes(short), blocks, tails, names, long))
+
+
+class _Cut(NamedTuple):
+    """Where a change goes: instead of the logs at..until-1 (one or none), which have the blocks lo..hi-1."""
+
+    at: int
+    until: int
+    lo: int
+    hi: int
+    entry: Entry | None
+
+
+def edit(leaf: Leaf | None, changes: Sequence[tuple[bytes, Entry | None]]) -> list[Leaf]:
+    """A leaf (None: an empty one) with some logs replaced, added, or (None) removed; in several parts if it grew.
+
+    `changes` ascend by handle. An entry with the state that the log has already changes nothing, its serial included;
+    if none does, the leaf itself is returned.
+    """
+    old = leaf.columns if leaf else _NONE
+    behind = np.cumsum(np.frombuffer(old.counts, np.uint8), dtype=np.int64)
+    long = dict(old.long)
+    cuts: list[_Cut] = []
+    at = 0
+    for handle, entry in changes:
+        at = _find(old.rows, handle, at)
+        row = old.rows[LOG_ROW_BYTES * at : LOG_ROW_BYTES * (at + 1)]
+        row = row if row.startswith(handle) else b""
+        until = at + (row != b"")
+        if row == (handle + entry.state if entry else b""):
+            at = until
+            continue
+        cuts.append(_Cut(at, until, int(behind[at - 1]) if at else 0, int(behind[until - 1]) if until else 0, entry))
+        at = until
+        long.pop(handle, None)
+        if entry and isinstance(entry.log, LongLog):
+            long[handle] = entry.log
+    if leaf and not cuts:
+        return [leaf]
+    entries = [cut.entry for cut in cuts]
+    logs = [(cut.at, cut.until) for cut in cuts]
+    spans = [(cut.lo, cut.hi) for cut in cuts]
+    shorts = [b"" if entry is None or isinstance(entry.log, LongLog) else entry.log for entry in entries]
+    return _parts(
+        Columns(
+            _spliced(
+                old.rows, LOG_ROW_BYTES, logs, [entry.handle + entry.state if entry else b"" for entry in entries]
+            ),
+            _spliced(old.serials, 8, logs, [entry.serial.to_bytes(8, "little") if entry else b"" for entry in entries]),
+            _spliced(
+                old.counts,
+                1,
+                logs,
+                [bytes((blocks_in(short),)) if entry else b"" for short, entry in zip(shorts, entries, strict=True)],
+            ),
+            _spliced(old.blocks, ROW_BYTES, spans, [rows_in(short) for short in shorts]),
+            _spliced(old.tails, TAIL_BYTES, spans, [tails_in(short) for short in shorts]),
+            _renamed(old.names, cuts),
+            long,
+        )
+    )
+
+
+def _spliced(column: bytes, unit: int, cuts: Iterable[tuple[int, int]], instead: Iterable[bytes | memoryview]) -> bytes:
+    """A column in which something else stands instead of the units lo..hi-1 of each cut."""
+    source = memoryview(column)
+    parts: list[bytes | memoryview] = []
+    at = 0
+    for (lo, hi), new in zip(cuts, instead, strict=True):
+        parts += (source[unit * at : unit * lo], new)
+        at = hi
+    parts.append(source[unit * at :])
+    return b"".join(parts)
+
+
+def _renamed(names: Names, cuts: Sequence[_Cut]) -> Names:
+    if all(cut.until > cut.at and cut.entry for cut in cuts):
+        return names  # the same logs as before
+    old = names.packed()
+    new: list[PackedName] = []
+    at = 0
+    for cut in cuts:
+        new += old[at : cut.at]
+        if cut.entry:
+            new.append(cut.entry.name)
+        at = cut.until
+    return Names(new + old[at:])
+
+
+def _parts(columns: Columns) -> list[Leaf]:
+    """The logs as one leaf, or several if they are too many, or none."""
+    count = len(columns.counts)
+    if not count:
+        return []
+    if count <= INDEX_LEAF_LOGS_MAX:
+        return [Leaf(columns)]
+    names = columns.names.packed()
+    behind = np.concatenate(([0], np.cumsum(np.frombuffer(columns.counts, np.uint8), dtype=np.int64))).tolist()
+    leaves: list[Leaf] = []
+    for lo, hi in parts_of(count, SPLIT_LOGS):
+        rows = columns.rows[LOG_ROW_BYTES * lo : LOG_ROW_BYTES * hi]
+        leaves.append(
+            Leaf(
+                Columns(
+                    rows,
+                    columns.serials[8 * lo : 8 * hi],
+                    columns.counts[lo:hi],
+                    columns.blocks[ROW_BYTES * behind[lo] : ROW_BYTES * behind[hi]],
+                    columns.tails[TAIL_BYTES * behind[lo] : TAIL_BYTES * behind[hi]],
+                    Names(names[lo:hi]),
+                    _among(columns.long, rows),
+                )
+            )
+        )
+    return leaves
+
+
+def gather(leaves: Iterable[Leaf]) -> list[Leaf]:
+    """The same leaves, small neighbours joined: what expires must not leave thousands of tiny ones behind."""
+    gathered: list[Leaf] = []
+    for leaf in leaves:
+        if gathered and len(gathered[-1]) + len(leaf) <= _JOIN_LOGS_MAX:
+            gathered[-1] = joined([gathered[-1], leaf])
+        else:
+            gathered.append(leaf)
+    return gathered
+
+
+def joined(leaves: Sequence[Leaf]) -> Leaf:
+    """One leaf, of whatever size, of the logs of one leaf or more that follow each other."""
+    if len(leaves) == 1:
+        return leaves[0]
+    all_columns = [leaf.columns for leaf in leaves]
+    return Leaf(
+        Columns(
+            b"".join([one.rows for one in all_columns]),
+            b"".join([one.serials for one in all_columns]),
+            b"".join([one.counts for one in all_columns]),
+            b"".join([one.blocks for one in all_columns]),
+            b"".join([one.tails for one in all_columns]),
+            Names([name for one in all_columns for name in one.names.packed()]),
+            {handle: log for one in all_columns for handle, log in one.long.items()},
+        )
+    )
