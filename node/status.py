@@ -116,6 +116,7 @@ def _peer(peer: Peer) -> dict[str, Any]:
         "last_sync_round_trips": peer.last_sync_round_trips,
         "bytes_in": peer.bytes_in,
         "bytes_out": peer.bytes_out,
+        "progress": None if peer.progress is None else peer.progress._asdict(),
         "software": peer.software,
         "addresses": [str(address) for address in peer.addresses],
     }
@@ -131,6 +132,7 @@ def _plain_peer(peer: ToyPeer) -> dict[str, Any]:
         "last_sync_round_trips": peer.round_trips,
         "bytes_in": peer.bytes_in,
         "bytes_out": peer.bytes_out,
+        "progress": None,
         "software": "",
         "addresses": [peer.url],
     }

@@ -346,6 +346,9 @@ SYNC_ROOM_BYTES: Final = 4 * MIB
 SYNC_SESSION_MAX_S: Final = 1800.0
 """Longest session. What is committed stays, and the next session goes on; so this only frees what a peer clings to."""
 
+SYNC_PROGRESS_S: Final = 10.0
+"""Between two lines in the log about a sync that takes long."""
+
 SYNC_LOGGED_MESSAGES_MIN: Final = 100
 """Messages in a sync that is worth a line in the log, although the two were in sync before."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +90,20 @@ def _peer_table(known: Sequence[Mapping[str, Any]]) -> str:
             ago(peer["last_sync"]),
             bytes_text(peer["last_sync_bytes"]),
             str(peer["last_sync_round_trips"]),
-            shorten(escape_controls(str(peer["reason"] or "")), 100),
+            shorten(escape_controls(_progress_text(peer) or str(peer["reason"] or "")), 100),
         )
         for peer in known
     ]
     return table(("NEIGHBOUR", "STATE", "LAST SYNC", "BYTES>", "ROUND TRIPS>", "REASON"), rows)
+
+
+def _progress_text(peer: Mapping[str, Any]) -> str:
+    """How far a sync is; empty if there is none, or it has moved nothing."""
+    progress = peer.get("progress")
+    if not progress or not (progress["received"] or progress["sent"]):
+        return ""
+    text = f"{progress['received']:,} of {count_text(progress['expected'], 'message')} received"
+    return text + f" ({bytes_text(progress['received_bytes'])}), {progress['sent']:,} sent"
 
 
 @click.command()
@@ -144,7 +155,8 @@ def sync(data_dir: Path | None, peer: str | None, as_json: bool) -> None:
     """
     with _client(data_dir) as client:
         wanted = None if peer is None else _find(peer, client.peers())
-        reports: list[dict[str, Any]] = client.sync(wanted)["syncs"]
+        with _progress_shown(data_dir):
+            reports: list[dict[str, Any]] = client.sync(wanted)["syncs"]
     if as_json:
         print_json(reports)
     else:
@@ -155,6 +167,31 @@ def sync(data_dir: Path | None, peer: str | None, as_json: bool) -> None:
         fail("no other mailbox is known yet; see `mailboxd discover` and `mailboxd run --peer`")
     if failed:
         fail(f"{len(failed)} of {count_text(len(reports), 'sync')} failed; `mailboxd peers` tells how each stands")
+
+
+@contextmanager
+def _progress_shown(data_dir: Path | None) -> Iterator[None]:
+    """On a terminal, a line about how far the syncs are while the context lasts."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    stop = threading.Event()
+    watcher = threading.Thread(target=_show_progress, args=(data_dir or default_data_dir(), stop), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watcher.join()
+
+
+def _show_progress(data_dir: Path, stop: threading.Event) -> None:
+    with suppress(ClientError, DataDirError), AdminClient.open(data_dir) as client:
+        while not stop.wait(0.5):
+            known = [(peer["mailbox_id"][:8], _progress_text(peer)) for peer in client.peers()]
+            line = "; ".join(f"{mailbox_id}: {text}" for mailbox_id, text in known if text)
+            click.echo("\r\033[K" + shorten(line, 120), nl=False, err=True)
+    click.echo("\r\033[K", nl=False, err=True)
 
 
 def _find(text: str, known: Sequence[Mapping[str, Any]]) -> str:

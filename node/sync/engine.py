@@ -41,6 +41,7 @@ from protocols.limits import (
     PEER_SHUN_MAX_S,
     SYNC_DIALS_MAX,
     SYNC_LOGGED_MESSAGES_MIN,
+    SYNC_PROGRESS_S,
     SYNC_SESSIONS_IN_MAX,
     SYNC_SESSIONS_OUT_MAX,
     SYNC_STRANGERS_IN_MAX,
@@ -121,6 +122,7 @@ class SyncEngine:
             self._nursery = nursery
             try:
                 nursery.start_soon(self.news.run)
+                nursery.start_soon(self._tell_progress)
                 for address in self._fixed_peers:
                     if peer := self._meet(address.mailbox_id):
                         peer.fixed |= {address}
@@ -129,6 +131,27 @@ class SyncEngine:
                 await trio.sleep_forever()
             finally:
                 self._nursery = None
+
+    async def _tell_progress(self) -> None:
+        """Logs how far long syncs are, for whoever watches the terminal."""
+        before: dict[MailboxId, int] = {}
+        while True:
+            await trio.sleep(SYNC_PROGRESS_S)
+            now: dict[MailboxId, int] = {}
+            for peer in self.table.all():
+                if (progress := peer.progress) is None:
+                    continue
+                moved = now[peer.mailbox_id] = progress.received + progress.sent
+                if moved - before.get(peer.mailbox_id, moved) >= SYNC_LOGGED_MESSAGES_MIN:
+                    log.info(
+                        "mailbox %s: %d of %d messages received (%d MB), %d sent, and going on",
+                        peer.mailbox_id.short,
+                        progress.received,
+                        progress.expected,
+                        progress.received_bytes // 1_000_000,
+                        progress.sent,
+                    )
+            before = now
 
     def report(self, event: Found | Lost) -> None:
         """Takes what discovery found or lost."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import trio
 
@@ -13,7 +14,7 @@ from protocols.limits import PEERS_MAX
 from protocols.model import MailboxId
 from protocols.sync.session import SessionResult
 
-__all__ = ["Peer", "PeerState", "PeerTable", "SyncReport"]
+__all__ = ["Peer", "PeerState", "PeerTable", "SyncProgress", "SyncReport"]
 
 
 class PeerState(enum.Enum):
@@ -36,6 +37,15 @@ class SyncReport:
     bytes: int = 0
     round_trips: int = 0
     error: str | None = None
+
+
+class SyncProgress(NamedTuple):
+    """Messages moved so far. `expected` are those that are known to be missing here (more may be found)."""
+
+    received: int
+    received_bytes: int
+    expected: int
+    sent: int
 
 
 @dataclass(slots=True)
@@ -72,6 +82,18 @@ class Peer:
     """Handle -> state prefix of logs in which the peer has announced news."""
     wake: trio.Event = field(default_factory=trio.Event)
     waiting: list[trio.MemorySendChannel[SyncReport]] = field(default_factory=list)
+
+    @property
+    def progress(self) -> SyncProgress | None:
+        """What the sessions under way have moved so far, None if there are none."""
+        if not self.under_way:
+            return None
+        return SyncProgress(
+            received=sum(result.received for result in self.under_way),
+            received_bytes=sum(result.received_bytes for result in self.under_way),
+            expected=sum(max(result.expected, result.received) for result in self.under_way),
+            sent=sum(result.sent for result in self.under_way),
+        )
 
     @property
     def addresses(self) -> list[PeerAddress]:

@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from node.store.memory import MemoryStore
-from node.sync.peers import PeerState, SyncReport
+from node.sync.peers import Peer, PeerState, SyncProgress, SyncReport
 from protocols.model import LogName, Retention
 from simulations.world import SimulatedMailbox, World
 
@@ -193,3 +193,25 @@ async def test_sync_on_demand_reports_what_happened(world: World, autojump_clock
     assert [(r.mailbox_id, r.error) for r in reports] == [(a.mailbox_id, None)]
     world.network.isolate(a.mailbox_id)
     assert (await b.core.engine.sync_now(a.mailbox_id))[0].error
+
+
+async def test_a_long_sync_shows_how_far_it_is(world: World, autojump_clock: MockClock) -> None:
+    a = await world.start("a")
+    for number in range(20):
+        name = LogName("topic", f"log {number}")
+        await a.core.mailbox.deliver([(name, seq, b"x" * 100_000) for seq in range(20)])
+    b = await world.start("b", peers=(a,))
+    seen: list[SyncProgress | None] = []
+
+    def b_peer() -> Peer | None:
+        return b.core.engine.table.get(a.mailbox_id)
+
+    b.core.mailbox.store.subscribe(lambda change: seen.append(peer.progress if (peer := b_peer()) else None))
+    await within(60, lambda: connected(a, b))
+    told = [progress for progress in seen if progress is not None]
+    assert len(told) > 5
+    assert {progress.expected for progress in told} == {400}
+    assert [progress.received for progress in told] == sorted(progress.received for progress in told)
+    assert 0 < told[0].received < 400
+    peer = b_peer()
+    assert peer and peer.progress is None
