@@ -35,6 +35,11 @@ class Claims:
         self._logs: dict[LogName, dict[ClaimHolder, list[Seqs]]] = {}
         self._count = 0
 
+    @property
+    def held(self) -> int:
+        """How many spans are remembered."""
+        return self._count
+
     def begin(self) -> ClaimHolder:
         """A new session."""
         self._clock += 1
@@ -74,7 +79,7 @@ class Claims:
         self._active.discard(holder)
         self._clock += 1
         holder.ended = self._clock if in_good_order else 0
-        oldest = min((one.began for one in self._active), default=self._clock)
+        oldest = min((one.began for one in self._active), default=self._clock + 1)
         for name in list(self._logs):
             held = self._logs[name]
             for other in [one for one in held if one.ended is not None and one.ended < oldest]:

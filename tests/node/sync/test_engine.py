@@ -215,3 +215,17 @@ async def test_a_long_sync_shows_how_far_it_is(world: World, autojump_clock: Moc
     assert 0 < told[0].received < 400
     peer = b_peer()
     assert peer and peer.progress is None
+
+
+async def test_several_mailboxes_are_asked_for_different_parts(world: World, autojump_clock: MockClock) -> None:
+    holders = [await world.start(name) for name in "abc"]
+    for number in range(600):
+        message = (LogName("topic", f"log {number}"), 0, b"%d" % number * 1000)
+        for holder in holders:
+            await holder.core.mailbox.deliver([message])
+    fresh = await world.start("d", peers=tuple(holders), sync_interval_s=10)
+    await within(60, lambda: equal(fresh, *holders))
+    assert fresh.core.engine.counters.synced_in == 600  # nothing came twice
+    assert sum(holder.core.engine.counters.synced_out > 0 for holder in holders) > 1
+    for holder in holders:
+        await within(60, lambda holder=holder: connected(fresh, holder))

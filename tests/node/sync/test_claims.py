@@ -1,0 +1,96 @@
+"""Claims: no message is fetched twice, and none is forgotten."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from node.sync.claims import ClaimHolder, Claims
+from protocols.model import LogName
+from protocols.sync.effects import Span
+
+NAME, OTHER = LogName("topic", "log"), LogName("topic", "other")
+
+
+def test_what_one_session_claims_another_does_not_get() -> None:
+    claims = Claims()
+    one, other = claims.begin(), claims.begin()
+    assert claims.take(one, [Span(NAME, 10, 19)]) == [Span(NAME, 10, 19)]
+    assert claims.take(other, [Span(NAME, 0, 30), Span(OTHER, 10, 19)]) == [
+        Span(NAME, 0, 9),
+        Span(NAME, 20, 30),
+        Span(OTHER, 10, 19),
+    ]
+    assert claims.take(one, [Span(NAME, 10, 19)]) == [Span(NAME, 10, 19)]  # its own
+
+
+def test_what_was_fetched_stays_claimed_for_sessions_that_began_before() -> None:
+    claims = Claims()
+    one, other = claims.begin(), claims.begin()
+    claims.take(one, [Span(NAME, 0, 9)])
+    claims.end(one, in_good_order=True)
+    later = claims.begin()
+    assert claims.take(other, [Span(NAME, 0, 9)]) == []
+    assert claims.take(later, [Span(NAME, 0, 9)]) == [Span(NAME, 0, 9)]  # it sees the store as it is now
+
+
+def test_what_a_broken_session_claimed_is_free() -> None:
+    claims = Claims()
+    one, other = claims.begin(), claims.begin()
+    claims.take(one, [Span(NAME, 0, 9)])
+    claims.end(one, in_good_order=False)
+    assert claims.take(other, [Span(NAME, 0, 9)]) == [Span(NAME, 0, 9)]
+
+
+def test_what_did_not_come_is_free() -> None:
+    claims = Claims()
+    one, other = claims.begin(), claims.begin()
+    claims.take(one, [Span(NAME, 0, 9)])
+    claims.release(one, [Span(NAME, 4, 5)])
+    assert claims.take(other, [Span(NAME, 0, 9)]) == [Span(NAME, 4, 5)]
+
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["begin", "take", "take", "release", "end", "break"]),
+        st.integers(0, 5),
+        st.integers(0, 20),
+        st.integers(0, 20),
+    ),
+    max_size=60,
+)
+
+
+@given(steps)
+def test_against_sets(taken: list[tuple[str, int, int, int]]) -> None:
+    """Nothing is granted to two sessions that are under way; nothing is kept when all have ended."""
+    claims = Claims()
+    active: list[ClaimHolder] = []
+    owned: dict[ClaimHolder, set[int]] = {}
+    for what, which, low, length in taken:
+        if what == "begin":
+            active.append(claims.begin())
+            owned[active[-1]] = set()
+            continue
+        if not active:
+            continue
+        holder = active[which % len(active)]
+        span = Span(NAME, low, low + length)
+        if what == "take":
+            granted = {seq for _, first, last in claims.take(holder, [span]) for seq in range(first, last + 1)}
+            assert granted <= set(range(low, low + length + 1))
+            for other in active:
+                assert other is holder or not granted & owned[other]
+            assert owned[holder] & set(range(low, low + length + 1)) <= granted
+            owned[holder] |= granted
+        elif what == "release":
+            claims.release(holder, [span])
+            owned[holder] -= set(range(low, low + length + 1))
+        else:
+            active.remove(holder)
+            claims.end(holder, in_good_order=what == "end")
+    for holder in active:
+        claims.end(holder, in_good_order=True)
+    fresh = claims.begin()
+    assert claims.take(fresh, [Span(NAME, 0, 50)]) == [Span(NAME, 0, 50)]
+    assert claims.held == 1
