@@ -12,6 +12,7 @@ import trio
 from node.clock import Clock
 from node.mailbox import Mailbox
 from node.store.api import Store
+from node.sync.audit import Audit
 from node.sync.engine import SyncEngine
 from node.sync.index import LogIndex
 from node.transport.api import Transport
@@ -28,10 +29,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """A mailbox without its doors (HTTP, discovery): store, index, sync, and the transport that sync uses."""
+    """A mailbox without its doors (HTTP, discovery): store, index and its audit, sync, and the transport of sync."""
 
     mailbox: Mailbox
     index: LogIndex
+    audit: Audit
     engine: SyncEngine
     transport: Transport
 
@@ -63,7 +65,7 @@ class Core:
             jitter=jitter,
             salt=salt,
         )
-        return cls(mailbox, index, engine, transport)
+        return cls(mailbox, index, Audit(store, index, clock), engine, transport)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Runs until cancelled; `started` once the index is ready and the transport listens.
@@ -75,6 +77,8 @@ class Core:
             await nursery.start(self.transport.run)
             nursery.start_soon(supervise, "sync", self.engine.run)
             nursery.start_soon(supervise, "expiry", self.mailbox.expire_forever)
+            nursery.start_soon(supervise, "index", self.index.keep_up)
+            nursery.start_soon(supervise, "audit", self.audit.run)
             task_status.started()
 
 

@@ -53,8 +53,27 @@ class Administration:
                 "synced_in": counters.synced_in + sum(peer.received for peer in self._plain.peers),
                 "synced_out": counters.synced_out + sum(peer.sent for peer in self._plain.peers),
             },
+            "audit": self._audit(),
             "peers": await self.peers(),
         }
+
+    def _audit(self) -> dict[str, Any]:
+        """How far the index has been compared with the store."""
+        audit = self._core.audit
+        return {
+            "checked": audit.checked,
+            "of": self._core.index.blocks_held(),
+            "found": audit.found,
+            "last_pass": None if audit.last_pass_s is None else rfc3339(audit.last_pass_s),
+        }
+
+    async def verify(self) -> dict[str, Any]:
+        """Compares the whole index with the store now. Raises AdminError if the store fails."""
+        try:
+            report = await self._core.audit.check_now()
+        except StoreError as error:
+            raise AdminError(503, str(error)) from error
+        return {"blocks": report.blocks, "differences": report.differences}
 
     async def peers(self) -> list[dict[str, Any]]:
         """One dictionary for each known mailbox, in the order of their ids; plain ones after the others."""

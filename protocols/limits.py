@@ -319,11 +319,25 @@ INDEX_FOREIGN_VIEW_S: Final = 120.0
 that goes through every log costs about a second (a Raspberry Pi: five) of reading and hashing, in slices; a peer with
 another retention needs a new one each hour."""
 
-INDEX_TOUCHED_LOGS_MAX: Final = 10_000
-"""Logs whose changes are noted for a picture that is not asked for any more; beyond it, it is made anew if it is."""
+INDEX_MARKS_MAX: Final = 20_000
+"""Changed blocks that are noted (some megabytes at most) before the index reads them even if nobody asks for a picture;
+and for a picture without what is too old, before it is made anew if somebody asks for it again."""
 
 INDEX_INTERESTS_MAX: Final = 8
 """Pictures of some topics only that are kept: one for each peer with an interest that syncs at the same time."""
+
+AUDIT_PASS_S: Final = 3600.0
+"""Longest time within which all of the index is compared with the store, so that no silent difference lives longer. For
+a million messages that is reading 70 MB of keys and a second of hashing: on a Raspberry Pi 5 seconds of an hour, and 20
+kB/s of reads where they are not cached."""
+
+AUDIT_PAUSE_MAX_S: Final = 60.0
+"""Longest pause between two steps of that: a small store is gone through more often than it would have to be."""
+
+AUDIT_LOOKS: Final = 3
+AUDIT_DOUBT_S: Final = 2.0
+"""How often a block that seems to differ is looked at, and how long to wait in between: a commit is announced within
+milliseconds after it can be read, on a loaded Raspberry Pi within a second."""
 
 SYNC_FRAME_TIMEOUT_S: Final = 30.0
 """Longest wait for a peer's next whole frame, or for it to take one. A Raspberry Pi that commits a batch to an SD card
@@ -797,6 +811,9 @@ CLIENT_TIMEOUT_S: Final = 30.0
 
 SYNC_REQUEST_TIMEOUT_S: Final = 3600.0
 """And for a sync that the user asked for: a first sync of a full mailbox over a slow radio link."""
+
+VERIFY_REQUEST_TIMEOUT_S: Final = 600.0
+"""And for a comparison of the index with the store: ten million messages on a Raspberry Pi take two minutes."""
 
 DIGEST_OFFLOAD_BYTES: Final = MIB
 """A client's messages are hashed in a worker thread from this size on: a gigabyte per second, so 1 ms."""

@@ -75,11 +75,20 @@ def _status_lines(answer: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     relayed = answer["relayed"]
     yield "phones", f"{relayed['stored']:,} stored, {relayed['served']:,} served"
     yield "mailboxes", f"{relayed['synced_in']:,} received, {relayed['synced_out']:,} sent"
+    yield "index", _audit_text(answer["audit"])
     if "started" in answer:
         yield "started", f"{ago(answer['started'])}, version {answer.get('version', '?')}"
     states = Counter(str(peer["state"]) for peer in answer["peers"])
     summary = ", ".join(f"{number} {_STATE_WORDS.get(state, state)}" for state, number in sorted(states.items()))
     yield "neighbours", summary or "none known; see `mailboxd discover` and `mailboxd run --peer`"
+
+
+def _audit_text(audit: Mapping[str, Any]) -> str:
+    """How far the index has been compared with the store, and whether it told the truth."""
+    found = f"{count_text(audit['found'], 'difference')} mended" if audit["found"] else "no difference"
+    compared = f"{audit['checked']:,} of {count_text(audit['of'], 'block')} compared"
+    whole = f", all of it {ago(audit['last_pass'])}" if audit["last_pass"] else ""
+    return f"{found}; {compared}{whole}"
 
 
 def _peer_table(known: Sequence[Mapping[str, Any]]) -> str:

@@ -64,6 +64,10 @@ class AdminPort(Protocol):
         """Syncs now with one mailbox (its 43-character id), or with all; may take long."""
         ...
 
+    async def verify(self) -> dict[str, Any]:
+        """Compares the index with the store: how many blocks that were, how many differed; may take a minute."""
+        ...
+
 
 class _SyncRequest(msgspec.Struct):
     peer: str | None = None
@@ -90,6 +94,9 @@ def admin_router(
         peer = _sync_request(request)
         return _json(await _ask(lambda: port.sync(peer)))
 
+    async def verify(_request: Request) -> Response:
+        return _json(await _ask(port.verify))
+
     async def metrics(_request: Request) -> Response:
         registry = CollectorRegistry()
         registry.register(_NodeCollector(await _ask(port.status), http))
@@ -98,6 +105,7 @@ def admin_router(
     router.get("/admin/status", status)
     router.get("/admin/peers", peers)
     router.post("/admin/sync", sync, takes_json=False, body_bytes_max=ADMIN_BODY_BYTES_MAX)
+    router.post("/admin/verify", verify, takes_json=False, body_bytes_max=ADMIN_BODY_BYTES_MAX)
     router.get("/metrics", metrics)
     return router
 
@@ -218,6 +226,13 @@ class _NodeCollector(Collector):
         relayed = CounterMetricFamily("mailboxd_relayed_messages", "Messages by where they went.", labels=["way"])
         for way, count in status["relayed"].items():
             relayed.add_metric([way], count)
+        audit = status["audit"]
+        metrics += [
+            _gauge("mailboxd_index_blocks", "Blocks of messages in the index.", audit["of"]),
+            _counter(
+                "mailboxd_index_differences", "Blocks in which the index differed from the store.", audit["found"]
+            ),
+        ]
         peers = GaugeMetricFamily("mailboxd_peers", "Known mailboxes by state.", labels=["state"])
         states = [peer["state"] for peer in status["peers"]]
         for state in sorted(set(states)):

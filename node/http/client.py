@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from node.datadir import read_node_info
 from protocols.errors import RemoteProtocolError
-from protocols.limits import CLIENT_TIMEOUT_S, SYNC_REQUEST_TIMEOUT_S
+from protocols.limits import CLIENT_TIMEOUT_S, SYNC_REQUEST_TIMEOUT_S, VERIFY_REQUEST_TIMEOUT_S
 from protocols.model import LogName
 from protocols.toy_answers import decode_get_answer, decode_watermarks
 from protocols.toy_api import Family, encode_get, encode_store
@@ -76,6 +76,11 @@ class AdminClient:
         """Syncs with one mailbox or all, and returns when it is done. Raises ClientError."""
         value = None if peer is None else {"peer": peer}
         answer: dict[str, Any] = self.post("/admin/sync", value, timeout_s=SYNC_REQUEST_TIMEOUT_S)
+        return answer
+
+    def verify(self) -> dict[str, Any]:
+        """Compares the index with the store. Raises ClientError."""
+        answer: dict[str, Any] = self.post("/admin/verify", timeout_s=VERIFY_REQUEST_TIMEOUT_S)
         return answer
 
 

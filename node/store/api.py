@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import abc
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -264,7 +264,7 @@ class Store(abc.ABC):
         """
 
     @abc.abstractmethod
-    def scan(self) -> AsyncIterator[ScanPage]:
+    def scan(self) -> AsyncGenerator[ScanPage, None]:
         """Everything held, log by log in no particular order of logs (for the index at start). A log that does not fit
         into a page goes on at the beginning of the next. Each page is of one moment; only a log that is emptied and
         filled again meanwhile may come twice. Never reads blobs. Raises StoreUnavailable."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NamedTuple
@@ -381,7 +381,7 @@ class MemoryStore(Store):
             ]
         )
 
-    async def scan(self) -> AsyncIterator[ScanPage]:
+    async def scan(self) -> AsyncGenerator[ScanPage, None]:
         for topic in sorted(self._topics):
             for log in sorted(self._topics.get(topic, {})):
                 await self._turn()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -165,7 +165,7 @@ class SqliteStore(Store):
     async def watermarks(self, names: Sequence[LogName]) -> Mapping[LogName, int | None]:
         return await self._readers.run(lambda connection: _readers.watermarks(connection, names))
 
-    async def scan(self) -> AsyncIterator[ScanPage]:
+    async def scan(self) -> AsyncGenerator[ScanPage, None]:
         after: tuple[int, int, bytes] | None = None
         while True:
             page, after = await self._readers.run(functools.partial(_readers.scan_page, after=after))

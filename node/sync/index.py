@@ -32,6 +32,7 @@ from node.sync.index_view import IndexView
 from protocols.limits import (
     BLOCK_SEQS,
     INDEX_CHANGE_BYTES,
+    INDEX_MARKS_MAX,
     INDEX_PORTION_BLOCKS,
     INDEX_SERIAL_BITS,
     INDEX_SLICE_BLOCKS,
@@ -53,6 +54,8 @@ class LogIndex:
         self._lock = trio.Lock()
         self._stale: dict[LogName, set[int]] = {}
         """Numbers of the blocks that have changed since they were read."""
+        self._marks = 0
+        self._are_many = trio.Event()
         self._staged: dict[bytes, Entry | None] = {}
         """Logs that have been read (None: they are gone) but are not in `_view` yet."""
         # At random, and with room below 2^53: a serial from before a restart must never be taken for one of ours.
@@ -76,16 +79,34 @@ class LogIndex:
         view = await self._boundaries.view(whole, alive_from_s)
         return view if topics is None else await self._interests.view(view, alive_from_s, topics)
 
+    def blocks_held(self) -> int:
+        """How many blocks there are, as of the last picture."""
+        return sum(leaf.blocks_held() for leaf in self._view.leaves)
+
+    async def keep_up(self) -> None:
+        """Until cancelled, reads what has changed if nobody asks for it for too long."""
+        while True:
+            await self._are_many.wait()
+            await self.view(0)
+
+    def mark(self, name: LogName, number: int) -> None:
+        """Notes that a block is to be read anew, for the next picture."""
+        self._boundaries.touch(name, number)
+        numbers = self._stale.setdefault(name, set())
+        if number not in numbers:
+            numbers.add(number)
+            self._marks += 1
+            if self._marks == INDEX_MARKS_MAX:
+                self._are_many.set()
+
     def _on_change(self, change: Change) -> None:
         for group in (change.stored, change.merged, change.removed):
             for name, item in group:
-                number = item.seq // BLOCK_SEQS
-                self._stale.setdefault(name, set()).add(number)
-                self._boundaries.touch(name, number)
+                self.mark(name, item.seq // BLOCK_SEQS)
 
     async def _refresh(self) -> None:
         # Unmarked before the read: what changes while we read marks its block again, for the next time.
-        stale, self._stale = self._stale, {}
+        stale, self._stale, self._marks, self._are_many = self._stale, {}, 0, trio.Event()
         batches = list(_batches(stale))
         try:
             await overlapped(partial(self._reread_all, batch) for batch in batches)

@@ -31,8 +31,8 @@ from protocols.limits import (
     INDEX_CHANGE_BYTES,
     INDEX_FOREIGN_VIEW_S,
     INDEX_FOREIGN_VIEWS_BURST,
+    INDEX_MARKS_MAX,
     INDEX_SLICE_BLOCKS,
-    INDEX_TOUCHED_LOGS_MAX,
     INDEX_VIEWS_MAX,
     SEQ_MAX,
 )
@@ -54,21 +54,26 @@ class _Boundary:
         self.view = IndexView()
         self.leaves: dict[Leaf, Sequence[Leaf]] = {}
         self.touched: dict[LogName, set[int]] = {}
+        self.marks = 0
         self.overflow = False
         self.lock = trio.Lock()
 
     def touch(self, name: LogName, number: int) -> None:
         """Notes an announced change."""
-        if not self.overflow:
-            self.touched.setdefault(name, set()).add(number)
-            if len(self.touched) > INDEX_TOUCHED_LOGS_MAX:
+        if self.overflow:
+            return
+        noted = self.touched.setdefault(name, set())
+        if number not in noted:
+            noted.add(number)
+            self.marks += 1
+            if self.marks > INDEX_MARKS_MAX:
                 self.overflow, self.touched = True, {}
 
     def take_touched(self) -> dict[LogName, set[int]]:
         """What was noted, which is noted no more. If it was too much, everything is to be found out anew."""
         if self.overflow:
             self.whole, self.view, self.leaves, self.overflow = None, IndexView(), {}, False
-        touched, self.touched = self.touched, {}
+        touched, self.touched, self.marks = self.touched, {}, 0
         return touched
 
 

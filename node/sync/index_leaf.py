@@ -7,6 +7,7 @@ and little else. A leaf never changes: an edit makes a new one out of copied str
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -165,6 +166,15 @@ class Leaf:
     def blocks_held(self) -> int:
         """How many blocks all logs have."""
         return len(self.columns.blocks) // ROW_BYTES + sum(map(len, self.columns.long.values()))
+
+    def states_anew(self) -> list[bytes]:
+        """The state of each log as it follows from its blocks."""
+        blocks = memoryview(self.columns.blocks)
+        ends = np.cumsum(self.counts() * ROW_BYTES).tolist()
+        return [
+            state_of(blocks[lo:hi]) if hi > lo else self.columns.long[self.handle(index)].state
+            for index, (lo, hi) in enumerate(pairwise([0, *ends]))
+        ]
 
     def pick(self, chosen: npt.NDArray[np.int64]) -> Leaf:
         """A leaf of some of the logs: ascending indices, one at least."""

@@ -7,18 +7,18 @@ handle and cut into leaves. So a million messages cost no more objects than a th
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from contextlib import aclosing
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from node.store.api import ItemColumns, ScanPage, Store
-from node.sync.index_blocks import ROW_BYTES, TAIL_BYTES, blocks_of, parts_of
+from node.store.api import Store
+from node.sync.index_blocks import ROW_BYTES, TAIL_BYTES, parts_of
 from node.sync.index_leaf import SPLIT_LOGS, Leaf, leaf_of, spread
 from node.sync.index_names import Names, PackedName, pack_name
-from node.sync.index_reading import Pace, sized
-from protocols.limits import BLOCK_SEQS, DIGEST_BYTES, HANDLE_BYTES
+from node.sync.index_reading import BlockPage, Pace, scan_blocks, sized
+from protocols.limits import HANDLE_BYTES
 from protocols.model import LogName, handle_of
 
 __all__ = ["load"]
@@ -26,17 +26,15 @@ __all__ = ["load"]
 _SORT_BYTES: Final = 100
 """What sorting in one log counts as: it takes about as long as copying so much."""
 
-_NO_ITEMS: Final = ItemColumns(np.zeros(0, np.int64), np.zeros(0, np.uint64), b"", np.zeros(0, np.int64))
-
 
 async def load(store: Store, serial: int) -> list[Leaf]:
     """Leaves of everything in the store, each log with this serial. Raises StoreUnavailable."""
     pace = Pace()
     gathering = _Gathering()
-    async for page in store.scan():
-        gathering.add(page)
-        await pace.spend(messages=len(page.items.seqs))
-    gathering.finish()
+    async with aclosing(scan_blocks(store, pace)) as pages:
+        async for page in pages:
+            gathering.add(page)
+            await pace.spend(blocks=len(page.names))
     order = await sized(_SORT_BYTES * len(gathering), gathering.order)
     leaves: list[Leaf] = []
     for lo, hi in parts_of(len(order), SPLIT_LOGS):
@@ -46,7 +44,7 @@ async def load(store: Store, serial: int) -> list[Leaf]:
 
 
 class _Gathering:
-    """Flat columns of all logs that have come. The last block stays open: the next page may go on with it."""
+    """Flat columns of all logs that have come."""
 
     def __init__(self) -> None:
         self._handles = bytearray()
@@ -56,29 +54,19 @@ class _Gathering:
         self._names: list[PackedName] = []
         self._topics: dict[bytes, bytes] = {}
         self._last: LogName | None = None
-        self._open = ScanPage([], _NO_ITEMS)
         self._starts: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         """How many logs have come."""
         return len(self._counts)
 
-    def add(self, page: ScanPage) -> None:
+    def add(self, page: BlockPage) -> None:
         """Takes the next page."""
-        names, whole, held = _without_last_block(_joined(self._open, page))
-        self._take(names, whole)
-        self._open = ScanPage(names[-1:], held)
-
-    def finish(self) -> None:
-        """Closes the last block."""
-        self._take(*self._open)
-
-    def _take(self, names: Sequence[LogName], items: ItemColumns) -> None:
-        counts, rows, tails = blocks_of(items)
+        counts, rows, tails = page.blocks
         at = len(self._rows)
         self._rows += rows
         self._tails += tails
-        for name, count in zip(names, counts.tolist(), strict=True):
+        for name, count in zip(page.names, counts.tolist(), strict=True):
             if not count:
                 continue
             key = self._rows[at : at + 8]
@@ -115,30 +103,3 @@ class _Gathering:
             Names([self._names[log] for log in chosen.tolist()]),
             serial.to_bytes(8, "little") * len(chosen),
         )
-
-
-def _joined(held: ScanPage, page: ScanPage) -> ScanPage:
-    """The block that was held back, and what follows it."""
-    if not held.names:
-        return page
-    names, items = [*held.names, *page.names], [held.items, page.items]
-    counts = np.concatenate([one.counts for one in items])
-    seqs = np.concatenate([one.seqs for one in items])
-    if names[0] == names[1] and held.items.seqs[-1] <= page.items.seqs[0]:
-        counts = np.append(counts[0] + counts[1], counts[2:])
-        del names[0]
-    first_stored_s = np.concatenate([one.first_stored_s for one in items])
-    return ScanPage(names, ItemColumns(counts, seqs, b"".join([one.digests for one in items]), first_stored_s))
-
-
-def _without_last_block(page: ScanPage) -> tuple[Sequence[LogName], ItemColumns, ItemColumns]:
-    """The names, the items without those of the last block, and these."""
-    counts, seqs, digests, first_stored_s = page.items
-    last = len(seqs) - int(counts[-1])
-    cut = last + int(np.searchsorted(seqs[last:], seqs[-1] // np.uint64(BLOCK_SEQS) * np.uint64(BLOCK_SEQS)))
-    held = len(seqs) - cut
-    whole = ItemColumns(
-        np.append(counts[:-1], counts[-1] - held), seqs[:cut], digests[: DIGEST_BYTES * cut], first_stored_s[:cut]
-    )
-    rest = ItemColumns(np.array([held]), seqs[cut:], digests[DIGEST_BYTES * cut :], first_stored_s[cut:])
-    return page.names, whole, rest

@@ -24,6 +24,7 @@ from node.sync.index_blocks import (
     PackedBlocks,
     bitmaps,
     blocks_in,
+    find,
     numbers,
     pairs,
     parts_of,
@@ -41,6 +42,7 @@ from protocols.sync.effects import Runs
 __all__ = [
     "Log",
     "LongLog",
+    "between",
     "chunks_of",
     "length_of",
     "listed",
@@ -178,6 +180,16 @@ def state_of_log(log: Log) -> bytes:
 def taken(log: Log, number: int) -> Block | None:
     """A block by its number, None if it is not there."""
     return take(log.chunks[log.chunk_with(number)] if isinstance(log, LongLog) else log, number)
+
+
+def between(log: Log, first: int, last: int) -> PackedBlocks:
+    """The blocks with the numbers first..last; none if `last` is lower."""
+    if last < first:
+        return b""
+    chunks = log.chunks[log.chunk_with(first) : log.chunk_with(last) + 1] if isinstance(log, LongLog) else (log,)
+    found = [(chunk, find(chunk, first), find(chunk, last + 1)) for chunk in chunks]
+    rows = [rows_in(chunk)[ROW_BYTES * lo : ROW_BYTES * hi] for chunk, lo, hi in found]
+    return b"".join(rows + [tails_in(chunk)[TAIL_BYTES * lo : TAIL_BYTES * hi] for chunk, lo, hi in found])
 
 
 def spliced(log: Log, changes: Sequence[tuple[int, Block | None]]) -> Log:

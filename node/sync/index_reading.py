@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import NamedTuple, TypeVar
 
+import numpy as np
 import trio
 
-from node.store.api import Store
-from node.sync.index_blocks import Block, blocks_of
+from node.store.api import ItemColumns, ScanPage, Store
+from node.sync.index_blocks import Block, Blocks, blocks_of
 from protocols.limits import (
     BLOCK_SEQS,
+    DIGEST_BYTES,
     INDEX_INLINE_BYTES,
     INDEX_SLICE_BLOCKS,
     INDEX_SLICE_MESSAGES,
@@ -18,7 +21,7 @@ from protocols.limits import (
 )
 from protocols.model import LogName
 
-__all__ = ["Pace", "overlapped", "read_blocks", "sized"]
+__all__ = ["BlockPage", "Pace", "overlapped", "read_blocks", "scan_blocks", "sized"]
 
 T = TypeVar("T")
 
@@ -42,6 +45,57 @@ async def sized(size_bytes: int, work: Callable[[], T]) -> T:
     if size_bytes <= INDEX_INLINE_BYTES:
         return work()
     return await trio.to_thread.run_sync(work)
+
+
+class BlockPage(NamedTuple):
+    """A part of a scan: the blocks of the logs `names`, which are all that these have up to here.
+
+    The first log goes on where the page before has stopped. `goes_on_at` is the number of the block with which the last
+    one may go on in the next page; None at the end.
+    """
+
+    names: Sequence[LogName]
+    blocks: Blocks
+    goes_on_at: int | None
+
+
+async def scan_blocks(store: Store, pace: Pace) -> AsyncGenerator[BlockPage, None]:
+    """All blocks in the store. The last one of each page of the store's scan is held back, as the next page may go on
+    with it. Raises StoreUnavailable."""
+    held: ScanPage | None = None
+    async with aclosing(store.scan()) as pages:
+        async for page in pages:
+            names, whole, last = _without_last_block(_joined(held, page) if held else page)
+            held = ScanPage(names[-1:], last)
+            await pace.spend(messages=len(whole.seqs))
+            yield BlockPage(names, blocks_of(whole), int(last.seqs[0]) // BLOCK_SEQS)
+    if held:
+        yield BlockPage(held.names, blocks_of(held.items), None)
+
+
+def _joined(held: ScanPage, page: ScanPage) -> ScanPage:
+    """The block that was held back, and what follows it."""
+    names, items = [*held.names, *page.names], [held.items, page.items]
+    counts = np.concatenate([one.counts for one in items])
+    seqs = np.concatenate([one.seqs for one in items])
+    if names[0] == names[1] and held.items.seqs[-1] <= page.items.seqs[0]:
+        counts = np.append(counts[0] + counts[1], counts[2:])
+        del names[0]
+    first_stored_s = np.concatenate([one.first_stored_s for one in items])
+    return ScanPage(names, ItemColumns(counts, seqs, b"".join([one.digests for one in items]), first_stored_s))
+
+
+def _without_last_block(page: ScanPage) -> tuple[Sequence[LogName], ItemColumns, ItemColumns]:
+    """The names, the items without those of the last block, and these."""
+    counts, seqs, digests, first_stored_s = page.items
+    last = len(seqs) - int(counts[-1])
+    cut = last + int(np.searchsorted(seqs[last:], seqs[-1] // np.uint64(BLOCK_SEQS) * np.uint64(BLOCK_SEQS)))
+    held = len(seqs) - cut
+    whole = ItemColumns(
+        np.append(counts[:-1], counts[-1] - held), seqs[:cut], digests[: DIGEST_BYTES * cut], first_stored_s[:cut]
+    )
+    rest = ItemColumns(np.array([held]), seqs[cut:], digests[DIGEST_BYTES * cut :], first_stored_s[cut:])
+    return page.names, whole, rest
 
 
 async def overlapped(jobs: Iterable[Callable[[], Awaitable[None]]]) -> None:

@@ -18,8 +18,10 @@ import psutil
 import pytest
 import trio
 
+from node.clock import SystemClock
 from node.store.api import Arrival
 from node.store.sqlite import SqliteStore
+from node.sync.audit import Audit
 from node.sync.index import LogIndex
 from protocols.limits import BLOCK_SEQS, GC_YOUNG_OBJECTS
 from protocols.model import LogName, digest_of, handle_of
@@ -186,6 +188,9 @@ async def test_index_of_a_million(tmp_path: Path, logs: int, stride: int) -> Non
             view.name_at(len(view) // 2)
         with timed("blocks of one log"):
             view.blocks_at(len(view) // 2)
+        async with watched("audit: everything compared at once"):
+            report = await Audit(store, index, SystemClock()).check_now()
+        assert report.differences == 0
         async with watched("a hundredth of the topics: first picture"):
             topics = frozenset(name_of(log).topic for log in range(max(1, logs // 100)))
             few = await index.view(0, topics)

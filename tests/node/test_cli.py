@@ -247,7 +247,7 @@ async def test_verify_of_a_sound_store(call, store_dir: Path) -> None:
     result = call("verify", "--data-dir", store_dir)
     assert (result.code, result.out) == (0, "1,000 messages, 293 KiB: all sound\n")
     answer = json.loads(call("verify", "--json", "--data-dir", store_dir).out)
-    assert answer == {"messages": 1000, "bytes": 300_000, "sound": True, "problems": []}
+    assert answer == {"messages": 1000, "bytes": 300_000, "sound": True, "problems": [], "index": None}
     assert (store_dir / "mailbox.sqlite3").read_bytes() == before
 
 

@@ -166,6 +166,7 @@ def test_status_for_programs(pair: Pair) -> None:
     assert set(answer["relayed"]) == {"stored", "served", "synced_in", "synced_out"}
     assert answer["mailbox_id"] == str(pair[0].identity.mailbox_id)
     assert answer["storage_limit"] is None
+    assert set(answer["audit"]) == {"checked", "of", "found", "last_pass"}
     int(answer["fingerprint"], 16)
 
 
@@ -174,6 +175,7 @@ def test_status_for_people(pair: Pair) -> None:
     assert str(pair[1].identity.mailbox_id) in out
     assert "(second)" in out
     assert "fingerprint" in out
+    assert "no difference; " in out
     assert str(pair[0].identity.mailbox_id)[:8] in out
 
 
@@ -217,7 +219,11 @@ def test_identity_of_a_running_mailbox_has_its_addresses(pair: Pair) -> None:
 
 
 def test_verify_while_it_runs(pair: Pair) -> None:
-    assert lines(cli(pair[0], "verify"))[-1].endswith("all sound")
+    assert lines(cli(pair[0], "verify"))[-1].endswith("of the index: all sound")
+    blocks = json.loads(cli(pair[0], "status", "--json").stdout)["audit"]["of"]
+    index = json.loads(cli(pair[0], "verify", "--json").stdout)["index"]
+    assert index == {"blocks": blocks, "differences": 0}
+    assert blocks > 0
 
 
 def test_a_second_one_on_the_same_directory_is_refused(pair: Pair) -> None:

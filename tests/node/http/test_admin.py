@@ -31,6 +31,7 @@ STATUS: dict[str, Any] = {
     "bytes": 2**40,
     "storage_limit": None,
     "relayed": {"stored": 3, "served": 7},
+    "audit": {"checked": 5, "of": 9, "found": 2, "last_pass": None},
     "peers": [{"state": "in-sync"}, {"state": "in-sync"}, {"state": "behind"}],
 }
 PEER = "p" * 43
@@ -55,6 +56,9 @@ class Node:
         self.synced.append(peer)
         await trio.sleep(0.01)
         return {"synced": 1}
+
+    async def verify(self) -> dict[str, Any]:
+        return {"blocks": 9, "differences": 2}
 
 
 @asynccontextmanager

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from itertools import groupby, islice
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,92 +18,33 @@ from node.store.memory import MemoryStore
 from node.sync import index as index_module
 from node.sync import index_blocks, index_boundaries, index_leaf, index_load, index_log, index_reading
 from node.sync.index import IndexView, LogIndex
-from protocols.limits import BLOCK_SEQS, LOG_RUNS_MAX, SEQ_MAX
+from protocols.limits import LOG_RUNS_MAX
 from protocols.model import Item, LogName, digest_of, handle_of
 from protocols.sync.effects import LogTable, Rows
-from protocols.sync.reconcile import block_digest, live_fingerprint, log_state
+from protocols.sync.reconcile import live_fingerprint
+from tests.node.sync.index_model import (
+    BOUNDARIES,
+    EXPIRE,
+    LOGS,
+    MERGE,
+    PUT,
+    TOPICS,
+    Expected,
+    MoodyStore,
+    change,
+    expected,
+)
 
-TOPICS = ["t", "f" * 64, "F" * 64]
-LOGS = [LogName(topic, log) for topic in TOPICS for log in ("l", "é", "0" * 63 + "g", *(f"{i:064x}" for i in range(4)))]
-SEQS = st.one_of(st.integers(0, 200), st.integers(60, 70), st.sampled_from([SEQ_MAX, SEQ_MAX - 1, 2**63, 2**63 - 1]))
-AGES = st.one_of(st.integers(0, 5), st.sampled_from([2**32 - 2, 2**32 - 1, 2**32, 2**53]))
-BOUNDARIES = st.one_of(AGES, st.just(2**53 + 1))
-BLOBS = st.binary(max_size=1)
 CALLS = st.integers(1, 12)
 
-PUT = st.tuples(st.just("put"), st.lists(st.tuples(st.sampled_from(LOGS), SEQS, BLOBS, AGES), min_size=1, max_size=12))
-EXPIRE = st.tuples(st.just("expire"), AGES)
-MERGE = st.tuples(st.just("merge"), st.tuples(st.sampled_from(LOGS), SEQS, BLOBS, AGES))
 INTERESTS = st.one_of(st.none(), st.frozensets(st.sampled_from([*TOPICS, "other"]), max_size=2))
 LOOK = st.tuples(st.just("look"), st.tuples(BOUNDARIES, INTERESTS))
 TOGETHER = st.tuples(st.just("together"), st.lists(st.one_of(PUT, EXPIRE, MERGE, LOOK), min_size=2, max_size=6))
 FAIL = st.tuples(st.just("fail"), st.tuples(BOUNDARIES, CALLS))
 CANCEL = st.tuples(st.just("cancel"), st.tuples(BOUNDARIES, CALLS))
 SILENT = st.tuples(st.just("silent"), st.lists(st.one_of(PUT, EXPIRE, LOOK), min_size=1, max_size=4))
-STEPS = st.lists(st.one_of(PUT, PUT, EXPIRE, MERGE, LOOK, LOOK, TOGETHER, FAIL, CANCEL, SILENT), max_size=20)
-
-
-class MoodyStore(MemoryStore):
-    """A store of which a read fails or is cancelled, and which may announce its commits late, as a store with threads
-    does: what it reads is there before anyone has been told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fails_in: int | None = None
-        self.cancels_in: int | None = None
-        self.scope = trio.CancelScope()
-        self.silent = False
-        self._unannounced: list[Change] = []
-
-    async def items(self, name: LogName, seq_from: int, seq_to: int) -> Sequence[Item]:
-        items = await super().items(name, seq_from, seq_to)
-        if self.fails_in is not None:
-            self.fails_in -= 1
-            if self.fails_in <= 0:
-                raise StoreUnavailable("a bad sector")
-        if self.cancels_in is not None:
-            self.cancels_in -= 1
-            if self.cancels_in <= 0:
-                self.scope.cancel()
-                await trio.lowlevel.checkpoint()
-        return items
-
-    def _announce(self, change: Change) -> None:
-        if self.silent:
-            self._unannounced.append(change)
-        else:
-            super()._announce(change)
-
-    def speak(self) -> None:
-        """Announces what was held back."""
-        self.silent = False
-        held_back, self._unannounced = self._unannounced, []
-        for change in held_back:
-            self._announce(change)
-
-
-class Expected(NamedTuple):
-    """One log as it must be in a view, straight from the definitions."""
-
-    name: LogName
-    state: bytes
-    blocks: list[tuple[int, bytes]]
-    seqs: set[int]
-
-
-async def _expected(
-    store: MemoryStore, alive_from_s: int, topics: frozenset[str] | None = None
-) -> dict[bytes, Expected]:
-    """What a view must hold, by handle, in ascending order."""
-    logs: dict[bytes, Expected] = {}
-    for name in LOGS:
-        held = await MemoryStore.items(store, name, 0, SEQ_MAX)
-        alive = [item for item in held if item.first_stored_s >= alive_from_s]
-        blocks = [(n, block_digest(items)) for n, items in groupby(alive, lambda item: item.seq // BLOCK_SEQS)]
-        if blocks and (topics is None or name.topic in topics):
-            seqs = {item.seq for item in alive}
-            logs[handle_of(name)] = Expected(name, log_state(blocks), blocks, seqs)
-    return dict(sorted(logs.items()))
+RESTART = st.tuples(st.just("restart"), st.lists(st.one_of(PUT, EXPIRE, MERGE), max_size=3))
+STEPS = st.lists(st.one_of(PUT, PUT, EXPIRE, MERGE, LOOK, LOOK, TOGETHER, FAIL, CANCEL, SILENT, RESTART), max_size=20)
 
 
 def _runs(seqs: set[int]) -> list[tuple[int, int]]:
@@ -116,46 +57,46 @@ def _runs(seqs: set[int]) -> list[tuple[int, int]]:
 def _listed(table: LogTable, rows: Rows) -> list[list[tuple[int, int]]]:
     """`table.runs`, as a list for each of `rows`."""
     counts, firsts, lasts = table.runs(rows)
-    assert (counts.dtype, firsts.dtype, lasts.dtype) == (np.int64, np.uint64, np.uint64)
+    assert [str(column.dtype) for column in (counts, firsts, lasts)] == ["int64", "uint64", "uint64"]
     flat = zip(firsts.tolist(), lasts.tolist(), strict=True)
     listed = [list(islice(flat, count)) for count in counts.tolist()]
     assert next(flat, None) is None
     return listed
 
 
-def _check_table(table: LogTable, expected: dict[bytes, Expected]) -> None:
-    handles = list(expected)
+def _check_table(table: LogTable, logs: dict[bytes, Expected]) -> None:
+    handles = list(logs)
     assert len(table) == len(handles)
     assert table.prefixes.tolist() == [int.from_bytes(handle[:8], "big") for handle in handles]
     assert not table.prefixes.flags.writeable
-    content = [handle + expected[handle].state for handle in handles]
+    content = [handle + logs[handle].state for handle in handles]
     for lo, hi in {(0, len(handles)), (len(handles) // 3, len(handles) * 2 // 3), (1, 1), (0, 1)}:
         pieces = [bytes(piece) for piece in table.rows(lo, hi)]
         assert b"".join(pieces) == b"".join(content[lo:hi])
         assert all(len(piece) % 32 == 0 for piece in pieces)
-    for row, (handle, log) in enumerate(expected.items()):
+    for row, (handle, log) in enumerate(logs.items()):
         assert table.find(handle) == row
         assert (table.handle_at(row), table.state_at(row), table.name_at(row)) == (handle, log.state, log.name)
         assert list(table.blocks_at(row)) == log.blocks
     for name in LOGS:
-        assert (table.find(handle_of(name)) is None) == (handle_of(name) not in expected)
+        assert (table.find(handle_of(name)) is None) == (handle_of(name) not in logs)
     for rows in (np.arange(len(handles)), np.arange(len(handles))[::2], np.arange(len(handles))[::-1]):
-        assert _listed(table, rows) == [_runs(expected[handles[row]].seqs) for row in rows.tolist()]
+        assert _listed(table, rows) == [_runs(logs[handles[row]].seqs) for row in rows.tolist()]
     assert table.changed_since(table.serial).tolist() == []
     assert table.changed_since(0).tolist() == list(range(len(handles)))  # a serial of another process
     assert table.changed_since(2**60).tolist() == list(range(len(handles)))
 
 
 async def _check(view: IndexView, store: MemoryStore, alive_from_s: int, topics: frozenset[str] | None = None) -> None:
-    expected = await _expected(store, alive_from_s, topics)
-    _check_table(view, expected)
-    states = [log.state for log in expected.values()]
-    assert (list(view.handles), list(view.states)) == (list(expected), states)
+    logs = await expected(store, alive_from_s, topics)
+    _check_table(view, logs)
+    states = [log.state for log in logs.values()]
+    assert (list(view.handles), list(view.states)) == (list(logs), states)
     assert view.fingerprint == live_fingerprint(view.handles, view.states)
-    assert list(view.names()) == [log.name for log in expected.values()]
+    assert list(view.names()) == [log.name for log in logs.values()]
     for name in LOGS:
         handle = handle_of(name)
-        log = expected.get(handle)
+        log = logs.get(handle)
         assert view.state(handle) == (log and log.state)
         assert list(view.blocks(handle)) == (log.blocks if log else [])
         assert view.name(handle) == (log and log.name)
@@ -187,17 +128,6 @@ class Taken(NamedTuple):
     touched: set[bytes]
 
 
-async def _change(store: MemoryStore, kind: str, what: Any) -> None:
-    if kind == "put":
-        await store.put([Arrival(n, s, b, digest_of(b), a) for n, s, b, a in what])
-    elif kind == "expire":
-        while await store.expire(what, messages_max=2):
-            pass
-    elif kind == "merge":
-        name, seq, blob, age = what
-        await store.merge([StoredItem(name, Item(seq, digest_of(blob), age, len(blob)))])
-
-
 class Play:
     """One index through all that happens to it, its old pictures kept to see that they never change."""
 
@@ -205,6 +135,8 @@ class Play:
         self.store = store
         self.index = LogIndex(store)
         self.taken: list[Taken] = []
+        self.taken_before: list[Taken] = []
+        """By an index that is gone since."""
         store.subscribe(self._on_change)
 
     def _on_change(self, change: Change) -> None:
@@ -234,7 +166,7 @@ class Play:
                     if inner == "look":
                         nursery.start_soon(self.index.view, *argument)
                     else:
-                        nursery.start_soon(_change, self.store, inner, argument)
+                        nursery.start_soon(change, self.store, inner, argument)
         elif kind == "fail":
             alive_from_s, self.store.fails_in = what
             with contextlib.suppress(StoreUnavailable):
@@ -251,10 +183,18 @@ class Play:
                 if inner == "look":
                     await self.index.view(*argument)
                 else:
-                    await _change(self.store, inner, argument)
+                    await change(self.store, inner, argument)
             self.store.speak()
+        elif kind == "restart":
+            self.taken_before += self.taken
+            self.taken = []
+            self.index = LogIndex(self.store)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.index.load)
+                for inner, argument in what:
+                    nursery.start_soon(change, self.store, inner, argument)
         else:
-            await _change(self.store, kind, what)
+            await change(self.store, kind, what)
 
 
 @pytest.fixture(params=["large", "tiny"], scope="module")
@@ -270,7 +210,7 @@ def sizes(request: pytest.FixtureRequest) -> Iterator[None]:
             patch.setattr(index_leaf, "INDEX_LEAF_LOGS_MAX", 4)
             patch.setattr(index_leaf, "_JOIN_LOGS_MAX", 2)
             patch.setattr(index_log, "INDEX_CHUNK_BLOCKS_MAX", 3)
-            patch.setattr(index_boundaries, "INDEX_TOUCHED_LOGS_MAX", 2)
+            patch.setattr(index_boundaries, "INDEX_MARKS_MAX", 2)
             patch.setattr(index_module, "INDEX_PORTION_BLOCKS", 2)
             patch.setattr(index_module, "INDEX_SLICE_BLOCKS", 1)
             patch.setattr(index_reading, "INDEX_SLICE_BLOCKS", 1)
@@ -284,14 +224,14 @@ def test_index_equals_a_rebuild(sizes: None, before: list[Any], steps: list[Any]
     async def play() -> None:
         async with MoodyStore() as store:
             for kind, what in before:
-                await _change(store, kind, what)
+                await change(store, kind, what)
             one = Play(store)
             await one.index.load()
             for kind, what in steps:
                 await one.step(kind, what)
             for alive_from_s in (0, 3):
                 await one.look(alive_from_s)
-            for taken in one.taken:
+            for taken in one.taken_before + one.taken:
                 assert _frozen(taken.view) == taken.content
 
     trio.run(play)
