@@ -606,6 +606,9 @@ NEWS_LOGS_MAX: Final = 4096
 NAMES_ASKED_MAX: Final = 450
 """Names that one question asks for: with the 128 bytes that the app's have, the answer fills a frame."""
 
+NAMES_PER_FRAGMENT_MAX: Final = 16
+"""Names told for one fragment: whoever asks for something else than one log is not looking for it."""
+
 FRAGMENT_SPARE_BITS: Final = 4
 """Bits by which a log is named beyond those that tell it from the sender's other logs: the receiver may know more. Of a
 hundred logs that are new to the receiver one or so is taken for another in spite of them, which costs a round trip."""
@@ -613,8 +616,8 @@ hundred logs that are new to the receiver one or so is taken for another in spit
 FRAGMENT_BITS_MIN: Final = 20
 """Least bits by which a log is named, for senders that have few logs."""
 
-LISTED_LOGS_MAX: Final = 32_768
-"""Logs in one listing: two bytes each fill a control frame, so that no claim costs more than what was sent."""
+LISTED_LOGS_MAX: Final = 20_000
+"""Logs in one listing: three bytes each, which is the least they take as a rule, fill a control frame."""
 
 FINGERPRINT_BYTES: Final = 8
 """Keyed hashes of ranges and rows on the wire. The key is fresh for every session, so that nobody can search for a
@@ -657,6 +660,9 @@ TRANSFER_SEQS_MAX: Final = 16_384
 TRANSFER_BYTES_MAX: Final = 16 * MIB
 """After so many bytes of messages a sender stops and the other side asks on: some seconds of a slow Wi-Fi, so that a
 session that breaks, or gives way to others, is never far from a place to go on from."""
+
+TRANSFER_MESSAGES_MAX: Final = 65_536
+"""The same for tiny messages: bounds what is remembered of one stream."""
 
 BATCH_MESSAGES_MAX: Final = 1024
 """Messages in one commit of a session, besides BATCH_BYTES_MAX."""

@@ -16,6 +16,7 @@ from protocols.limits import (
     FINGERPRINT_BYTES,
     LISTED_LOGS_MAX,
     NAMES_ASKED_MAX,
+    NAMES_PER_FRAGMENT_MAX,
     NEWS_LOGS_MAX,
     RANGES_MAX,
     SURVEY_LISTED_LOGS,
@@ -181,12 +182,13 @@ def named(context: Context, said: Names) -> Named:
     topics: set[str] = set()
     answered = 0
     for index, fragment in enumerate(said.fragments.tolist()[:NAMES_ASKED_MAX]):
-        found = [table.table.name_at(row) for row in table.beginning_with(said.width, fragment)]
+        rows = table.beginning_with(said.width, fragment)[:NAMES_PER_FRAGMENT_MAX]
+        found = [table.table.name_at(row) for row in rows]
         for name in found:
             room -= 12 + len(name.log.encode()) + (0 if name.topic in topics else 4 + len(name.topic.encode()))
             topics.add(name.topic)
         if room < 0 and answered:
             break
-        names += [(index, name) for name in found[:NAMES_ASKED_MAX]]
+        names += [(index, name) for name in found]
         answered = index + 1
     return Named(answered, names)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import BLOCK_SEQS, SEQ_MAX, SESSION_ROWS_MAX
+from protocols.limits import BLOCK_SEQS, SEQ_MAX, SESSION_ROWS_MAX, TRANSFER_SPANS_MAX
 from protocols.model import Item, LogName, Retention
 from protocols.sync.codec import decode
-from protocols.sync.effects import Effect, LogTable, OpenView, ReadItems, Receive, SessionAborted, Span
+from protocols.sync.effects import Claim, Effect, LogTable, OpenView, ReadItems, Receive, Release, SessionAborted, Span
 from protocols.sync.messages import Message, Refuse, Seqs
 from protocols.sync.reconcile import BlockRows, Budget, block_key
 from protocols.sync.spans import UNKNOWN_SEQS
@@ -23,6 +23,7 @@ __all__ = [
     "SessionRefused",
     "SessionResult",
     "Steps",
+    "claim",
     "read_blocks",
     "read_dead",
     "receive",
@@ -210,6 +211,15 @@ def read_blocks(context: Context, name: LogName, numbers: Sequence[int]) -> Step
         found = yield ReadItems([Span(name, first * BLOCK_SEQS, min((last + 1) * BLOCK_SEQS - 1, SEQ_MAX))])
         items += found[0]
     return items
+
+
+def claim(spans: Sequence[Span]) -> Steps[Sequence[Span]]:
+    """What of these spans this session may fetch now: no more pieces than fit into a message."""
+    granted: Sequence[Span] = yield Claim(spans)
+    fitting, others = granted[: TRANSFER_SPANS_MAX // 2], granted[TRANSFER_SPANS_MAX // 2 :]
+    if others:
+        yield Release(others)
+    return fitting
 
 
 def read_dead(

@@ -8,8 +8,8 @@ from protocols.errors import RemoteProtocolError
 from protocols.limits import SESSION_ITEMS_MAX, SESSION_ROUNDS_MAX, SESSION_TURNS_MAX
 from protocols.model import LogName
 from protocols.sync.codec import encode
-from protocols.sync.common import Context, Steps, read_dead, receive
-from protocols.sync.effects import Claim, Commit, Release, Send, Settle, Span
+from protocols.sync.common import Context, Steps, claim, read_dead, receive
+from protocols.sync.effects import Commit, Release, Send, Settle, Span
 from protocols.sync.messages import (
     Done,
     FetchedLog,
@@ -159,7 +159,7 @@ class Initiator:
         logs = self._work.take_needs().logs
         if not logs:
             return []
-        granted: Sequence[Span] = yield Claim([Span(log.name, *span) for log, spans in logs for span in spans])
+        granted = yield from claim([Span(log.name, *span) for log, spans in logs for span in spans])
         by_name: dict[LogName, list[Seqs]] = {}
         for name, first, last in granted:
             by_name.setdefault(name, []).append((first, last))

@@ -18,10 +18,12 @@ from protocols.limits import (
     BATCH_MESSAGES_MAX,
     FRAME_BYTES_MAX,
     KIB,
+    MESSAGES_PAGE_MAX,
     MIB,
     PARCEL_MESSAGES_MAX,
     SEQ_MAX,
     TRANSFER_BYTES_MAX,
+    TRANSFER_MESSAGES_MAX,
     VARIANTS_MAX,
 )
 from protocols.model import Item, LogName, digest_of
@@ -92,14 +94,14 @@ class _Packer:
 
 def send_messages(context: Context, spans: Sequence[tuple[int, Span]]) -> Steps[tuple[int, int] | None]:
     """Sends what we hold of these spans, each with the number of its log in the request (ascending), and stops after
-    about TRANSFER_BYTES_MAX. Returns where it stopped: (number, seq)."""
+    about TRANSFER_BYTES_MAX or TRANSFER_MESSAGES_MAX. Returns where it stopped: (number, seq)."""
     packer = _Packer()
     wanted = [span for _, span in spans]
     numbers = [number for number, _ in spans]
     present_s = context.peer.retention.stamp(context.peer.now_s)
     position: tuple[int, int] | None = None
     merges: list[tuple[LogName, Item]] = []
-    sent_bytes = 0
+    sent = sent_bytes = 0
     while wanted:
         page: Page = yield ReadMessages(wanted, context.alive_from_s, _PAGE_BYTES, position)
         names = list(dict.fromkeys(wanted[index].name for index, _, _ in page.entries))
@@ -113,10 +115,11 @@ def send_messages(context: Context, spans: Sequence[tuple[int, Span]]) -> Steps[
                 # The receiver brings a date in its future down to its present, so we do it too.
                 merges.append((name, item._replace(first_stored_s=present_s)))
             sent_bytes += item.size
+        sent += len(page.entries)
         context.result.sent += len(page.entries)
         context.result.sent_bytes += sum(item.size for _, item, _ in page.entries)
         position = page.after
-        if position is None or sent_bytes >= TRANSFER_BYTES_MAX:
+        if position is None or sent_bytes >= TRANSFER_BYTES_MAX or sent >= TRANSFER_MESSAGES_MAX:
             break
     stopped_at = None if position is None else (numbers[position[0]], position[1])
     yield Send(encode(packer.last(stopped_at)))
@@ -146,6 +149,7 @@ class _Unpacker:
         self._number = -1
         self._variants = 0
         self._missing_bytes = 0
+        self._came = 0
 
     def take(self, parcel: Parcel) -> list[tuple[Expected, Header, bytes]]:
         """The messages that are complete now. Raises RemoteProtocolError."""
@@ -170,6 +174,11 @@ class _Unpacker:
             start += header[2]
         view.release()
         del self._data[:start]
+        if len(self._headers) > 1:
+            raise RemoteProtocolError("limit", "messages announced long before they come")
+        self._came += len(done)
+        if self._came > TRANSFER_MESSAGES_MAX + MESSAGES_PAGE_MAX:
+            raise RemoteProtocolError("limit", f"more than {TRANSFER_MESSAGES_MAX} messages in one transfer")
         return done
 
     def _check(self, log: ParcelLog) -> None:

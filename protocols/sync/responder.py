@@ -10,8 +10,8 @@ from protocols.limits import SESSION_ITEMS_MAX, SESSION_TURNS_MAX
 from protocols.model import Item, LogName
 from protocols.sync import answers
 from protocols.sync.codec import decode, encode
-from protocols.sync.common import Context, SessionRefused, Steps, read_dead
-from protocols.sync.effects import Claim, Commit, Receive, Send, Settle, Span
+from protocols.sync.common import Context, SessionRefused, Steps, claim, read_dead
+from protocols.sync.effects import Commit, Receive, Send, Settle, Span
 from protocols.sync.messages import (
     About,
     Ask,
@@ -154,7 +154,7 @@ class Responder:
         """What we want of each offer: everything that no other session is fetching."""
         if not offers:
             return []
-        granted: Sequence[Span] = yield Claim([Span(log.name, *span) for log in offers for span in log.spans])
+        granted = yield from claim([Span(log.name, *span) for log in offers for span in log.spans])
         by_name: dict[LogName, list[Seqs]] = {}
         for name, first, last in granted:
             by_name.setdefault(name, []).append((first, last))

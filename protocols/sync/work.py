@@ -23,7 +23,7 @@ from protocols.sync.common import Context
 from protocols.sync.compare import Comparison
 from protocols.sync.listing import run_lists
 from protocols.sync.messages import MergedLog, Seqs, item_bytes
-from protocols.sync.spans import EVERYTHING, UNKNOWN_SEQS, union
+from protocols.sync.spans import EVERYTHING, UNKNOWN_SEQS, count, union
 
 __all__ = ["DifferingLog", "Portion", "Work"]
 
@@ -125,7 +125,9 @@ class Work:
         self.has_dropped = self.has_dropped or bool(needs and is_full) or bool(offers and peer_is_full)
         log = self._logs.setdefault(handle, DifferingLog(handle, name))
         if needs and not is_full:
-            self._context.result.expected += sum(last - first + 1 for first, last in needs if last < UNKNOWN_SEQS)
+            self._context.result.expected += sum(
+                last - first + 1 for first, last in needs if last - first < UNKNOWN_SEQS
+            )
             self.needed_still(log, needs, first=False)
         if offers and not peer_is_full:
             self.offered_still(log, offers, first=False)
