@@ -13,7 +13,7 @@ import abc
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ __all__ = [
     "Arrival",
     "Change",
     "ItemColumns",
+    "ItemSource",
     "LogEntries",
     "Position",
     "PutResult",
@@ -139,6 +140,22 @@ class ScanPage(NamedTuple):
 
     names: Sequence[LogName]
     items: ItemColumns
+
+
+class ItemSource(Protocol):
+    """What the index needs of a `Store`, and nothing more: to be told of changes, and to read items without blobs."""
+
+    def subscribe(self, listener: Callable[[Change], None]) -> None:
+        """See `Store.subscribe`."""
+        ...
+
+    async def columns_of(self, spans: Sequence[tuple[LogName, int, int]], *, alive_from_s: int = 0) -> ItemColumns:
+        """See `Store.columns_of`."""
+        ...
+
+    def scan(self) -> AsyncGenerator[ScanPage, None]:
+        """See `Store.scan`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

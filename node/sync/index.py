@@ -19,7 +19,7 @@ from operator import itemgetter
 
 import trio
 
-from node.store.api import Change, Store
+from node.store.api import Change, ItemSource
 from node.sync.index_blocks import Block
 from node.sync.index_boundaries import Boundaries
 from node.sync.index_interests import Interests
@@ -49,7 +49,7 @@ class LogIndex:
     are rationed.
     """
 
-    def __init__(self, store: Store, *, own_boundary: Callable[[], int] = lambda: 0) -> None:
+    def __init__(self, store: ItemSource, *, own_boundary: Callable[[], int] = lambda: 0) -> None:
         self._store = store
         self._lock = trio.Lock()
         self._stale: dict[LogName, set[int]] = {}

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import trio
 
-from node.store.api import Store, StoreUnavailable
+from node.store.api import ItemSource, StoreUnavailable
 from node.sync.index_blocks import ROW_BYTES, TAIL_BYTES, Block, ages, blocks_of, numbers, state_of
 from node.sync.index_leaf import LOG_ROW_BYTES, Columns, Entry, Leaf, edit, entry_of, joined
 from node.sync.index_log import Log, length_of, restricted, spliced, taken, work_bytes
@@ -99,7 +99,7 @@ class _Cut:
 class Boundaries:
     """The pictures for the last few boundaries that were asked for. `own` tells our own boundary of the moment."""
 
-    def __init__(self, store: Store, own: Callable[[], int]) -> None:
+    def __init__(self, store: ItemSource, own: Callable[[], int]) -> None:
         self._store = store
         self._own = own
         self._kept: OrderedDict[int, _Boundary] = OrderedDict()

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from node.store.api import Store
+from node.store.api import ItemSource
 from node.sync.index_blocks import ROW_BYTES, TAIL_BYTES, parts_of
 from node.sync.index_leaf import SPLIT_LOGS, Leaf, leaf_of, spread
 from node.sync.index_names import Names, PackedName, pack_name
@@ -27,7 +27,7 @@ _SORT_BYTES: Final = 100
 """What sorting in one log counts as: it takes about as long as copying so much."""
 
 
-async def load(store: Store, serial: int) -> list[Leaf]:
+async def load(store: ItemSource, serial: int) -> list[Leaf]:
     """Leaves of everything in the store, each log with this serial. Raises StoreUnavailable."""
     pace = Pace()
     gathering = _Gathering()

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import trio
 
-from node.store.api import ItemColumns, ScanPage, Store
+from node.store.api import ItemColumns, ItemSource, ScanPage
 from node.sync.index_blocks import Block, Blocks, blocks_of
 from protocols.limits import (
     BLOCK_SEQS,
@@ -59,7 +59,7 @@ class BlockPage(NamedTuple):
     goes_on_at: int | None
 
 
-async def scan_blocks(store: Store, pace: Pace) -> AsyncGenerator[BlockPage, None]:
+async def scan_blocks(store: ItemSource, pace: Pace) -> AsyncGenerator[BlockPage, None]:
     """All blocks in the store. The last one of each page of the store's scan is held back, as the next page may go on
     with it. Raises StoreUnavailable."""
     held: ScanPage | None = None
@@ -124,7 +124,7 @@ async def overlapped(jobs: Iterable[Callable[[], Awaitable[None]]]) -> None:
 
 
 async def read_blocks(
-    store: Store, wanted: Mapping[LogName, Sequence[int]], pace: Pace, *, alive_from_s: int = 0
+    store: ItemSource, wanted: Mapping[LogName, Sequence[int]], pace: Pace, *, alive_from_s: int = 0
 ) -> AsyncIterator[tuple[LogName, list[tuple[int, Block | None]]]]:
     """Some blocks of some logs (ascending in each), as they are without what is older than a boundary; None for empty
     ones. A log may come in several parts.
