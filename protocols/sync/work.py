@@ -23,7 +23,7 @@ from protocols.sync.common import Context
 from protocols.sync.compare import Comparison
 from protocols.sync.listing import run_lists
 from protocols.sync.messages import MergedLog, Seqs, item_bytes
-from protocols.sync.spans import EVERYTHING, UNKNOWN_SEQS, count, union
+from protocols.sync.spans import EVERYTHING, UNKNOWN_SEQS, union
 
 __all__ = ["DifferingLog", "Portion", "Work"]
 
