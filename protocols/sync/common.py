@@ -235,10 +235,12 @@ def read_dead(
         for first, last in parts
         if last - first < UNKNOWN_SEQS
     ]
+    # A finer date of the peer's may be rounded down here: that is no reason to let the message die there.
+    rounding_s = max(0, context.config.retention.granule_s - context.peer.retention.granule_s)
     found = yield ReadItems([span for _, span in spans])
     dead: dict[int, list[Item]] = {}
     for (index, _), items in zip(spans, found, strict=True):
-        old = [item for item in items if item.first_stored_s < context.alive_from_s]
+        old = [item for item in items if item.first_stored_s + rounding_s < context.alive_from_s]
         if old:
             dead.setdefault(index, []).extend(old)
     return sorted(dead.items())

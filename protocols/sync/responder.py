@@ -32,7 +32,7 @@ from protocols.sync.messages import (
     Want,
 )
 from protocols.sync.parcels import Expected, receive_messages, send_messages
-from protocols.sync.spans import count, minus, spans_of
+from protocols.sync.spans import UNKNOWN_SEQS, count, minus, spans_of
 from protocols.sync.telling import Telling
 
 __all__ = ["Responder"]
@@ -158,7 +158,10 @@ class Responder:
         by_name: dict[LogName, list[Seqs]] = {}
         for name, first, last in granted:
             by_name.setdefault(name, []).append((first, last))
-        return [by_name.get(log.name, []) for log in offers]
+        wanted = [by_name.get(log.name, []) for log in offers]
+        for log, spans in zip(offers, wanted, strict=True):
+            self._result.skipped += min(count(log.spans) - count(spans), UNKNOWN_SEQS)
+        return wanted
 
     def _take(self, offers: Sequence[OfferedLog], wanted: Sequence[Sequence[Seqs]]) -> Steps[None]:
         expected = [Expected(log.name, spans) for log, spans in zip(offers, wanted, strict=True)]

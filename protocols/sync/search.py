@@ -269,8 +269,8 @@ class Search:
         found = set(np.unique(region_of[differs | (matches.rows < 0)]).tolist())
         lows = np.array([lo for lo, _, _ in spans])
         found.update((np.searchsorted(lows, alone, side="right") - 1).tolist())
-        for number, region in enumerate(regions):
-            if number not in found:
+        for number, (region, (lo, hi, _)) in enumerate(zip(regions, spans, strict=True)):
+            if number not in found and hi > lo:
                 self.inspection.add_region(region.lower, region.upper)
 
     # what all have in common

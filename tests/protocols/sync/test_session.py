@@ -26,7 +26,7 @@ def test_equal_mailboxes_take_one_round_trip(logs: int) -> None:
     assert outcome.initiator.result.round_trips == 1
     assert outcome.initiator.result.complete
     assert outcome.frames == 3  # hello, hello, done
-    assert outcome.bytes < 600
+    assert outcome.bytes < 450
 
 
 @pytest.mark.parametrize("messages", [1, 63, 64, 65, 1000])
@@ -59,12 +59,12 @@ def test_news_on_both_sides_of_one_log() -> None:
     assert_equal(one, other)
 
 
-def test_a_hint_takes_two_round_trips() -> None:
+def test_a_hint_takes_three_round_trips() -> None:
     one, other = filled(100, 10), filled(100, 10)
     other.put(name_of(7), 10, b"news")
     result = sync(one, other, only=[handle_of(name_of(7))]).initiator.result
     assert result is not None
-    assert (result.received, result.round_trips, result.full) == (1, 2, False)
+    assert (result.received, result.round_trips, result.full) == (1, 3, False)  # the last one confirms
     assert_equal(one, other)
 
 
@@ -73,7 +73,7 @@ def test_a_hint_about_an_unknown_log() -> None:
     other.put(name_of(700), SEQ_MAX, b"news")
     outcome = sync(one, other, only=[handle_of(name_of(700)), handle_of(name_of(701))])
     assert outcome.initiator.result is not None and outcome.responder.result is not None
-    assert (outcome.initiator.result.received, outcome.initiator.result.round_trips) == (1, 2)
+    assert (outcome.initiator.result.received, outcome.initiator.result.round_trips) == (1, 4)  # and its name
     assert not outcome.responder.result.full
     assert_equal(one, other)
 
@@ -183,7 +183,7 @@ def test_no_watermark_while_something_is_missing() -> None:
     other.watermarks[name_of(1)] = 6
     result = sync(one, other).initiator.result
     assert result is not None
-    assert (result.skipped, result.received) == (1, 0)
+    assert result.skipped > 0 == result.received
     assert name_of(1) not in one.watermarks
 
 
@@ -266,7 +266,7 @@ def test_no_watermark_for_the_responder_while_something_is_missing() -> None:
     one.watermarks[name_of(1)] = 6
     outcome = sync(one, other)
     assert outcome.responder.result is not None
-    assert (outcome.responder.result.skipped, outcome.responder.result.received) == (1, 0)
+    assert outcome.responder.result.skipped > 0 == outcome.responder.result.received
     assert name_of(1) not in other.watermarks
     other.refuse_claims = False
     sync(one, other)
