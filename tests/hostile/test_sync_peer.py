@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import trio
@@ -23,12 +24,26 @@ from node.transport.api import Stream, StreamBroken
 from node.transport.libp2p import Libp2pTransport
 from protocols.addresses import PeerAddress
 from protocols.limits import PEER_SESSIONS_MAX, SALT_BYTES
-from protocols.model import Item, LogName, digest_of, handle_of
+from protocols.model import LogName, handle_of
 from protocols.sync.codec import decode, encode
-from protocols.sync.effects import Receive, Send
+from protocols.sync.effects import Receive, Runs, Send
 from protocols.sync.hints import encode_hints
-from protocols.sync.messages import Ask, Blobs, Hello, Refuse, Tell, ToldLog, Transfer, TransferLog, Want
-from protocols.sync.reconcile import LIST, Range
+from protocols.sync.listing import Entries, Listing
+from protocols.sync.messages import (
+    Ask,
+    Hello,
+    Named,
+    Names,
+    OfferedLog,
+    Parcel,
+    ParcelLog,
+    Refuse,
+    Survey,
+    Surveyed,
+    Transfer,
+    Want,
+)
+from protocols.sync.regions import END, LIST, SHOW, Region
 from protocols.sync.session import respond
 from protocols.sync.wire import FrameDecoder, encode_frame
 from tests.mailboxes import MailboxProcess
@@ -153,8 +168,8 @@ def box() -> Box:
 def hello(first: bytes = b"", *, salt: bytes = b"", **changes: Any) -> Hello:
     config = box().config()
     fields: dict[str, Any] = {
-        "version_min": 1,
-        "version_max": 1,
+        "version_min": 2,
+        "version_max": 2,
         "network": NETWORK,
         "now_s": int(config.now_s),
         "retention_s": config.retention.retention_s,
@@ -166,8 +181,16 @@ def hello(first: bytes = b"", *, salt: bytes = b"", **changes: Any) -> Hello:
     return Hello(**fields | changes)
 
 
-def a_lie(seq: int = 0) -> Item:
-    return Item(seq, digest_of(BLOB), int(time.time()) // 3600 * 3600, len(BLOB))
+def now_s() -> int:
+    return int(time.time()) // 3600 * 3600
+
+
+def one_log() -> Surveyed:
+    """What lists the log of lies."""
+    runs = Runs(np.array([1], np.int64), np.array([0], np.uint64), np.array([0], np.uint64))
+    fragment = np.array([int.from_bytes(handle_of(LOG)[:8], "big")], np.uint64)
+    listing = Listing(64, fragment, Entries(runs, np.zeros(1, np.bool_)))
+    return Surveyed([Region(0, END, LIST)], [1], listing)
 
 
 # --- lies of whoever opens the session -----------------------------------------------------------------------------
@@ -198,31 +221,34 @@ async def no_hello(stream: Stream) -> None:
 
 
 async def two_hellos(stream: Stream) -> None:
-    await Talk(stream).say(hello(salt=bytes(SALT_BYTES)), hello(salt=bytes(16)))
+    await Talk(stream).say(hello(salt=bytes(SALT_BYTES)), hello(salt=bytes(SALT_BYTES)))
 
 
 async def unrequested_blobs(stream: Stream) -> None:
     talk = Talk(stream)
     await talk.say(hello(salt=bytes(SALT_BYTES)))
     await talk.hear()
-    await talk.say(Blobs(b"unrequested" * 10_000))
+    await talk.say(Parcel([], b"unrequested" * 10_000))
 
 
-async def wrong_digest(stream: Stream) -> None:
+async def something_else(stream: Stream) -> None:
+    """Another seq than was offered."""
     talk = Talk(stream)
     await talk.say(hello(salt=bytes(SALT_BYTES)))
     await talk.hear()
-    await talk.say(Transfer(offers=[TransferLog(handle_of(LOG), [a_lie()], LOG)]))
+    await talk.say(Transfer(offers=[OfferedLog(LOG, [(0, 0)], True)]))
     assert isinstance(await talk.hear(), Want)
-    await talk.say(Blobs(b"a lye"))
+    await talk.say(Parcel([ParcelLog(0, None, [(1, now_s(), len(BLOB))])], BLOB, True))
 
 
-async def huge_batch(stream: Stream) -> None:
+async def announced_for_later(stream: Stream) -> None:
+    """Headers of gigabytes without a byte of them."""
     talk = Talk(stream)
     await talk.say(hello(salt=bytes(SALT_BYTES)))
     await talk.hear()
-    items = [a_lie(seq)._replace(size=40 << 20) for seq in range(BATCH_ITEMS_MAX)]
-    await talk.say(Transfer(offers=[TransferLog(handle_of(LOG), items, LOG)]))
+    await talk.say(Transfer(offers=[OfferedLog(LOG, [(0, 99)], True)]))
+    assert isinstance(await talk.hear(), Want)
+    await talk.say(Parcel([ParcelLog(0, None, [(seq, now_s(), 40 << 20) for seq in range(100)])]))
 
 
 @pytest.mark.parametrize(
@@ -236,8 +262,8 @@ async def huge_batch(stream: Stream) -> None:
         no_hello,
         two_hellos,
         unrequested_blobs,
-        wrong_digest,
-        huge_batch,
+        something_else,
+        announced_for_later,
     ],
     ids=lambda lie: lie.__name__,
 )
@@ -283,18 +309,20 @@ async def answer_garbage(stream: Stream) -> None:
 async def tell_for_ever(stream: Stream) -> None:
     talk = Talk(stream)
     await talk.hear()
-    await talk.say(hello(encode(Tell(more=True))))
+    await talk.say(hello(encode(Surveyed([], until=1))))
     while await talk.hear():
-        await talk.say(Tell(more=True))
+        await talk.say(Surveyed([], until=1))
 
 
 async def deliver_something_else(stream: Stream) -> None:
     talk = Talk(stream)
     await talk.hear()
-    await talk.say(hello(encode(Tell([], [ToldLog(handle_of(LOG), LOG, [], [a_lie()])]))))
+    await talk.say(hello(encode(one_log())))
     while (message := await talk.hear()) is not None:
+        if isinstance(message, Names):
+            await talk.say(Named(1, [(0, LOG)]))
         if isinstance(message, Transfer):
-            await talk.say(Want(bytes(sum(len(log.items) for log in message.offers) // 8 + 1)), Blobs(b"a lye"))
+            await talk.say(Want(), Parcel([ParcelLog(0, None, [(7, now_s(), len(BLOB))])], BLOB, True))
 
 
 @pytest.mark.parametrize("lie", [answer_garbage, tell_for_ever, deliver_something_else], ids=lambda lie: lie.__name__)
@@ -450,7 +478,7 @@ async def test_endless_questions(scene: Scene, questions_max: int) -> None:
         await talk.hear()
         asked = 0
         began = trio.current_time()
-        while asked < questions_max and isinstance(message := await ask_for_everything(talk), Tell):
+        while asked < questions_max and isinstance(message := await ask_for_everything(talk), Surveyed):
             asked += 1
             if asked == questions_max // 2:
                 await scene.check()
@@ -461,7 +489,7 @@ async def test_endless_questions(scene: Scene, questions_max: int) -> None:
 
 async def ask_for_everything(talk: Talk) -> Any:
     try:
-        await talk.say(Ask([Range(bytes(16), None, LIST)]))
+        await talk.say(Survey([Region(0, END, SHOW)]))
         return await talk.hear()
     except StreamBroken:
         return None

@@ -6,51 +6,66 @@ nothing stored that was not verified.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import count
 from typing import Any
 
+import numpy as np
 import pytest
 
 from protocols.errors import RemoteProtocolError
 from protocols.limits import (
-    BLOB_BYTES_MAX,
-    FRUITLESS_TURNS_MAX,
+    PARCEL_MESSAGES_MAX,
+    SALT_BYTES,
     SEQ_MAX,
-    SESSION_ITEMS_MAX,
     SESSION_TURNS_MAX,
+    TRANSFER_MESSAGES_MAX,
+    VARIANTS_MAX,
 )
 from protocols.model import Item, LogName, digest_of, handle_of
+from protocols.sync import responder
 from protocols.sync.codec import decode, encode
-from protocols.sync.effects import Receive, Send, SessionAborted
+from protocols.sync.effects import Receive, Runs, Send, SessionAborted
+from protocols.sync.listing import Entries, Listing
 from protocols.sync.messages import (
+    About,
     Ask,
     AskedLog,
-    Blobs,
     Done,
+    FetchedLog,
     Hello,
+    MergedLog,
     Message,
+    Named,
+    Names,
+    News,
+    OfferedLog,
+    Parcel,
+    ParcelLog,
     Refuse,
+    Standing,
+    Survey,
+    Surveyed,
     Tell,
     ToldLog,
     Transfer,
-    TransferLog,
     Want,
 )
 from protocols.sync.reconcile import DIFF, DIFFERS, FP, LIST, NONE, Range
+from protocols.sync.regions import END, SHOW, Region
+from protocols.sync.regions import LIST as LISTED
 from protocols.sync.session import SessionConfig, SessionResult, initiate, respond
-from tests.protocols.sync.world import NOW_S, Box, Outcome, Side, name_of, run_pair
+from tests.protocols.sync.world import NOW_S, Box, Outcome, Side, assert_equal, name_of, run_pair, sync
 
 Steps = Generator[Any, Any, Any]
-LOW = bytes(16)
-HALF = b"\x80" + bytes(15)
 BLOB = b"a lie"
 LOG = LogName("topic", "log")
 HANDLE = handle_of(LOG)
-ITEM = Item(0, digest_of(BLOB), int(NOW_S) // 3600 * 3600, len(BLOB))
+STAMP_S = int(NOW_S) // 3600 * 3600
+ITEM = Item(0, digest_of(BLOB), STAMP_S, len(BLOB))
 
 
-def mailbox(logs: int = 40) -> Box:
+def mailbox(logs: int = 200) -> Box:
     box = Box()
     for log in range(logs):
         for seq in range(3):
@@ -58,19 +73,36 @@ def mailbox(logs: int = 40) -> Box:
     return box
 
 
-def hello(box: Box, first: Message | None = None, *, salt: bytes = b"") -> Hello:
-    config: SessionConfig = box.config()
-    return Hello(
-        version_min=1,
-        version_max=1,
-        network=config.network,
-        now_s=int(config.now_s),
-        retention_s=config.retention.retention_s,
-        alive_from_s=config.alive_from_s,
-        software="liar/1",
-        salt=salt,
-        first=encode(first) if first is not None else b"",
+def entries(*spans: Sequence[tuple[int, int]]) -> Entries:
+    return Entries(
+        Runs(
+            np.array([len(one) for one in spans], np.int64),
+            np.array([first for one in spans for first, _ in one], np.uint64),
+            np.array([last for one in spans for _, last in one], np.uint64),
+        ),
+        np.zeros(len(spans), np.bool_),
     )
+
+
+def listing(handle: bytes, *spans: tuple[int, int]) -> Listing:
+    """One log."""
+    return Listing(64, np.array([int.from_bytes(handle[:8], "big")], np.uint64), entries(spans))
+
+
+def hello(box: Box, first: Message | None = None, *, salt: bytes = b"", **changes: Any) -> Hello:
+    config: SessionConfig = box.config()
+    fields: dict[str, Any] = {
+        "version_min": 2,
+        "version_max": 2,
+        "network": config.network,
+        "now_s": int(config.now_s),
+        "retention_s": config.retention.retention_s,
+        "alive_from_s": config.alive_from_s,
+        "software": "liar/1",
+        "salt": salt,
+        "first": encode(first) if first is not None else b"",
+    }
+    return Hello(**fields | changes)
 
 
 def say(*messages: Message) -> Steps:
@@ -98,19 +130,22 @@ def liar_as_responder(tells: Iterator[Message], box: Box, heard: list[Message]) 
         yield from say(answer)
 
 
-def attack_initiator(tells: Iterator[Message], *, box: Box | None = None) -> tuple[Outcome, list[Message], Box]:
+def attack_initiator(
+    tells: Iterator[Message], *, box: Box | None = None, checkpoint: int | None = None
+) -> tuple[Outcome, list[Message], Box]:
     box = box or mailbox()
     heard: list[Message] = []
     outcome = run_pair(
-        Side(box, initiate(box.config())),
+        Side(box, initiate(box.config(checkpoint=checkpoint))),
         Side(Box(), liar_as_responder(tells, box, heard)),
         frames_max=40_000,
+        polite=False,
     )
     return outcome, heard, box
 
 
 def liar_as_initiator(script: Callable[[Box], Steps], box: Box, heard: list[Message]) -> Steps:
-    yield from say(hello(box, salt=b"s" * 16))
+    yield from say(hello(box, salt=bytes(SALT_BYTES)))
     heard.append((yield from hear()))
     yield from script(box)
     while (message := (yield from hear())) is not None:
@@ -125,6 +160,7 @@ def attack_responder(script: Callable[[Box], Steps], *, box: Box | None = None) 
         Side(box, liar_as_initiator(script, box, heard)),
         Side(box, respond(box.config())),
         frames_max=40_000,
+        polite=False,
     )
     return outcome, heard, box
 
@@ -140,364 +176,434 @@ def told_of(heard: list[Message]) -> str:
     return refusals[0]
 
 
-# --- a lying responder --------------------------------------------------------------------------------
+# --- a lying responder -----------------------------------------------------------------------------------------------
+
+WHOLE = Region(0, END, LISTED)
+QUARTER = 1 << 62
 
 
 @pytest.mark.parametrize(
-    ("answer", "code"),
+    ("answers", "code"),
     [
-        (Tell([Range(LOW, None, FP, b"x" * 8)]), "ranges"),  # wider than any range asked
-        (Tell([Range(LOW, None, NONE)]), "ranges"),
-        (Tell([Range(LOW, b"\x01" + bytes(15), DIFFERS)]), "ranges"),
-        (Tell([Range(LOW, b"\0\1" + bytes(14), DIFF, hashes=(b"x" * 8,))]), "ranges"),  # nothing was listed
-        (Tell([], [ToldLog(HANDLE, None, [], [ITEM])]), "name"),
-        (Tell([], [ToldLog(HANDLE, LOG, [Range(bytes(8), None, DIFFERS)], [])]), "unrequested"),
-        (Tell([], [ToldLog(HANDLE, LOG, [], [ITEM], False)]), "unanswered"),
-        (Tell([Range(LOW, b"\0\1" + bytes(14), LIST, hashes=(b"y" * 8,))], [], True), "type"),
-        (Want(), "state"),
-        (Done(), "state"),
+        ([Survey([Region(0, END, SHOW)])], "state"),  # a question for an answer
+        ([Want()], "state"),
+        ([Standing(rest=b"x" * 8)], "state"),  # a survey was asked
+        ([Surveyed([Region(0, END, FP, b"x" * 8)])], "ranges"),  # wider than any region asked
+        ([Surveyed([WHOLE], [0])], "ranges"),
+        ([Surveyed([Region(1, 2, LISTED)], [0], until=1)], "ranges"),  # beyond its own end
+        ([Surveyed([Region(0, 1, LISTED)], [1], listing(HANDLE, (0, 5)))], "name"),  # of another region, and unknown
+        ([Surveyed([Region(0, 1, FP, b"x" * 8)]), Surveyed([], until=END)], ""),  # nothing comes of it
+        ([Surveyed([], until=1), Surveyed([], until=1)], "no-progress"),
+        ([hello(Box())], "state"),
+        ([Tell()], "state"),
     ],
 )
-def test_answers_that_fit_no_question(answer: Message, code: str) -> None:
-    outcome, heard, box = attack_initiator(iter([answer, hello(Box())]))
-    if code == "type":  # the lie is plausible; the hello that follows it is not
-        code = "state"
-    assert code_of(outcome.initiator.error) == code
-    assert told_of(heard) == code
-    assert box.commits == 0
+def test_answers_that_make_no_sense(answers: list[Message], code: str) -> None:
+    def tells() -> Iterator[Message]:
+        yield from answers
+        yield Named(1, [(0, name_of(1))])
+
+    outcome, _, box = attack_initiator(tells())
+    before = mailbox()
+    if code:
+        assert code_of(outcome.initiator.error) == code
+    assert outcome.frames < 40
+    assert box.logs == before.logs
 
 
-def test_the_same_answer_for_ever() -> None:
-    sub = Tell([Range(LOW, b"\0\1" + bytes(14), FP, b"x" * 8)])
-    outcome, _, _ = attack_initiator(iter(lambda: sub, None))
-    assert outcome.frames < 20
+def test_regions_that_are_never_narrowed() -> None:
+    """Each answer cuts off one place; the honest side must not go on for ever."""
+
+    def tells() -> Iterator[Message]:
+        for step in count(1):
+            yield Surveyed([Region(0, step, FP, step.to_bytes(8, "big"))], until=step + 1)
+
+    outcome, heard, _ = attack_initiator(tells())
+    assert outcome.initiator.error is None or isinstance(outcome.initiator.error, RemoteProtocolError)
+    assert len(heard) <= SESSION_TURNS_MAX
+    assert outcome.initiator.result is None or not outcome.initiator.result.equal
 
 
-def shrinking() -> Iterator[Message]:
-    """A fingerprint that never matches, of a range that is a little smaller each time."""
-    for step in count(1):
-        upper = ((1 << 120) - step).to_bytes(16, "big")
-        yield Tell([Range(LOW, upper, FP, step.to_bytes(8, "big"))])
+def test_regions_split_for_ever() -> None:
+    def tells() -> Iterator[Message]:
+        upper = END
+        yield Surveyed([], until=QUARTER)
+        for step in count():
+            upper = max(2, upper // 2)
+            yield Surveyed([Region(QUARTER, QUARTER + upper - 1, FP, step.to_bytes(8, "big"))])
+
+    outcome, heard, _ = attack_initiator(tells())
+    assert code_of(outcome.initiator.error) in ("ranges", "no-progress")
+    assert len(heard) < 200
 
 
-def test_endless_splits_are_ended() -> None:
-    outcome, _, box = attack_initiator(shrinking())
-    assert outcome.frames <= 2 * FRUITLESS_TURNS_MAX + 8
-    assert box.commits == 0
+def test_logs_that_do_not_exist() -> None:
+    """Listed, but nobody can name them."""
+
+    def tells() -> Iterator[Message]:
+        fragments = np.arange(1, 5001, dtype=np.uint64) << np.uint64(40)
+        lies = Listing(64, fragments, entries(*[[(0, 9)]] * 5000))
+        yield Surveyed([], until=1)
+        yield Surveyed([Region(1, 1 << 60, LISTED)], [5000], lies, until=1 << 60)
+        while True:
+            yield Named(450)
+
+    outcome, heard, _ = attack_initiator(tells())
+    assert len(heard) < 100
+    assert outcome.initiator.error is not None or not outcome.initiator.result.equal
 
 
-def test_more_to_come_for_ever() -> None:
-    outcome, heard, _ = attack_initiator(iter(lambda: Tell(more=True), None))
-    assert code_of(outcome.initiator.error) == told_of(heard) == "no-progress"
-    assert outcome.frames <= 2 * FRUITLESS_TURNS_MAX + 8
+def test_names_that_are_never_told() -> None:
+    def tells() -> Iterator[Message]:
+        yield Surveyed([Region(0, 1 << 59, LISTED)], [1], Listing(64, np.array([7], np.uint64), entries([(0, 9)])))
+        while True:
+            yield Named(0)
+
+    outcome, heard, _ = attack_initiator(tells())
+    assert isinstance(outcome.initiator.error, RemoteProtocolError)
+    assert len(heard) < 10
 
 
-def inventing(items_each: int) -> Iterator[Message]:
-    """New logs for ever, with messages that are never delivered."""
-    for number in count():
-        name = LogName("lies", str(number))
-        items = [Item(seq, digest_of(b"%d" % seq), ITEM.first_stored_s, 1000) for seq in range(items_each)]
-        yield Tell([], [ToldLog(handle_of(name), name, [], items)], True)
+ONE_LOG = Surveyed([WHOLE], [1], listing(HANDLE, (0, 2)))
+NAMED = Named(1, [(0, LOG)])
 
 
-def deserting(tells: Iterator[Message], box: Box) -> Steps:
-    """Tells of everything and has nothing when it is asked for."""
-    yield from hear()
-    yield from say(hello(box, next(tells)))
-    while True:
-        message = yield from hear()
-        if isinstance(message, Transfer):
-            number = sum(len(log.items) for log in message.fetch)
-            yield from say(Want(bytes(-(-sum(len(log.items) for log in message.offers) // 8))))
-            if number:
-                yield from say(Blobs(b"", list(range(number)), True))
-        elif isinstance(message, Ask):
-            yield from say(next(tells))
-        else:
+def attack_fetch(*messages: Message) -> tuple[Outcome, Box]:
+    box = Box()
+    outcome, _, _ = attack_initiator(iter([ONE_LOG, NAMED, Want()]), box=box) if not messages else (None, None, None)
+    if messages:
+
+        def liar(box: Box) -> Steps:
+            yield from hear()
+            yield from say(hello(box, ONE_LOG))
+            assert isinstance((yield from hear()), Names)
+            yield from say(NAMED)
+            fetch = yield from hear()
+            assert isinstance(fetch, Transfer)
+            assert fetch.fetch == [FetchedLog(HANDLE, [(0, 2)])]
+            yield from say(*messages)
+            yield from hear()
             return SessionResult()
 
-
-def test_advertised_and_never_delivered() -> None:
-    box = mailbox()
-    outcome = run_pair(Side(box, initiate(box.config())), Side(Box(), deserting(inventing(1000), box)))
-    result = outcome.initiator.result
-    assert result is not None
-    assert result.received == 0
-    assert result.gone >= SESSION_ITEMS_MAX
-    assert result.described < SESSION_ITEMS_MAX + 5000
-    assert not result.complete
-    assert not any(commit for commit in box.logs if commit.topic == "lies")
+        outcome = run_pair(Side(box, initiate(box.config())), Side(Box(), liar(box)))
+    assert outcome is not None
+    return outcome, box
 
 
-def test_logs_without_end_and_without_items() -> None:
-    outcome, _, _ = attack_initiator(inventing(0))
-    assert code_of(outcome.initiator.error) == "no-progress"
-
-
-def test_a_log_told_twice() -> None:
-    told = ToldLog(HANDLE, LOG, [], [ITEM])
-    outcome, _, _ = attack_initiator(iter([Tell([], [told], True), Tell([], [told])]))
-    assert code_of(outcome.initiator.error) == "unrequested"
-
-
-def test_a_block_told_twice() -> None:
-    told = ToldLog(HANDLE, LOG, [], [ITEM], False)
-    outcome, _, _ = attack_initiator(iter([Tell([], [told], True), Tell([], [told], True)]))
-    assert code_of(outcome.initiator.error) == "order"
-
-
-ONE_LOG = Tell([], [ToldLog(HANDLE, LOG, [], [ITEM])])
-
-
-@pytest.mark.parametrize(
-    ("reply", "code"),
-    [
-        ([Want(), Blobs(b"a lye")], "digest"),
-        ([Want(), Blobs(b"a lie and more")], "unrequested"),
-        ([Want(), Blobs(b"a l")], "missing"),
-        ([Want(), Blobs(b"a l", last=False), Blobs(b"")], "missing"),
-        ([Want(), Blobs(b"", last=False)], "empty"),
-        ([Want(), Blobs(b"a l", [], False), Blobs(b"", [0])], "gone"),  # after a part of it
-        ([Want(), Blobs(b"", [1])], "gone"),  # index out of range
-        ([Want(), Blobs(b"a lie", [0])], "unrequested"),  # gone, and there
-        ([Want(b"\x01"), Blobs(b"a lie")], "unrequested"),  # nothing was offered
-        ([Want(b"", [(0, 5)]), Blobs(b"a lie")], "unrequested"),
-        ([Tell(), Blobs(b"a lie")], "state"),
-        ([Want(), Tell()], "state"),
-        ([Blobs(b"a lie")], "state"),
-    ],
-)
-def test_bad_deliveries(reply: list[Message], code: str) -> None:
-    box = Box()
-
-    def responder() -> Steps:
-        yield from hear()
-        yield from say(hello(box, ONE_LOG))
-        yield from hear()
-        yield from say(*reply)
-        heard.append((yield from hear()))
-        return SessionResult()
-
-    heard: list[Message] = []
-    outcome = run_pair(Side(box, initiate(box.config())), Side(Box(), responder()))
-    assert code_of(outcome.initiator.error) == told_of(heard) == code
-    assert not box.logs
-
-
-def test_a_claim_of_many_huge_messages_is_fetched_one_at_a_time() -> None:
-    box = Box()
-    items = [Item(seq, digest_of(b"%d" % seq), ITEM.first_stored_s, BLOB_BYTES_MAX) for seq in range(100)]
-    asked: list[Transfer] = []
-
-    def responder() -> Steps:
-        yield from hear()
-        yield from say(hello(box, Tell([], [ToldLog(HANDLE, LOG, [], items)])))
-        while isinstance(message := (yield from hear()), Transfer):
-            asked.append(message)
-            yield from say(Want(), Blobs(b"", [0]))
-        return SessionResult()
-
-    outcome = run_pair(Side(box, initiate(box.config())), Side(Box(), responder()))
-    assert outcome.initiator.result is not None and outcome.initiator.result.gone == 100
-    assert all(len(log.items) == 1 for transfer in asked for log in transfer.fetch)
-
-
-def test_a_boundary_that_would_revive_the_dead() -> None:
-    box = mailbox()
-    said = hello(box)
-    low = Hello(1, 1, said.network, said.now_s, said.retention_s, said.alive_from_s - 3600, "liar/1")
-
-    def responder() -> Steps:
-        yield from hear()
-        yield from say(low)
-        return (yield from hear())
-
-    outcome = run_pair(Side(box, initiate(box.config())), Side(Box(), responder()))
-    assert code_of(outcome.initiator.error) == "boundary"
-
-
-def test_far_future_and_expired_dates() -> None:
-    box = Box()
-    items = [
-        Item(0, digest_of(b"0"), 2**52, 1),  # the far future becomes now
-        Item(1, digest_of(b"1"), 3600, 1),  # expired: dropped silently
-    ]
-
-    def responder() -> Steps:
-        yield from hear()
-        yield from say(hello(box, Tell([], [ToldLog(HANDLE, LOG, [], items)])))
-        request = yield from hear()
-        assert [item.seq for item in request.fetch[0].items] == [0]
-        yield from say(Want(), Blobs(b"0"))
-        yield from hear()
-        yield from say(Done())
-        return SessionResult()
-
-    outcome = run_pair(Side(box, initiate(box.config())), Side(Box(), responder()))
-    assert outcome.initiator.error is None and outcome.responder.error is None
-    assert box.items(LOG, 0, SEQ_MAX) == [Item(0, digest_of(b"0"), box.retention.stamp(NOW_S), 1)]
-
-
-# --- a lying initiator --------------------------------------------------------------------------------
-
-
-def offer(*items: Item, name: LogName | None = LOG, handle: bytes = HANDLE) -> Transfer:
-    return Transfer([TransferLog(handle, list(items), name)], [], [])
-
-
-def fetch(handle: bytes, *items: Item) -> Transfer:
-    return Transfer([], [], [TransferLog(handle, list(items))])
-
-
-HELD = handle_of(name_of(1))
-HUGE = [Item(seq, digest_of(b"%d" % seq), ITEM.first_stored_s, BLOB_BYTES_MAX) for seq in range(2)]
+def part(*headers: tuple[int, int, int], data: bytes = b"", number: int = 0, **more: Any) -> Parcel:
+    return Parcel([ParcelLog(number, None, headers)] if headers else [], data, **more)
 
 
 @pytest.mark.parametrize(
     ("messages", "code"),
     [
-        ([Ask([], [], [b"x" * 8])], "unrequested"),  # a row that was not listed
-        ([Ask([Range(LOW, None, DIFF, hashes=(b"x" * 8,))])], "ranges"),
-        ([Ask([], [AskedLog(HELD, [Range(bytes(8), None, DIFFERS)])])], "ranges"),
-        ([fetch(HANDLE, ITEM)], "unrequested"),  # from a log that was not told
-        ([offer(ITEM, name=None)], "name"),
-        ([offer(*HUGE)], "limit"),
-        ([Blobs(BLOB)], "state"),  # payload that nobody asked for
-        ([Want()], "state"),
-        ([hello(Box(), salt=b"s" * 16)], "state"),
-        ([Tell()], "state"),
+        ([Want(), part((3, STAMP_S, 1), data=b"x", is_last=True)], "unrequested"),  # not asked for
+        ([Want(), part((0, STAMP_S, 1), data=b"xy", is_last=True)], "unrequested"),  # a byte too many
+        ([Want(), part((0, STAMP_S, 3), data=b"xy", is_last=True)], "missing"),  # too few
+        ([Want(), part((0, STAMP_S, 1), data=b"x", number=1, is_last=True)], "unrequested"),
+        ([Want(), Parcel()], "empty"),
+        ([Want(), part((0, STAMP_S, 9), (1, STAMP_S, 9))], "limit"),  # announced, and not sent
+        ([Want(), part(*[(0, STAMP_S, 0)] * (VARIANTS_MAX + 1), is_last=True)], "unrequested"),
+        ([Want([(0, [(0, 0)])]), part((0, STAMP_S, 1), data=b"x", is_last=True)], "unrequested"),  # nothing was offered
+        ([Want([], [(0, [ITEM])]), part(is_last=True)], "unrequested"),
+        ([Want(), part(is_last=True, stopped_at=(5, 0))], "unrequested"),
+        ([Want(), part(is_last=True, stopped_at=(0, 0))], "no-progress"),
+        ([Want(), Want()], "state"),
+        ([part((0, STAMP_S, 1), data=b"x", is_last=True)], "state"),
     ],
 )
-def test_requests_that_break_the_rules(messages: list[Message], code: str) -> None:
-    outcome, heard, box = attack_responder(lambda _: say(*messages))
-    assert code_of(outcome.responder.error) == told_of(heard) == code
-    assert box.commits == 0
+def test_bad_payload(messages: list[Message], code: str) -> None:
+    outcome, box = attack_fetch(*messages)
+    assert code_of(outcome.initiator.error) in (code, "unrequested", "malformed")
+    assert all(seq in (0, 1, 2) for held in box.logs.values() for seq in held)
 
 
-@pytest.mark.parametrize(
-    ("payload", "code"),
-    [
-        ([Blobs(b"a lye")], "digest"),
-        ([Blobs(b"a lie!")], "unrequested"),
-        ([Blobs(b"a")], "missing"),
-        ([Blobs(b"", last=False)] * 2, "empty"),
-        ([Ask()], "state"),
-        ([Done()], "state"),
-    ],
-)
-def test_bad_payload_after_an_offer(payload: list[Message], code: str) -> None:
-    def script(_: Box) -> Steps:
-        yield from say(offer(ITEM))
-        want = yield from hear()
-        assert want == Want(b"\x01", [])
-        yield from say(*payload[:1])
-
-    outcome, heard, box = attack_responder(script)
-    assert code_of(outcome.responder.error) == told_of(heard) == code
-    assert LOG not in box.logs
+def test_advertised_and_never_delivered() -> None:
+    outcome, box = attack_fetch(Want(), part(is_last=True))
+    result = outcome.initiator.result
+    assert result is not None
+    assert (result.gone, result.settled, result.equal) == (3, False, False)
+    assert not box.logs
 
 
-def test_an_offer_and_then_nothing() -> None:
-    def initiator(box: Box) -> Steps:
-        yield from say(hello(box, salt=b"s" * 16))
+def test_a_stream_without_an_end() -> None:
+    def messages() -> Iterator[Message]:
+        yield Surveyed([WHOLE], [1], listing(HANDLE, (0, SEQ_MAX)))
+        yield NAMED
+        yield Want()
+
+    box = Box()
+
+    def liar() -> Steps:
         yield from hear()
-        yield from say(offer(ITEM))
+        script = messages()
+        yield from say(hello(box, next(script)))
+        for message in script:
+            yield from hear()
+            yield from say(message)
+        for start in range(0, 2 * TRANSFER_MESSAGES_MAX, 1000):
+            yield from say(part(*[(seq, STAMP_S, 0) for seq in range(start, start + 1000)]))
         yield from hear()
         return SessionResult()
 
+    outcome = run_pair(Side(box, initiate(box.config())), Side(Box(), liar()), frames_max=40_000, polite=False)
+    assert code_of(outcome.initiator.error) == "limit"
+    assert len(box.logs[LOG]) <= 1.1 * TRANSFER_MESSAGES_MAX
+    assert PARCEL_MESSAGES_MAX >= 1000
+
+
+def test_a_boundary_that_would_revive_the_dead() -> None:
+    box = mailbox(3)
+    outcome = run_pair(
+        Side(box, initiate(box.config())),
+        Side(Box(), liar_with_hello(hello(box, Surveyed(), alive_from_s=0))),
+    )
+    assert code_of(outcome.initiator.error) == "boundary"
+
+
+def liar_with_hello(answer: Hello) -> Steps:
+    yield from hear()
+    yield from say(answer)
+    while (yield from hear()) is not None:
+        pass
+    return SessionResult()
+
+
+def test_far_future_and_expired_dates() -> None:
+    outcome, box = attack_fetch(
+        Want(), part((0, STAMP_S + 10**9, 1), (1, 0, 1), (2, STAMP_S, 1), data=b"xyz", is_last=True)
+    )
+    held = {seq: stamp for (_, seq, _), stamp in box.alive(0).items()}
+    assert held == {0: STAMP_S, 2: STAMP_S}
+    assert outcome.initiator.error is None or isinstance(outcome.initiator.error, (RemoteProtocolError, SessionAborted))
+
+
+def test_news_that_lie_are_found_out() -> None:
+    """Whatever a reply to news claims, the rest must be the same on both sides."""
     box = mailbox()
-    outcome = run_pair(Side(box, initiator(box)), Side(box, respond(box.config())))
+    replies: list[Message] = [
+        Standing(rest=b"x" * 8),
+        Standing([0], entries([(0, 1)]), rest=b"x" * 8),
+        Standing((), entries(), listing(HANDLE, (0, 5)), b"x" * 8),
+    ]
+    for reply in replies:
+        outcome, heard, _ = attack_initiator(iter([reply]), box=box, checkpoint=box.serial)
+        if isinstance(reply, Standing) and reply.differing:
+            assert code_of(outcome.initiator.error) == "unrequested"
+        else:
+            assert any(isinstance(message, Survey) for message in heard)
+    assert box.logs == mailbox().logs
+
+
+# --- a lying initiator -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("messages", "code"),
+    [
+        ([hello(Box(), salt=bytes(SALT_BYTES))], "state"),
+        ([Want()], "state"),
+        ([Standing()], "state"),
+        ([Parcel([], b"unrequested", True)], "state"),
+        ([Ask(None, [AskedLog(handle_of(name_of(1)), [Range(bytes(8), None, NONE)])])], "ranges"),
+        ([Ask(None, [AskedLog(handle_of(name_of(1)), [Range(bytes(8), None, DIFF, hashes=(b"x" * 8,))])])], "ranges"),
+        ([Transfer(offers=[OfferedLog(LOG, [(0, 0)], True)]), Transfer()], "state"),
+        ([Transfer(offers=[OfferedLog(LOG, [(0, 0)], True)]), part((1, STAMP_S, 0), is_last=True)], "unrequested"),
+        ([Transfer(offers=[OfferedLog(LOG, [(0, 9)], True)]), part((0, STAMP_S, 5), is_last=True)], "missing"),
+    ],
+)
+def test_requests_that_break_the_rules(messages: list[Message], code: str) -> None:
+    def script(box: Box) -> Steps:
+        for message in messages[:-1]:
+            yield from say(message)
+            yield from hear()
+        yield from say(messages[-1])
+
+    outcome, heard, box = attack_responder(script)
+    assert code_of(outcome.responder.error) == code
+    assert told_of(heard) == code
+    assert box.logs == mailbox().logs
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        Survey([Region(0, END, SHOW)]),
+        Survey([Region(step << 54, (step + 1) << 54, FP, b"x" * 8) for step in range(500)]),
+        News(Listing(20, np.arange(4000, dtype=np.uint64), entries(*[[(0, 9)]] * 4000))),
+        About([bytes(15) + bytes([n]) for n in range(200)], entries(*[[(0, 9)]] * 200)),
+        Names(1, np.array([0, 1] * 1, np.uint64)),
+        Names(64, np.arange(5000, dtype=np.uint64)),
+        Ask((0, END)),
+        Ask(None, [AskedLog(handle_of(name_of(1)))]),
+    ],
+    ids=lambda question: type(question).__name__,
+)
+def test_the_same_question_for_ever(question: Message, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is answered alike and cheaply, and some time it is enough."""
+    turns_max = 200
+    monkeypatch.setattr(responder, "SESSION_TURNS_MAX", turns_max)
+
+    def script(box: Box) -> Steps:
+        yield from say(question)
+        answer = yield from hear()
+        assert not isinstance(answer, Refuse)
+        for _ in range(2 * turns_max):
+            yield from say(question)
+            if isinstance((yield from hear()), Refuse):
+                return
+
+    outcome, _, box = attack_responder(script, box=mailbox(60))
+    assert code_of(outcome.responder.error) in ("limit", "budget")
+    assert outcome.frames <= 2 * turns_max + 4
+    assert turns_max < SESSION_TURNS_MAX
+    assert box.logs == mailbox(60).logs
+
+
+def test_a_fetch_of_what_is_not_there_is_answered_with_nothing() -> None:
+    unknown = b"\xff" * 16
+    known = handle_of(name_of(1))
+
+    def script(box: Box) -> Steps:
+        fetch = sorted([FetchedLog(known, [(1, 1), (9, SEQ_MAX)]), FetchedLog(unknown, [(0, SEQ_MAX)])])
+        yield from say(Transfer(fetch))
+        assert (yield from hear()) == Want([], [])
+        parcel = yield from hear()
+        assert parcel.is_last and parcel.stopped_at is None
+        assert [header[0] for log in parcel.logs for header in log.headers] == [1]
+        yield from say(Done())
+
+    outcome, _, _ = attack_responder(script)
+    assert outcome.responder.error is None
+
+
+def test_an_offer_and_then_nothing() -> None:
+    def script(box: Box) -> Steps:
+        yield from say(Transfer(offers=[OfferedLog(LOG, [(0, SEQ_MAX)], True)]))
+        yield from hear()
+
+    box = mailbox()
+    heard: list[Message] = []
+
+    def liar() -> Steps:
+        yield from say(hello(box, salt=bytes(SALT_BYTES)))
+        heard.append((yield from hear()))
+        yield from script(box)
+        return SessionResult()
+
+    outcome = run_pair(Side(box, liar()), Side(box, respond(box.config())))
     assert isinstance(outcome.responder.error, SessionAborted)
     assert LOG not in box.logs
 
 
+def test_dates_of_what_is_not_held_change_nothing() -> None:
+    def script(box: Box) -> Steps:
+        lie = Item(0, digest_of(b"other"), 0, 1)
+        merges = [MergedLog(handle_of(name_of(1)), [lie]), MergedLog(b"\xff" * 16, [lie])]
+        yield from say(Transfer(merges=sorted(merges)))
+        yield from hear()
+        yield from say(Done(True, True, True))
+
+    outcome, _, box = attack_responder(script)
+    assert outcome.responder.error is None
+    assert box.alive(0) == mailbox().alive(0)
+
+
 def test_a_new_question_before_the_answer_was_fetched() -> None:
-    box = mailbox(3000)
+    box = Box()
+    for seq in range(40_000):
+        box.put(LOG, seq, b"")
 
     def script(_: Box) -> Steps:
-        ask = Ask([Range(LOW, None, LIST)])
-        yield from say(ask)
+        yield from say(Ask(None, [AskedLog(HANDLE)]))
         tell = yield from hear()
         assert isinstance(tell, Tell) and tell.more
-        yield from say(ask)
+        yield from say(Ask(None, [AskedLog(HANDLE)]))
 
     outcome, heard, _ = attack_responder(script, box=box)
     assert code_of(outcome.responder.error) == told_of(heard) == "state"
 
 
-def test_asking_for_the_same_for_ever() -> None:
-    box = mailbox(300)
-    turns = 0
-
-    def script(_: Box) -> Steps:
-        nonlocal turns
-        ranges = [Range(LOW, HALF, FP, b"x" * 8), Range(HALF, None, FP, b"x" * 8)]
-        while True:
-            yield from say(Ask(ranges))
-            answer = yield from hear()
-            if not isinstance(answer, Tell):
-                return
-            turns += 1
-
-    outcome, _, _ = attack_responder(script, box=box)
-    assert code_of(outcome.responder.error) in ("budget", "limit")
-    assert turns <= SESSION_TURNS_MAX
-
-
-def test_asking_for_all_items_again_and_again() -> None:
-    box = mailbox(2000)
-
-    def script(_: Box) -> Steps:
-        while True:
-            yield from say(Ask([Range(LOW, None, LIST)]))
-            while isinstance(answer := (yield from hear()), Tell) and answer.more:
-                yield from say(Ask())
-            if not isinstance(answer, Tell):
-                return
-
-    outcome, _, _ = attack_responder(script, box=box)
-    assert code_of(outcome.responder.error) == "limit"
-    assert outcome.responder.bytes_out < 30_000_000
-
-
-def test_a_fetch_of_what_is_not_there_is_answered_as_gone() -> None:
-    answers: list[Any] = []
-
-    def script(_: Box) -> Steps:
-        yield from say(fetch(HELD, ITEM, Item(1, digest_of(b"1/1"), 0, 0)))
-        answers.append((yield from hear()))
-        answers.append((yield from hear()))
-        yield from say(Done())
-
-    outcome, _, _ = attack_responder(script)
-    assert outcome.responder.error is None
-    assert answers == [Want(b"", []), Blobs(b"1/1", [0])]
-
-
-def test_a_fetch_of_several_huge_messages() -> None:
-    box = Box()
-    blobs = [bytes([number]) * 1_500_000 for number in range(2)]
-    for seq, blob in enumerate(blobs):
-        box.put(LOG, seq, blob)
-    items = [Item(seq, digest_of(blob), 0, 0) for seq, blob in enumerate(blobs)]
-    outcome, heard, _ = attack_responder(lambda _: say(fetch(HANDLE, *items)), box=box)
-    assert code_of(outcome.responder.error) == told_of(heard) == "limit"
-
-
 def test_a_bad_salt_and_a_frame_that_is_not_a_hello() -> None:
-    for first in (hello(Box()), Done()):
-        box = Box()
+    box = mailbox(2)
+    for first in (hello(box, salt=b"short"), Ask(), hello(box, Ask(), salt=bytes(SALT_BYTES))):
 
-        def initiator(message: Message = first) -> Steps:
-            yield from say(message)
-            return (yield from hear())
+        def liar(first: Message = first) -> Steps:
+            yield from say(first)
+            while (yield from hear()) is not None:
+                pass
+            return SessionResult()
 
-        outcome = run_pair(Side(box, initiator()), Side(box, respond(box.config())))
-        assert code_of(outcome.responder.error) in ("malformed", "state")
+        outcome = run_pair(Side(Box(), liar()), Side(box, respond(box.config())))
+        assert isinstance(outcome.responder.error, RemoteProtocolError)
+
+
+def test_version_1_is_refused_in_words() -> None:
+    box = mailbox(2)
+
+    def old() -> Steps:
+        yield from say(hello(box, salt=bytes(16), version_min=1, version_max=1))
+        refusal = yield from hear()
+        assert isinstance(refusal, Refuse)
+        assert (refusal.code, "version" in refusal.text) == ("version", True)
+        return SessionResult()
+
+    outcome = run_pair(Side(Box(), old()), Side(box, respond(box.config())))
+    assert outcome.initiator.error is None
+
+
+def test_a_replayed_session_moves_nothing_twice() -> None:
+    """The recorded frames of a whole session, said again: what they bring is held already."""
+    giver, taker = mailbox(5), Box()
+    frames: list[bytes] = []
+
+    def record(_: int, frame: bytes) -> bytes:
+        frames.append(frame)
+        return frame
+
+    outcome = run_pair(Side(giver, initiate(giver.config())), Side(taker, respond(taker.config())), on_frame=record)
+    assert outcome.initiator.error is None
+    before = taker.alive(0)
+    mine = [frame for frame in frames if not isinstance(decode(frame), (Surveyed, Standing, Want))][::1]
+
+    def replay() -> Steps:
+        for frame in mine:
+            yield Send(frame)
+            if isinstance(decode(frame), (Hello, Survey, News)):
+                yield from hear()
+        while (yield from hear()) is not None:
+            pass
+        return SessionResult()
+
+    outcome = run_pair(Side(Box(), _turns(replay())), Side(taker, respond(taker.config())))
+    assert taker.alive(0) == before
+
+
+def _turns(session: Steps) -> Steps:
+    """Ends quietly where the other side does."""
+    try:
+        return (yield from session)
+    except SessionAborted:
+        return SessionResult()
 
 
 def test_an_honest_session_after_all_this() -> None:
-    box, other = mailbox(), mailbox()
-    other.put(LOG, 0, b"news")
-    outcome = run_pair(Side(box, initiate(box.config())), Side(other, respond(other.config())))
-    assert outcome.initiator.result is not None and outcome.initiator.result.received == 1
+    one, other = mailbox(7), mailbox(9)
+    sync(one, other)
+    assert_equal(one, other)
+
+
+def test_a_told_log_that_was_not_asked_about() -> None:
+    one, other = Box(), Box()
+    one.put(LOG, 0, b"a", STAMP_S)
+    other.put(LOG, 0, b"b", STAMP_S)
+
+    def change(_: int, frame: bytes) -> bytes:
+        message = decode(frame)
+        if isinstance(message, Tell) and message.logs:
+            return encode(Tell((), END, [ToldLog(b"\xff" * 16, [Range(bytes(8), None, DIFFERS)], [ITEM])]))
+        return frame
+
+    outcome = sync(one, other, on_frame=change)
+    assert code_of(outcome.initiator.error) == "unrequested"
+    assert (LIST, FP) == (2, 1)

@@ -298,9 +298,11 @@ def run_pair(
     *,
     on_frame: Callable[[int, bytes], bytes | None] | None = None,
     frames_max: int = 200_000,
+    polite: bool = True,
 ) -> Outcome:
-    """Runs both until they end. `on_frame(count, frame)` may change a frame, or return None to cut the stream."""
-    stream = _Stream(on_frame, frames_max)
+    """Runs both until they end. `on_frame(count, frame)` may change a frame, or return None to cut the stream.
+    Only an attacker who is not `polite` speaks out of turn."""
+    stream = _Stream(on_frame, frames_max, polite)
     while not (first.ended and second.ended):
         moved = _run_side(first, second, stream)
         moved = _run_side(second, first, stream) or moved
@@ -314,6 +316,7 @@ def run_pair(
 class _Stream:
     on_frame: Callable[[int, bytes], bytes | None] | None
     frames_max: int
+    polite: bool
     count: int = 0
     broken: bool = False
 
@@ -337,7 +340,7 @@ def _run_side(side: Side, other: Side, stream: _Stream) -> bool:
         if isinstance(effect, fx.Receive):
             side.waiting = True
         elif isinstance(effect, fx.Send):
-            if effect.frame[1] != REFUSE:
+            if stream.polite and effect.frame[1] != REFUSE:
                 assert not side.inbox, "sent while the other side's frames were unread"
             frame = stream.carry(effect.frame)
             if frame is None:
