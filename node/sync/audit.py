@@ -189,8 +189,8 @@ class Audit:
         logs = {name: view.log(handle_of(name)) for name in suspects}
         found: _Differences = {}
         wanted = {name: sorted(numbers) for name, numbers in suspects.items()}
-        async for name, blocks in read_blocks(self._store, wanted, Pace()):
-            for number, stored in blocks:
+        async for read in read_blocks(self._store, wanted):
+            for name, number, stored in ((name, *block) for name, blocks in read for block in blocks):
                 held = taken(logs[name], number)
                 if held != stored:
                     found[name, number] = (held.row if held else b"", stored.row if stored else b"")

@@ -26,7 +26,6 @@ from node.sync.index_interests import Interests
 from node.sync.index_leaf import Entry, Leaf, edit, entry_of, gather
 from node.sync.index_load import load
 from node.sync.index_log import Log, length_of, spliced, work_bytes
-from node.sync.index_names import pack_name
 from node.sync.index_reading import Pace, overlapped, read_blocks, sized
 from node.sync.index_view import IndexView
 from protocols.limits import (
@@ -126,8 +125,10 @@ class LogIndex:
         handles = {name: handle_of(name) for name in batch}
         portions = {name: self._portion(handles[name], numbers) for name, numbers in batch.items()}
         changes: dict[LogName, list[tuple[int, Block | None]]] = {name: [] for name in batch}
-        async for name, blocks in read_blocks(self._store, portions, pace):
-            changes[name] += blocks
+        async for found in read_blocks(self._store, portions):
+            for name, blocks in found:
+                changes[name] += blocks
+            await pace.spend(blocks=len(found))
         for name, changed in changes.items():
             await self._change(handles[name], name, changed)
             batch[name].difference_update(portions[name])
@@ -144,8 +145,8 @@ class LogIndex:
     async def _change(self, handle: bytes, name: LogName, changed: Sequence[tuple[int, Block | None]]) -> None:
         before = self._log(handle)
         size_bytes = work_bytes(before, changed) + INDEX_CHANGE_BYTES * len(changed)
-        log = await sized(size_bytes, lambda: spliced(before, changed))
-        self._staged[handle] = entry_of(handle, pack_name(name), log, self._view.serial + 1)
+        log = await sized(size_bytes, partial(spliced, before, changed))
+        self._staged[handle] = entry_of(handle, name, log, self._view.serial + 1)
 
     def _log(self, handle: bytes) -> Log:
         """The blocks of a log as far as they have been read; empty if it is not known."""

@@ -21,7 +21,6 @@ from node.store.api import Store, StoreUnavailable
 from node.sync.index_blocks import ROW_BYTES, TAIL_BYTES, Block, ages, blocks_of, numbers, state_of
 from node.sync.index_leaf import LOG_ROW_BYTES, Columns, Entry, Leaf, edit, entry_of, joined
 from node.sync.index_log import Log, length_of, restricted, spliced, taken, work_bytes
-from node.sync.index_names import pack_name
 from node.sync.index_reading import Pace, overlapped, read_blocks, sized
 from node.sync.index_view import IndexView
 from protocols.limits import (
@@ -93,7 +92,7 @@ class _Cut:
         self.changes.sort(key=itemgetter(0))
         size_bytes = work_bytes(self.alive, self.changes) + INDEX_CHANGE_BYTES * len(self.changes)
         log = await sized(size_bytes, lambda: spliced(self.alive, self.changes)) if self.changes else self.alive
-        return entry_of(self.handle, pack_name(self.name), log, self.serial)
+        return entry_of(self.handle, self.name, log, self.serial)
 
 
 class Boundaries:
@@ -205,8 +204,10 @@ class Boundaries:
             name = leaf.name(index)
             cuts[name] = await self._cut(boundary, leaf, index, name, touched.get(leaf.handle(index), set()), pace)
         unread = {name: cut.unread for name, cut in cuts.items() if cut.unread}
-        async for name, blocks in read_blocks(self._store, unread, pace, alive_from_s=boundary.alive_from_s):
-            cuts[name].changes += blocks
+        async for found in read_blocks(self._store, unread, alive_from_s=boundary.alive_from_s):
+            for name, blocks in found:
+                cuts[name].changes += blocks
+            await pace.spend(blocks=len(found))
         entries: list[tuple[bytes, Entry | None]] = []
         for cut in cuts.values():
             entries.append((cut.handle, await cut.entry()))

@@ -25,7 +25,7 @@ from node.sync.index_blocks import (
     tails_in,
 )
 from node.sync.index_log import Log, LongLog, log_of, state_of_log
-from node.sync.index_names import Names, PackedName
+from node.sync.index_names import Names, PackedName, pack_name
 from protocols.limits import DIGEST_STATE_BYTES, HANDLE_BYTES, INDEX_LEAF_LOGS_MAX, INDEX_SHORT_BLOCKS_MAX
 from protocols.model import LogName
 
@@ -57,12 +57,12 @@ class Entry(NamedTuple):
 
     handle: bytes
     state: bytes
-    name: PackedName
+    name: LogName
     log: Log
     serial: int
 
 
-def entry_of(handle: bytes, name: PackedName, log: Log, serial: int) -> Entry | None:
+def entry_of(handle: bytes, name: LogName, log: Log, serial: int) -> Entry | None:
     """The log that has these blocks; None if there are none."""
     return Entry(handle, state_of_log(log), name, log, serial) if log else None
 
@@ -253,90 +253,112 @@ def leaf_of(handles: bytes, counts: Sequence[int], blocks: bytes, tails: bytes, 
     return Leaf(Columns(b"".join(rows), serials, bytes(short), blocks, tails, names, long))
 
 
-class _Cut(NamedTuple):
-    """Where a change goes: instead of the logs at..until-1 (one or none), which have the blocks lo..hi-1."""
-
-    at: int
-    until: int
-    lo: int
-    hi: int
-    entry: Entry | None
-
-
 def edit(leaf: Leaf | None, changes: Sequence[tuple[bytes, Entry | None]]) -> list[Leaf]:
     """A leaf (None: an empty one) with some logs replaced, added, or (None) removed; in several parts if it grew.
 
     `changes` ascend by handle. An entry with the state that the log has already changes nothing, its serial included;
     if none does, the leaf itself is returned.
     """
-    old = leaf.columns if leaf else _NONE
-    behind = np.cumsum(np.frombuffer(old.counts, np.uint8), dtype=np.int64)
-    long = dict(old.long)
-    cuts: list[_Cut] = []
-    at = 0
+    editing = _Editing(leaf.columns if leaf else _NONE)
     for handle, entry in changes:
-        at = _find(old.rows, handle, at)
-        row = old.rows[LOG_ROW_BYTES * at : LOG_ROW_BYTES * (at + 1)]
-        row = row if row.startswith(handle) else b""
-        until = at + (row != b"")
-        if row == (handle + entry.state if entry else b""):
-            at = until
-            continue
-        cuts.append(_Cut(at, until, int(behind[at - 1]) if at else 0, int(behind[until - 1]) if until else 0, entry))
-        at = until
-        long.pop(handle, None)
-        if entry and isinstance(entry.log, LongLog):
-            long[handle] = entry.log
-    if leaf and not cuts:
+        editing.change(handle, entry)
+    if leaf and not editing.has_changed:
         return [leaf]
-    entries = [cut.entry for cut in cuts]
-    logs = [(cut.at, cut.until) for cut in cuts]
-    spans = [(cut.lo, cut.hi) for cut in cuts]
-    shorts = [b"" if entry is None or isinstance(entry.log, LongLog) else entry.log for entry in entries]
-    return _parts(
-        Columns(
-            _spliced(
-                old.rows, LOG_ROW_BYTES, logs, [entry.handle + entry.state if entry else b"" for entry in entries]
-            ),
-            _spliced(old.serials, 8, logs, [entry.serial.to_bytes(8, "little") if entry else b"" for entry in entries]),
-            _spliced(
-                old.counts,
-                1,
-                logs,
-                [bytes((blocks_in(short),)) if entry else b"" for short, entry in zip(shorts, entries, strict=True)],
-            ),
-            _spliced(old.blocks, ROW_BYTES, spans, [rows_in(short) for short in shorts]),
-            _spliced(old.tails, TAIL_BYTES, spans, [tails_in(short) for short in shorts]),
-            _renamed(old.names, cuts),
-            long,
+    return _parts(editing.finish())
+
+
+class _Editing:
+    """Columns that are put together anew from stretches of old ones and from what comes in between."""
+
+    def __init__(self, old: Columns) -> None:
+        self.has_changed = False
+        self._old = old
+        self._behind = np.cumsum(np.frombuffer(old.counts, np.uint8), dtype=np.int64)
+        self._at = 0
+        self._rows = _Column(old.rows, LOG_ROW_BYTES)
+        self._serials = _Column(old.serials, 8)
+        self._counts = _Column(old.counts, 1)
+        self._blocks = _Column(old.blocks, ROW_BYTES)
+        self._tails = _Column(old.tails, TAIL_BYTES)
+        self._long = dict(old.long)
+        self._renamed: list[tuple[int, int, Entry | None]] = []
+
+    def change(self, handle: bytes, entry: Entry | None) -> None:
+        """Replaces, adds, or removes a log, behind those of the calls before."""
+        at = self._at = _find(self._old.rows, handle, self._at)
+        row = self._old.rows[LOG_ROW_BYTES * at : LOG_ROW_BYTES * (at + 1)]
+        known = row.startswith(handle)
+        self._at += known
+        if (entry is None and not known) or (entry is not None and row == handle + entry.state):
+            return
+        self.has_changed = True
+        until = at + known
+        lo = self._behind.item(at - 1) if at else 0
+        hi = lo + self._old.counts[at] if known else lo
+        self._long.pop(handle, None)
+        short = b""
+        if entry is None:
+            self._rows.cut(at, until, b"")
+            self._serials.cut(at, until, b"")
+            self._counts.cut(at, until, b"")
+        else:
+            if isinstance(entry.log, LongLog):
+                self._long[handle] = entry.log
+            else:
+                short = entry.log
+            self._rows.cut(at, until, handle + entry.state)
+            self._serials.cut(at, until, entry.serial.to_bytes(8, "little"))
+            self._counts.cut(at, until, bytes((blocks_in(short),)))
+        self._blocks.cut(lo, hi, rows_in(short))
+        self._tails.cut(lo, hi, tails_in(short))
+        if entry is None or not known:
+            self._renamed.append((at, until, entry))
+
+    def finish(self) -> Columns:
+        """The columns with all changes."""
+        return Columns(
+            self._rows.finish(),
+            self._serials.finish(),
+            self._counts.finish(),
+            self._blocks.finish(),
+            self._tails.finish(),
+            self._names(),
+            self._long,
         )
-    )
+
+    def _names(self) -> Names:
+        if not self._renamed:
+            return self._old.names
+        old = self._old.names.packed()
+        new: list[PackedName] = []
+        done = 0
+        for at, until, entry in self._renamed:
+            new += old[done:at]
+            if entry:
+                new.append(pack_name(entry.name))
+            done = until
+        return Names(new + old[done:])
 
 
-def _spliced(column: bytes, unit: int, cuts: Iterable[tuple[int, int]], instead: Iterable[bytes | memoryview]) -> bytes:
-    """A column in which something else stands instead of the units lo..hi-1 of each cut."""
-    source = memoryview(column)
-    parts: list[bytes | memoryview] = []
-    at = 0
-    for (lo, hi), new in zip(cuts, instead, strict=True):
-        parts += (source[unit * at : unit * lo], new)
-        at = hi
-    parts.append(source[unit * at :])
-    return b"".join(parts)
+class _Column:
+    """One column being put together anew."""
 
+    __slots__ = ("_done", "_parts", "_source", "_unit")
 
-def _renamed(names: Names, cuts: Sequence[_Cut]) -> Names:
-    if all(cut.until > cut.at and cut.entry for cut in cuts):
-        return names  # the same logs as before
-    old = names.packed()
-    new: list[PackedName] = []
-    at = 0
-    for cut in cuts:
-        new += old[at : cut.at]
-        if cut.entry:
-            new.append(cut.entry.name)
-        at = cut.until
-    return Names(new + old[at:])
+    def __init__(self, source: bytes, unit: int) -> None:
+        self._source = memoryview(source)
+        self._unit = unit
+        self._parts: list[bytes | memoryview] = []
+        self._done = 0
+
+    def cut(self, lo: int, hi: int, new: bytes | memoryview) -> None:
+        """Puts something else instead of the units lo..hi-1, behind those of the calls before."""
+        self._parts += (self._source[self._done : self._unit * lo], new)
+        self._done = self._unit * hi
+
+    def finish(self) -> bytes:
+        self._parts.append(self._source[self._done :])
+        return b"".join(self._parts)
 
 
 def _parts(columns: Columns) -> list[Leaf]:
