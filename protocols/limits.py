@@ -312,6 +312,10 @@ INDEX_MARKS_MAX: Final = 20_000
 """Changed blocks that are noted (some megabytes at most) before the index reads them even if nobody asks for a picture;
 and for a picture without what is too old, before it is made anew if somebody asks for it again."""
 
+INDEX_KEPT_S: Final = 900.0
+"""Pictures for other boundaries, or of some topics, that nobody has asked for in so long are dropped: as the store
+moves on, each comes to hold as much as the index itself."""
+
 INDEX_INTERESTS_MAX: Final = 8
 """Pictures of some topics only that are kept: one for each peer with an interest that syncs at the same time."""
 

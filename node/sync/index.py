@@ -75,6 +75,7 @@ class LogIndex:
         async with self._lock:
             await self._refresh()
             whole = self._view
+        self._interests.drop_unused()
         view = await self._boundaries.view(whole, alive_from_s)
         return view if topics is None else await self._interests.view(view, alive_from_s, topics)
 

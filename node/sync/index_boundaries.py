@@ -30,6 +30,7 @@ from protocols.limits import (
     INDEX_CHANGE_BYTES,
     INDEX_FOREIGN_VIEW_S,
     INDEX_FOREIGN_VIEWS_BURST,
+    INDEX_KEPT_S,
     INDEX_MARKS_MAX,
     INDEX_SLICE_BLOCKS,
     INDEX_VIEWS_MAX,
@@ -55,6 +56,7 @@ class _Boundary:
         self.touched: dict[LogName, set[int]] = {}
         self.marks = 0
         self.overflow = False
+        self.used_at = 0.0
         self.lock = trio.Lock()
 
     def touch(self, name: LogName, number: int) -> None:
@@ -114,16 +116,23 @@ class Boundaries:
 
     async def view(self, whole: IndexView, alive_from_s: int) -> IndexView:
         """`whole` without messages whose first stored is < `alive_from_s`. Raises StoreUnavailable."""
-        for outlived in [kept for kept in self._kept if whole.oldest_s is None or whole.oldest_s >= kept]:
-            del self._kept[outlived]  # what it left out has been removed from the store
+        self._drop(whole)
         if whole.oldest_s is None or whole.oldest_s >= alive_from_s:
             return whole
         boundary = self._kept.get(alive_from_s) or self._keep(alive_from_s)
         self._kept.move_to_end(alive_from_s)
+        boundary.used_at = trio.current_time()
         async with boundary.lock:
             if boundary.whole is whole and not boundary.touched and not boundary.overflow:
                 return boundary.view
             return await self._follow(boundary, whole)
+
+    def _drop(self, whole: IndexView) -> None:
+        """Forgets pictures that leave out nothing any more, and those that nobody has asked for in a while."""
+        unused_at = trio.current_time() - INDEX_KEPT_S
+        for alive_from_s, boundary in list(self._kept.items()):
+            if whole.oldest_s is None or whole.oldest_s >= alive_from_s or boundary.used_at < unused_at:
+                del self._kept[alive_from_s]
 
     def _keep(self, alive_from_s: int) -> _Boundary:
         own = self._own()

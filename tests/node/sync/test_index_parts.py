@@ -31,6 +31,7 @@ from protocols.limits import (
     INDEX_FOREIGN_VIEW_S,
     INDEX_FOREIGN_VIEWS_BURST,
     INDEX_INTERESTS_MAX,
+    INDEX_KEPT_S,
     INDEX_VIEWS_MAX,
     LOG_RUNS_MAX,
 )
@@ -294,6 +295,21 @@ async def test_pictures_of_few_topics_are_bounded() -> None:
         assert len(index._interests._kept) == INDEX_INTERESTS_MAX
         assert await index.view(0, frozenset([LOGS[0].topic, "0"])) is kept[0]
         assert await index.view(0, frozenset([LOGS[0].topic, "1"])) is not kept[1]
+
+
+async def test_pictures_that_nobody_asks_for_are_dropped(autojump_clock: MockClock) -> None:
+    async with MemoryStore() as store:
+        index = await stored(store)
+        topics = frozenset([LOGS[0].topic])
+        other, few = await index.view(77), await index.view(3, topics)
+        own = await index.view(3)
+        for _ in range(3):
+            await trio.sleep(0.6 * INDEX_KEPT_S)
+            assert await index.view(3) is own
+        assert list(index._boundaries._kept) == [3]
+        assert not index._interests._kept
+        assert await index.view(77) is not other
+        assert await index.view(3, topics) is not few
 
 
 async def test_changes_are_read_even_if_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
