@@ -4,9 +4,10 @@ It holds no message: a change only marks the blocks it touched, and whoever need
 again from the store. So it can't drift, whatever order changes are told in.
 
 How it is made, from the bottom up: `index_blocks` (the blocks of a short log), `index_log` (of any log), `index_leaf`
-(some hundred logs in packed columns), `index_view` (all logs, immutable), `index_boundaries` (pictures that leave out
-what is too old), `index_interests` (pictures of some topics), `index_load` (the first picture), and here what keeps it
-up to date. All work is cut into slices of a few milliseconds; none needs a thread, but for logs of absurd shapes.
+(some hundred logs in packed columns), `index_edit` (leaves out of leaves), `index_view` (all logs, immutable),
+`index_boundaries` (pictures that leave out what is too old), `index_interests` (pictures of some topics), `index_load`
+(the first picture), and here what keeps it up to date. All work is cut into slices of a few milliseconds; none needs a
+thread, but for logs of absurd shapes.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ import trio
 from node.store.api import Change, Store
 from node.sync.index_blocks import Block
 from node.sync.index_boundaries import Boundaries
+from node.sync.index_edit import edit, gather
 from node.sync.index_interests import Interests
-from node.sync.index_leaf import Entry, Leaf, edit, entry_of, gather
+from node.sync.index_leaf import Entry, Leaf, entry_of
 from node.sync.index_load import load
 from node.sync.index_log import Log, length_of, spliced, work_bytes
 from node.sync.index_reading import Pace, overlapped, read_blocks, sized

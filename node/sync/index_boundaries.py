@@ -19,7 +19,8 @@ import trio
 
 from node.store.api import Store, StoreUnavailable
 from node.sync.index_blocks import ROW_BYTES, TAIL_BYTES, Block, ages, blocks_of, numbers, state_of
-from node.sync.index_leaf import LOG_ROW_BYTES, Columns, Entry, Leaf, edit, entry_of, joined
+from node.sync.index_edit import edit, joined
+from node.sync.index_leaf import LOG_ROW_BYTES, Columns, Entry, Leaf, entry_of
 from node.sync.index_log import Log, length_of, restricted, spliced, taken, work_bytes
 from node.sync.index_reading import Pace, overlapped, read_blocks, sized
 from node.sync.index_view import IndexView

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -23,7 +23,7 @@ from node.store.sqlite import SqliteStore
 from node.sync import index as index_module
 from node.sync import index_log
 from node.sync.index import IndexView, LogIndex
-from node.sync.index_blocks import Block, blocks_of
+from node.sync.index_blocks import AGE_MAX_S, Block, blocks_of
 from node.sync.index_log import Log, LongLog, between, length_of, listed, restricted, spliced, state_of_log, taken
 from node.sync.index_names import Names, pack_id, pack_name
 from protocols.limits import (
@@ -197,6 +197,22 @@ def test_restricting_a_long_log_keeps_chunks_that_are_alive() -> None:
     trio.run(play)
 
 
+@pytest.mark.parametrize("count", [3, 20])
+@pytest.mark.parametrize("boundary_s", [0, 1, AGE_MAX_S - 1, AGE_MAX_S, AGE_MAX_S + 1, 2**53])
+async def test_ages_are_bounds_where_they_do_not_fit(count: int, boundary_s: int) -> None:
+    ages = [0, AGE_MAX_S - 2, AGE_MAX_S - 1, AGE_MAX_S, AGE_MAX_S + 1, 2**53, 2**53 + 1]
+    old_and_new = [(old, new) for old in ages for new in ages if old <= new]
+    for start in range(0, len(old_and_new), count):
+        some = old_and_new[start : start + count]
+        blocks = [(n, await block_of(n, ([1, 2], [old, new]))) for n, (old, new) in enumerate(some)]
+        alive, partly = restricted(spliced(b"", blocks), boundary_s)
+        kept = [number for number, _ in listed(alive)]
+        assert set(kept) <= {n for n, (old, _) in enumerate(some) if old >= boundary_s}
+        assert {n for n, (_, new) in enumerate(some) if new >= boundary_s} <= {*kept, *partly}
+        if boundary_s < AGE_MAX_S:
+            assert partly == [n for n, (old, new) in enumerate(some) if old < boundary_s <= new]
+
+
 # --- the first picture -----------------------------------------------------------------------------------------------
 
 
@@ -220,21 +236,27 @@ def test_pages_may_end_anywhere(puts: list[Any], page_messages: int) -> None:
 
 
 class Twice(MemoryStore):
-    """Empties a log and fills it again while it is scanned: it comes twice, first as it was."""
+    """Empties some logs and fills them again while they are scanned: they come twice, first as they were."""
+
+    names: Sequence[LogName] = ()
+    next_seq = 0
 
     async def scan(self) -> AsyncGenerator[ScanPage, None]:
         pages = [page async for page in super().scan()]
         for page in pages:
             yield page
         await self.expire(10, messages_max=1000)
-        await self.put([Arrival(name, 70, b"new", digest_of(b"new"), 20) for name in LOGS])
+        await self.put([Arrival(name, self.next_seq, b"new", digest_of(b"new"), 20) for name in self.names])
         async for page in super().scan():
             yield page
 
 
-async def test_a_log_that_comes_twice_is_as_it_was_the_last_time() -> None:
+@pytest.mark.parametrize("names", [LOGS, LOGS[:1]])
+@pytest.mark.parametrize("next_seq", [70, 310, 400])
+async def test_a_log_that_comes_twice_is_as_it_was_the_last_time(names: Sequence[LogName], next_seq: int) -> None:
     async with Twice() as store:
-        await store.put([Arrival(name, seq, b"", digest_of(b""), 1) for name in LOGS for seq in (0, 100, 200, 300)])
+        store.names, store.next_seq = names, next_seq
+        await store.put([Arrival(name, seq, b"", digest_of(b""), 1) for name in names for seq in (0, 100, 200, 300)])
         index = LogIndex(store)
         await index.load()
         view = await index.view(0)
