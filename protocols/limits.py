@@ -323,12 +323,16 @@ INDEX_MARKS_MAX: Final = 20_000
 """Changed blocks that are noted (some megabytes at most) before the index reads them even if nobody asks for a picture;
 and for a picture without what is too old, before it is made anew if somebody asks for it again."""
 
+INDEX_KEPT_S: Final = 900.0
+"""Pictures for other boundaries, or of some topics, that nobody has asked for in so long are dropped: as the store
+moves on, each comes to hold as much as the index itself."""
+
 INDEX_INTERESTS_MAX: Final = 8
 """Pictures of some topics only that are kept: one for each peer with an interest that syncs at the same time."""
 
-AUDIT_PASS_S: Final = 3600.0
-"""Longest time within which all of the index is compared with the store, so that no silent difference lives longer. For
-a million messages that is reading 70 MB of keys and a second of hashing: on a Raspberry Pi 5 seconds of an hour, and 20
+AUDIT_PASS_S: Final = 7200.0
+"""Within this time a silent difference between the index and the store is found: all is compared twice in it. Once is,
+for a million messages, reading 70 MB of keys and a second of hashing; on a Raspberry Pi five seconds of an hour, and 20
 kB/s of reads where they are not cached."""
 
 AUDIT_PAUSE_MAX_S: Final = 60.0

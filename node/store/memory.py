@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import trio
@@ -133,7 +133,7 @@ class MemoryStore(Store):
         self._occupancy = Occupancy()
         self._is_closed = False
 
-    async def __aenter__(self) -> MemoryStore:
+    async def __aenter__(self) -> Self:
         await trio.lowlevel.checkpoint()
         return self
 

@@ -4,9 +4,10 @@ It holds no message: a change only marks the blocks it touched, and whoever need
 again from the store. So it can't drift, whatever order changes are told in.
 
 How it is made, from the bottom up: `index_blocks` (the blocks of a short log), `index_log` (of any log), `index_leaf`
-(some hundred logs in packed columns), `index_view` (all logs, immutable), `index_boundaries` (pictures that leave out
-what is too old), `index_interests` (pictures of some topics), `index_load` (the first picture), and here what keeps it
-up to date. All work is cut into slices of a few milliseconds; none needs a thread, but for logs of absurd shapes.
+(some hundred logs in packed columns), `index_edit` (leaves out of leaves), `index_view` (all logs, immutable),
+`index_boundaries` (pictures that leave out what is too old), `index_interests` (pictures of some topics), `index_load`
+(the first picture), and here what keeps it up to date. All work is cut into slices of a few milliseconds; none needs a
+thread, but for logs of absurd shapes.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ import trio
 from node.store.api import Change, ItemSource
 from node.sync.index_blocks import Block
 from node.sync.index_boundaries import Boundaries
+from node.sync.index_edit import edit, gather
 from node.sync.index_interests import Interests
-from node.sync.index_leaf import Entry, Leaf, edit, entry_of, gather
+from node.sync.index_leaf import Entry, Leaf, entry_of
 from node.sync.index_load import load
 from node.sync.index_log import Log, length_of, spliced, work_bytes
-from node.sync.index_names import pack_name
 from node.sync.index_reading import Pace, overlapped, read_blocks, sized
 from node.sync.index_view import IndexView
 from protocols.limits import (
@@ -76,6 +77,7 @@ class LogIndex:
         async with self._lock:
             await self._refresh()
             whole = self._view
+        self._interests.drop_unused()
         view = await self._boundaries.view(whole, alive_from_s)
         return view if topics is None else await self._interests.view(view, alive_from_s, topics)
 
@@ -126,8 +128,10 @@ class LogIndex:
         handles = {name: handle_of(name) for name in batch}
         portions = {name: self._portion(handles[name], numbers) for name, numbers in batch.items()}
         changes: dict[LogName, list[tuple[int, Block | None]]] = {name: [] for name in batch}
-        async for name, blocks in read_blocks(self._store, portions, pace):
-            changes[name] += blocks
+        async for found in read_blocks(self._store, portions):
+            for name, blocks in found:
+                changes[name] += blocks
+            await pace.spend(blocks=len(found))
         for name, changed in changes.items():
             await self._change(handles[name], name, changed)
             batch[name].difference_update(portions[name])
@@ -144,8 +148,8 @@ class LogIndex:
     async def _change(self, handle: bytes, name: LogName, changed: Sequence[tuple[int, Block | None]]) -> None:
         before = self._log(handle)
         size_bytes = work_bytes(before, changed) + INDEX_CHANGE_BYTES * len(changed)
-        log = await sized(size_bytes, lambda: spliced(before, changed))
-        self._staged[handle] = entry_of(handle, pack_name(name), log, self._view.serial + 1)
+        log = await sized(size_bytes, partial(spliced, before, changed))
+        self._staged[handle] = entry_of(handle, name, log, self._view.serial + 1)
 
     def _log(self, handle: bytes) -> Log:
         """The blocks of a log as far as they have been read; empty if it is not known."""

@@ -19,9 +19,9 @@ import trio
 
 from node.store.api import ItemSource, StoreUnavailable
 from node.sync.index_blocks import ROW_BYTES, TAIL_BYTES, Block, ages, blocks_of, numbers, state_of
-from node.sync.index_leaf import LOG_ROW_BYTES, Columns, Entry, Leaf, edit, entry_of, joined
+from node.sync.index_edit import edit, joined
+from node.sync.index_leaf import LOG_ROW_BYTES, Columns, Entry, Leaf, entry_of
 from node.sync.index_log import Log, length_of, restricted, spliced, taken, work_bytes
-from node.sync.index_names import pack_name
 from node.sync.index_reading import Pace, overlapped, read_blocks, sized
 from node.sync.index_view import IndexView
 from protocols.limits import (
@@ -31,6 +31,7 @@ from protocols.limits import (
     INDEX_CHANGE_BYTES,
     INDEX_FOREIGN_VIEW_S,
     INDEX_FOREIGN_VIEWS_BURST,
+    INDEX_KEPT_S,
     INDEX_MARKS_MAX,
     INDEX_SLICE_BLOCKS,
     INDEX_VIEWS_MAX,
@@ -56,6 +57,7 @@ class _Boundary:
         self.touched: dict[LogName, set[int]] = {}
         self.marks = 0
         self.overflow = False
+        self.used_at = 0.0
         self.lock = trio.Lock()
 
     def touch(self, name: LogName, number: int) -> None:
@@ -93,7 +95,7 @@ class _Cut:
         self.changes.sort(key=itemgetter(0))
         size_bytes = work_bytes(self.alive, self.changes) + INDEX_CHANGE_BYTES * len(self.changes)
         log = await sized(size_bytes, lambda: spliced(self.alive, self.changes)) if self.changes else self.alive
-        return entry_of(self.handle, pack_name(self.name), log, self.serial)
+        return entry_of(self.handle, self.name, log, self.serial)
 
 
 class Boundaries:
@@ -115,16 +117,23 @@ class Boundaries:
 
     async def view(self, whole: IndexView, alive_from_s: int) -> IndexView:
         """`whole` without messages whose first stored is < `alive_from_s`. Raises StoreUnavailable."""
-        for outlived in [kept for kept in self._kept if whole.oldest_s is None or whole.oldest_s >= kept]:
-            del self._kept[outlived]  # what it left out has been removed from the store
+        self._drop(whole)
         if whole.oldest_s is None or whole.oldest_s >= alive_from_s:
             return whole
         boundary = self._kept.get(alive_from_s) or self._keep(alive_from_s)
         self._kept.move_to_end(alive_from_s)
+        boundary.used_at = trio.current_time()
         async with boundary.lock:
             if boundary.whole is whole and not boundary.touched and not boundary.overflow:
                 return boundary.view
             return await self._follow(boundary, whole)
+
+    def _drop(self, whole: IndexView) -> None:
+        """Forgets pictures that leave out nothing any more, and those that nobody has asked for in a while."""
+        unused_at = trio.current_time() - INDEX_KEPT_S
+        for alive_from_s, boundary in list(self._kept.items()):
+            if whole.oldest_s is None or whole.oldest_s >= alive_from_s or boundary.used_at < unused_at:
+                del self._kept[alive_from_s]
 
     def _keep(self, alive_from_s: int) -> _Boundary:
         own = self._own()
@@ -205,8 +214,10 @@ class Boundaries:
             name = leaf.name(index)
             cuts[name] = await self._cut(boundary, leaf, index, name, touched.get(leaf.handle(index), set()), pace)
         unread = {name: cut.unread for name, cut in cuts.items() if cut.unread}
-        async for name, blocks in read_blocks(self._store, unread, pace, alive_from_s=boundary.alive_from_s):
-            cuts[name].changes += blocks
+        async for found in read_blocks(self._store, unread, alive_from_s=boundary.alive_from_s):
+            for name, blocks in found:
+                cuts[name].changes += blocks
+            await pace.spend(blocks=len(found))
         entries: list[tuple[bytes, Entry | None]] = []
         for cut in cuts.values():
             entries.append((cut.handle, await cut.entry()))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import OrderedDict
 
 import numpy as np
+import trio
 
 from node.sync.index_leaf import Leaf
 from node.sync.index_names import pack_id
 from node.sync.index_reading import Pace
 from node.sync.index_view import IndexView
-from protocols.limits import INDEX_INTERESTS_MAX
+from protocols.limits import INDEX_INTERESTS_MAX, INDEX_KEPT_S
 
 __all__ = ["Interests"]
 
@@ -23,6 +24,7 @@ class _Interest:
         self.source = IndexView()
         self.view = IndexView()
         self.leaves: dict[Leaf, Leaf | None] = {}
+        self.used_at = 0.0
 
 
 class Interests:
@@ -40,9 +42,16 @@ class Interests:
             if len(self._kept) > INDEX_INTERESTS_MAX:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
+        interest.used_at = trio.current_time()
         if interest.source is not source:
             await self._follow(interest, source)
         return interest.view
+
+    def drop_unused(self) -> None:
+        """Forgets pictures that nobody has asked for in a while."""
+        unused_at = trio.current_time() - INDEX_KEPT_S
+        for key in [key for key, interest in self._kept.items() if interest.used_at < unused_at]:
+            del self._kept[key]
 
     async def _follow(self, interest: _Interest, source: IndexView) -> None:
         pace = Pace()

@@ -6,7 +6,7 @@ and little else. A leaf never changes: an edit makes a new one out of copied str
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -18,37 +18,27 @@ from node.sync.index_blocks import (
     ROW_BYTES,
     TAIL_BYTES,
     TAILS,
-    blocks_in,
-    parts_of,
-    rows_in,
     state_of,
-    tails_in,
 )
 from node.sync.index_log import Log, LongLog, log_of, state_of_log
-from node.sync.index_names import Names, PackedName
-from protocols.limits import DIGEST_STATE_BYTES, HANDLE_BYTES, INDEX_LEAF_LOGS_MAX, INDEX_SHORT_BLOCKS_MAX
+from node.sync.index_names import Names
+from protocols.limits import DIGEST_STATE_BYTES, HANDLE_BYTES, INDEX_SHORT_BLOCKS_MAX
 from protocols.model import LogName
 
 __all__ = [
     "LOG_ROW_BYTES",
-    "SPLIT_LOGS",
     "Columns",
     "Entry",
     "Leaf",
-    "edit",
     "entry_of",
-    "gather",
-    "joined",
+    "find_row",
     "leaf_of",
+    "long_among",
     "spread",
 ]
 
 LOG_ROW_BYTES: Final = HANDLE_BYTES + DIGEST_STATE_BYTES
 
-SPLIT_LOGS: Final = INDEX_LEAF_LOGS_MAX * 5 // 8
-"""Logs in each part when a leaf is split: room to grow, and nowhere near the size at which two are joined again."""
-
-_JOIN_LOGS_MAX: Final = INDEX_LEAF_LOGS_MAX // 2
 _FOREVER_S: Final = 2**63 - 1
 
 
@@ -57,12 +47,12 @@ class Entry(NamedTuple):
 
     handle: bytes
     state: bytes
-    name: PackedName
+    name: LogName
     log: Log
     serial: int
 
 
-def entry_of(handle: bytes, name: PackedName, log: Log, serial: int) -> Entry | None:
+def entry_of(handle: bytes, name: LogName, log: Log, serial: int) -> Entry | None:
     """The log that has these blocks; None if there are none."""
     return Entry(handle, state_of_log(log), name, log, serial) if log else None
 
@@ -84,9 +74,6 @@ class Columns(NamedTuple):
     tails: bytes
     names: Names
     long: Mapping[bytes, LongLog]
-
-
-_NONE: Final = Columns(b"", b"", b"", b"", b"", Names(()), {})
 
 
 class Leaf:
@@ -113,10 +100,6 @@ class Leaf:
         """The lowest handle."""
         return self.handle(0)
 
-    def last(self) -> bytes:
-        """The highest handle."""
-        return self.handle(len(self) - 1)
-
     def handles(self) -> list[bytes]:
         """All handles, ascending."""
         rows = self.columns.rows
@@ -134,9 +117,9 @@ class Leaf:
         """The name of a log."""
         return self.columns.names.at(index)
 
-    def find(self, handle: bytes, lo: int = 0) -> int:
-        """The index of the first log with this handle or a higher one, at `lo` or after it."""
-        return _find(self.columns.rows, handle, lo)
+    def find(self, handle: bytes) -> int:
+        """The index of the first log with this handle or a higher one."""
+        return find_row(self.columns.rows, handle)
 
     def has(self, handle: bytes, index: int) -> bool:
         """Whether that is the log at `index`, which may be behind the last one."""
@@ -189,12 +172,13 @@ class Leaf:
                 _take(columns.blocks, ROW_BYTES, held),
                 _take(columns.tails, TAIL_BYTES, held),
                 columns.names.pick(chosen),
-                _among(columns.long, rows),
+                long_among(columns.long, rows),
             )
         )
 
 
-def _find(rows: bytes, handle: bytes, lo: int = 0) -> int:
+def find_row(rows: bytes, handle: bytes, lo: int = 0) -> int:
+    """The index of the first row with this handle or a higher one, at `lo` or after it."""
     hi = len(rows) // LOG_ROW_BYTES
     while lo < hi:
         middle = (lo + hi) // 2
@@ -215,7 +199,7 @@ def _take(column: bytes | bytearray, unit: int, chosen: npt.NDArray[np.int64]) -
     return np.frombuffer(column, f"V{unit}")[chosen].tobytes()
 
 
-def _among(long: Mapping[bytes, LongLog], rows: bytes) -> Mapping[bytes, LongLog]:
+def long_among(long: Mapping[bytes, LongLog], rows: bytes) -> Mapping[bytes, LongLog]:
     """Those of the long logs that have a row."""
     if not long:
         return long
@@ -251,146 +235,3 @@ def leaf_of(handles: bytes, counts: Sequence[int], blocks: bytes, tails: bytes, 
     if long:
         blocks, tails = b"".join(kept), b"".join(kept_tails)
     return Leaf(Columns(b"".join(rows), serials, bytes(short), blocks, tails, names, long))
-
-
-class _Cut(NamedTuple):
-    """Where a change goes: instead of the logs at..until-1 (one or none), which have the blocks lo..hi-1."""
-
-    at: int
-    until: int
-    lo: int
-    hi: int
-    entry: Entry | None
-
-
-def edit(leaf: Leaf | None, changes: Sequence[tuple[bytes, Entry | None]]) -> list[Leaf]:
-    """A leaf (None: an empty one) with some logs replaced, added, or (None) removed; in several parts if it grew.
-
-    `changes` ascend by handle. An entry with the state that the log has already changes nothing, its serial included;
-    if none does, the leaf itself is returned.
-    """
-    old = leaf.columns if leaf else _NONE
-    behind = np.cumsum(np.frombuffer(old.counts, np.uint8), dtype=np.int64)
-    long = dict(old.long)
-    cuts: list[_Cut] = []
-    at = 0
-    for handle, entry in changes:
-        at = _find(old.rows, handle, at)
-        row = old.rows[LOG_ROW_BYTES * at : LOG_ROW_BYTES * (at + 1)]
-        row = row if row.startswith(handle) else b""
-        until = at + (row != b"")
-        if row == (handle + entry.state if entry else b""):
-            at = until
-            continue
-        cuts.append(_Cut(at, until, int(behind[at - 1]) if at else 0, int(behind[until - 1]) if until else 0, entry))
-        at = until
-        long.pop(handle, None)
-        if entry and isinstance(entry.log, LongLog):
-            long[handle] = entry.log
-    if leaf and not cuts:
-        return [leaf]
-    entries = [cut.entry for cut in cuts]
-    logs = [(cut.at, cut.until) for cut in cuts]
-    spans = [(cut.lo, cut.hi) for cut in cuts]
-    shorts = [b"" if entry is None or isinstance(entry.log, LongLog) else entry.log for entry in entries]
-    return _parts(
-        Columns(
-            _spliced(
-                old.rows, LOG_ROW_BYTES, logs, [entry.handle + entry.state if entry else b"" for entry in entries]
-            ),
-            _spliced(old.serials, 8, logs, [entry.serial.to_bytes(8, "little") if entry else b"" for entry in entries]),
-            _spliced(
-                old.counts,
-                1,
-                logs,
-                [bytes((blocks_in(short),)) if entry else b"" for short, entry in zip(shorts, entries, strict=True)],
-            ),
-            _spliced(old.blocks, ROW_BYTES, spans, [rows_in(short) for short in shorts]),
-            _spliced(old.tails, TAIL_BYTES, spans, [tails_in(short) for short in shorts]),
-            _renamed(old.names, cuts),
-            long,
-        )
-    )
-
-
-def _spliced(column: bytes, unit: int, cuts: Iterable[tuple[int, int]], instead: Iterable[bytes | memoryview]) -> bytes:
-    """A column in which something else stands instead of the units lo..hi-1 of each cut."""
-    source = memoryview(column)
-    parts: list[bytes | memoryview] = []
-    at = 0
-    for (lo, hi), new in zip(cuts, instead, strict=True):
-        parts += (source[unit * at : unit * lo], new)
-        at = hi
-    parts.append(source[unit * at :])
-    return b"".join(parts)
-
-
-def _renamed(names: Names, cuts: Sequence[_Cut]) -> Names:
-    if all(cut.until > cut.at and cut.entry for cut in cuts):
-        return names  # the same logs as before
-    old = names.packed()
-    new: list[PackedName] = []
-    at = 0
-    for cut in cuts:
-        new += old[at : cut.at]
-        if cut.entry:
-            new.append(cut.entry.name)
-        at = cut.until
-    return Names(new + old[at:])
-
-
-def _parts(columns: Columns) -> list[Leaf]:
-    """The logs as one leaf, or several if they are too many, or none."""
-    count = len(columns.counts)
-    if not count:
-        return []
-    if count <= INDEX_LEAF_LOGS_MAX:
-        return [Leaf(columns)]
-    names = columns.names.packed()
-    behind = np.concatenate(([0], np.cumsum(np.frombuffer(columns.counts, np.uint8), dtype=np.int64))).tolist()
-    leaves: list[Leaf] = []
-    for lo, hi in parts_of(count, SPLIT_LOGS):
-        rows = columns.rows[LOG_ROW_BYTES * lo : LOG_ROW_BYTES * hi]
-        leaves.append(
-            Leaf(
-                Columns(
-                    rows,
-                    columns.serials[8 * lo : 8 * hi],
-                    columns.counts[lo:hi],
-                    columns.blocks[ROW_BYTES * behind[lo] : ROW_BYTES * behind[hi]],
-                    columns.tails[TAIL_BYTES * behind[lo] : TAIL_BYTES * behind[hi]],
-                    Names(names[lo:hi]),
-                    _among(columns.long, rows),
-                )
-            )
-        )
-    return leaves
-
-
-def gather(leaves: Iterable[Leaf]) -> list[Leaf]:
-    """The same leaves, small neighbours joined: what expires must not leave thousands of tiny ones behind."""
-    gathered: list[Leaf] = []
-    for leaf in leaves:
-        if gathered and len(gathered[-1]) + len(leaf) <= _JOIN_LOGS_MAX:
-            gathered[-1] = joined([gathered[-1], leaf])
-        else:
-            gathered.append(leaf)
-    return gathered
-
-
-def joined(leaves: Sequence[Leaf]) -> Leaf:
-    """One leaf, of whatever size, of the logs of one leaf or more that follow each other."""
-    if len(leaves) == 1:
-        return leaves[0]
-    all_columns = [leaf.columns for leaf in leaves]
-    return Leaf(
-        Columns(
-            b"".join([one.rows for one in all_columns]),
-            b"".join([one.serials for one in all_columns]),
-            b"".join([one.counts for one in all_columns]),
-            b"".join([one.blocks for one in all_columns]),
-            b"".join([one.tails for one in all_columns]),
-            Names([name for one in all_columns for name in one.names.packed()]),
-            {handle: log for one in all_columns for handle, log in one.long.items()},
-        )
-    )

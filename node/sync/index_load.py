@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from node.store.api import ItemSource
 from node.sync.index_blocks import ROW_BYTES, TAIL_BYTES, parts_of
-from node.sync.index_leaf import SPLIT_LOGS, Leaf, leaf_of, spread
+from node.sync.index_edit import SPLIT_LOGS
+from node.sync.index_leaf import Leaf, leaf_of, spread
 from node.sync.index_names import Names, PackedName, pack_name
 from node.sync.index_reading import BlockPage, Pace, scan_blocks, sized
 from protocols.limits import HANDLE_BYTES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import trio
@@ -21,7 +21,7 @@ from protocols.limits import (
 )
 from protocols.model import LogName
 
-__all__ = ["BlockPage", "Pace", "overlapped", "read_blocks", "scan_blocks", "sized"]
+__all__ = ["BlockPage", "Found", "Pace", "overlapped", "read_blocks", "scan_blocks", "sized"]
 
 T = TypeVar("T")
 
@@ -123,11 +123,15 @@ async def overlapped(jobs: Iterable[Callable[[], Awaitable[None]]]) -> None:
         raise failures[0]
 
 
+Found: TypeAlias = list[tuple[LogName, list[tuple[int, Block | None]]]]
+"""Blocks of some logs by number, ascending; None for those that hold nothing. A log may come in several parts."""
+
+
 async def read_blocks(
-    store: ItemSource, wanted: Mapping[LogName, Sequence[int]], pace: Pace, *, alive_from_s: int = 0
-) -> AsyncIterator[tuple[LogName, list[tuple[int, Block | None]]]]:
-    """Some blocks of some logs (ascending in each), as they are without what is older than a boundary; None for empty
-    ones. A log may come in several parts.
+    store: ItemSource, wanted: Mapping[LogName, Sequence[int]], *, alive_from_s: int = 0
+) -> AsyncIterator[Found]:
+    """Some blocks of some logs (ascending in each), as they are without what is older than a boundary; a few hundred at
+    a time.
 
     A request to the store costs more than the few blocks that it mostly is about, so they share one.
     Raises StoreUnavailable.
@@ -137,11 +141,11 @@ async def read_blocks(
             [(name, first * BLOCK_SEQS, min((last + 1) * BLOCK_SEQS - 1, SEQ_MAX)) for name, first, last in runs],
             alive_from_s=alive_from_s,
         )
-        await pace.spend(messages=len(items.seqs))
+        found: Found = []
         for (name, first, last), blocks in zip(runs, blocks_of(items).each(), strict=True):
             held = dict(blocks)
-            yield name, [(number, held.get(number)) for number in range(first, last + 1)]
-            await pace.spend(blocks=last - first + 1)
+            found.append((name, [(number, held.get(number)) for number in range(first, last + 1)]))
+        yield found
 
 
 def _batches(runs: Iterable[tuple[LogName, int, int]]) -> Iterator[list[tuple[LogName, int, int]]]:

@@ -291,6 +291,9 @@ class Search:
     def _note_unknown(self, listing: Listing, matches: Matches) -> None:
         """Takes the listed logs that are not ours, or of which we can't tell which of ours they are."""
         unknown = np.flatnonzero(matches.rows < 0).tolist()
+        if self._context.config.is_full:
+            self._work.drop(len(unknown))
+            return
         for index, held in zip(unknown, run_lists(listing.entries.runs, unknown), strict=True):
             spans = None if listing.entries.many[index] else held
             fragment = int(listing.fragments[index])

@@ -137,6 +137,11 @@ class Work:
         if not (log.needs or log.offers):
             self._logs.pop(log.handle, None)
 
+    def drop(self, logs: int) -> None:
+        """The peer has so many logs that we lack and have no room for."""
+        self.found += logs
+        self.has_dropped = self.has_dropped or bool(logs)
+
     def offer_rows(self, rows: Sequence[int]) -> None:
         """The peer does not have the logs in these rows of our table at all."""
         self.found += len(rows)

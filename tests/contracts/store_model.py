@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import islice
 
-import numpy as np
-
 from node.store.api import Arrival, ItemColumns, StoredItem
 from protocols.limits import DIGEST_BYTES, SEQ_MAX, VARIANTS_MAX
 from protocols.model import Item, LogName
@@ -15,7 +13,7 @@ from protocols.model import Item, LogName
 def rows_of(columns: ItemColumns) -> list[list[tuple[int, bytes, int]]]:
     """(seq, digest, first stored) of each item of each group."""
     counts, seqs, digests, first_stored_s = columns
-    assert (counts.dtype, seqs.dtype, first_stored_s.dtype) == (np.int64, np.uint64, np.int64)
+    assert [str(column.dtype) for column in (counts, seqs, first_stored_s)] == ["int64", "uint64", "int64"]
     each = [digests[at : at + DIGEST_BYTES] for at in range(0, len(digests), DIGEST_BYTES)]
     flat = zip(seqs.tolist(), each, first_stored_s.tolist(), strict=True)
     rows = [list(islice(flat, count)) for count in counts.tolist()]

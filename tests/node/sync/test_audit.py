@@ -17,6 +17,7 @@ from trio.testing import MockClock
 from node.store.api import Arrival, Change
 from node.store.memory import MemoryStore
 from node.store.sqlite import SqliteStore
+from node.sync import audit as audit_module
 from node.sync.audit import Audit
 from node.sync.index import IndexView, LogIndex
 from node.sync.index_leaf import Leaf
@@ -114,8 +115,9 @@ async def test_what_changes_meanwhile_is_no_difference(autojump_clock: MockClock
 
 
 async def test_the_background_finds_it_within_the_time_stated(
-    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(audit_module, "AUDIT_PAUSE_MAX_S", AUDIT_PASS_S / 10)
     async with MoodyStore() as store:
         await store.put([arrival(name, seq * BLOCK_SEQS) for name in LOGS for seq in range(300)])
         index = LogIndex(store)
@@ -162,7 +164,7 @@ async def on_disk(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 
 async def test_what_somebody_else_writes_into_the_file_is_found(
-    on_disk: SqliteStore, autojump_clock: MockClock
+    on_disk: SqliteStore, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     long = LogName("t", "long")
     await on_disk.put([arrival(name, seq) for name in LOGS for seq in range(130)])
@@ -171,7 +173,9 @@ async def test_what_somebody_else_writes_into_the_file_is_found(
     await index.load()
     audit = Audit(on_disk, index, SimulatedClock(epoch_s=EPOCH_S))
     blocks = 3 * len(LOGS) + 6000 // BLOCK_SEQS + 2
-    assert await audit.check_now() == (blocks, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(on_disk, "columns_of", None)  # as long as nothing differs, nothing is read twice
+        assert await audit.check_now() == (blocks, 0)
     connection = sqlite3.connect(on_disk.path, isolation_level=None)
     connection.execute("UPDATE messages SET first_stored = 0 WHERE seq = 70 - 9223372036854775807 - 1")
     connection.execute("DELETE FROM messages WHERE log = (SELECT id FROM logs WHERE log = ?) AND seq > 0", (long.log,))

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from node.store.api import Arrival, Change, StoredItem, StoreUnavailable
 from node.store.memory import MemoryStore
 from node.sync import index as index_module
-from node.sync import index_blocks, index_boundaries, index_leaf, index_load, index_log, index_reading
+from node.sync import index_blocks, index_boundaries, index_edit, index_leaf, index_load, index_log, index_reading
 from node.sync.index import IndexView, LogIndex
-from protocols.limits import LOG_RUNS_MAX
+from protocols.limits import LOG_RUNS_MAX, SEQ_MAX
 from protocols.model import Item, LogName, digest_of, handle_of
 from protocols.sync.effects import LogTable, Rows
 from protocols.sync.reconcile import live_fingerprint
@@ -148,6 +148,8 @@ class Play:
         view = await self.index.view(alive_from_s, topics)
         await _check(view, self.store, alive_from_s, topics)
         assert await self.index.view(alive_from_s, topics) is view  # nothing has changed
+        if alive_from_s == 0 and topics is None:
+            assert self.index.blocks_held() == sum(len(view.blocks_at(row)) for row in range(len(view)))
         states = _states(view)
         for before in self.taken:
             changed = {view.handle_at(row) for row in view.changed_since(before.view.serial).tolist()}
@@ -203,12 +205,12 @@ def sizes(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(index_boundaries, "INDEX_FOREIGN_VIEW_S", 1e-9)
         if request.param == "tiny":
-            for module in (index_leaf, index_load):
+            for module in (index_edit, index_load):
                 patch.setattr(module, "SPLIT_LOGS", 2)
             for module in (index_leaf, index_log):
                 patch.setattr(module, "INDEX_SHORT_BLOCKS_MAX", 1)
-            patch.setattr(index_leaf, "INDEX_LEAF_LOGS_MAX", 4)
-            patch.setattr(index_leaf, "_JOIN_LOGS_MAX", 2)
+            patch.setattr(index_edit, "INDEX_LEAF_LOGS_MAX", 4)
+            patch.setattr(index_edit, "_JOIN_LOGS_MAX", 2)
             patch.setattr(index_log, "INDEX_CHUNK_BLOCKS_MAX", 3)
             patch.setattr(index_boundaries, "INDEX_MARKS_MAX", 2)
             patch.setattr(index_module, "INDEX_PORTION_BLOCKS", 2)
@@ -275,7 +277,10 @@ async def test_a_log_with_too_many_gaps_has_no_runs_and_its_neighbours_have_thei
         await _check(await index.view(0), store, 0)
 
 
-async def test_what_was_read_before_it_was_announced_is_not_built_upon() -> None:
+@pytest.mark.parametrize("then", ["look", "fail", "overflow"])
+async def test_what_was_read_before_it_was_announced_is_not_built_upon(
+    then: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with MoodyStore() as store:
         name = LOGS[0]
         old, new, passing = (
@@ -290,5 +295,72 @@ async def test_what_was_read_before_it_was_announced_is_not_built_upon() -> None
         await play.index.view(2)  # sees what passes, of which nobody has been told
         await store.expire(3, messages_max=9)
         await store.put([old])  # the block is what it was before
+        if then == "overflow":
+            monkeypatch.setattr(index_boundaries, "INDEX_MARKS_MAX", 0)
         store.speak()
+        if then == "fail":
+            await play.index.view(0)
+            store.fails_in = 1
+            with pytest.raises(StoreUnavailable):
+                await play.index.view(2)
+            store.fails_in = None
         await play.look(2)
+
+
+async def test_a_change_between_the_whole_picture_and_the_part_of_it_is_in_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with MoodyStore() as store:
+        await store.put(
+            [Arrival(name, 0, b"", digest_of(b""), age) for name, age in zip(LOGS, range(99), strict=False)]
+        )
+        play = Play(store)
+        await play.index.load()
+        boundaries = play.index._boundaries
+        view = boundaries.view
+        await play.look(5)
+
+        async def late(whole: IndexView, alive_from_s: int) -> IndexView:
+            await store.put([Arrival(LOGS[7], 1, b"", digest_of(b""), 9), Arrival(LOGS[2], 1, b"", digest_of(b""), 9)])
+            return await view(whole, alive_from_s)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(boundaries, "view", late)
+            await play.index.view(5)
+        await play.look(5)
+
+
+async def test_what_is_as_it_was_has_not_changed() -> None:
+    async with MemoryStore() as store:
+        arrivals = [Arrival(name, seq, b"", digest_of(b""), 1) for name in LOGS for seq in range(0, 3000, 50)]
+        await store.put(arrivals)
+        index = LogIndex(store)
+        await index.load()
+        before = await index.view(0)
+        await store.put([Arrival(LOGS[0], 1, b"", digest_of(b""), 0)])
+        await store.expire(1, messages_max=1)
+        assert await index.view(0) is before
+        await store.put([Arrival(LOGS[1], 1, b"", digest_of(b""), 0), Arrival(LOGS[2], 1, b"", digest_of(b""), 2)])
+        await store.expire(1, messages_max=1)
+        after = await index.view(0)
+        assert after.changed_since(before.serial).tolist() == [after.find(handle_of(LOGS[2]))]
+
+
+class Forgetful(MoodyStore):
+    """Loses logs without regard to age."""
+
+    def lose(self, name: LogName) -> None:
+        items = self._topics[name.topic].pop(name.log).items(0, SEQ_MAX)
+        self._announce(Change(removed=[StoredItem(name, item) for item in items]))
+
+
+async def test_a_log_that_goes_before_older_ones_is_gone_from_every_picture() -> None:
+    async with Forgetful() as store:
+        await store.put([Arrival(name, 9, b"", digest_of(b""), age) for name in LOGS for age in (1,)])
+        await store.put([Arrival(name, seq, b"", digest_of(b""), 5) for name in LOGS for seq in (1, 70)])
+        play = Play(store)
+        await play.index.load()
+        for name in (LOGS[3], LOGS[9]):
+            await play.look(3)
+            store.lose(name)
+        await play.look(3)

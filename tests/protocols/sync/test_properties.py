@@ -6,13 +6,16 @@ import math
 import random
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols.limits import BATCH_BYTES_MAX, SEQ_MAX, SURVEY_PART_LOGS
 from protocols.model import LogName, Retention, handle_of
+from protocols.sync import search as search_module
 from protocols.sync.effects import SessionAborted
 from protocols.sync.session import initiate, respond
+from tests.protocols.sync import world
 from tests.protocols.sync.world import (
     HOUR_S,
     NOW_S,
@@ -241,3 +244,118 @@ def test_mailboxes_that_change_meanwhile_agree_once_they_rest(seed: int) -> None
 
 def _unharmed(outcome: Outcome) -> bool:
     return outcome.initiator.error is None and outcome.responder.error is None
+
+
+@given(
+    shared=st.lists(messages, max_size=40),
+    mine=st.lists(messages, max_size=15),
+    theirs=st.lists(messages, max_size=15),
+    checkpoints=st.tuples(
+        st.sampled_from(["right", "none", "old", "absurd"]), st.sampled_from(["right", "none", "old"])
+    ),
+)
+@settings(deadline=None, max_examples=100)
+def test_news_since_the_last_time_lead_to_the_same(
+    shared: list[tuple[LogName, int, bytes, int]],
+    mine: list[tuple[LogName, int, bytes, int]],
+    theirs: list[tuple[LogName, int, bytes, int]],
+    checkpoints: tuple[str, str],
+) -> None:
+    """Checkpoints spare bytes; wrong ones cost some, and nothing else."""
+    one, other = Box(), Box()
+    fill(one, shared)
+    first = sync(one, other)
+    assert first.initiator.result and first.responder.result
+    right = (first.initiator.result.checkpoint, first.responder.result.checkpoint)
+    assert None not in right
+    fill(one, mine)
+    fill(other, theirs)
+    meant = {"right": right, "none": (None, None), "old": (0, 0), "absurd": (2**63, 2**63)}
+    outcome = sync(one, other, checkpoints=(meant[checkpoints[0]][0], meant[checkpoints[1]][1]))
+    assert_equal(one, other)
+    assert outcome.initiator.result and outcome.initiator.result.equal
+    if not mine and not theirs and checkpoints == ("right", "right"):
+        assert outcome.initiator.result.round_trips == 1
+        assert outcome.bytes < 210  # 40 of them apart from the hellos
+
+
+def spread(logs: int, missing: set[tuple[int, int]]) -> Box:
+    box = Box()
+    for log in range(logs):
+        for seq in range(100):
+            if (log, seq) not in missing:
+                box.put(name_of(log), seq, b"")
+    return box
+
+
+@given(seed=st.integers(0, 2**32), shape=st.sampled_from(["tail", "random"]), count=st.sampled_from([1, 10, 60]))
+@settings(deadline=None, max_examples=4)
+def test_how_many_round_trips_it_takes(seed: int, shape: str, count: int) -> None:
+    """One with checkpoints, two without (and one to move what was found, one to confirm it)."""
+    rng = random.Random(seed)
+    sides: tuple[set[tuple[int, int]], set[tuple[int, int]]] = (set(), set())
+    for log in rng.sample(range(120), count):
+        sides[rng.randrange(2)].add((log, 99 if shape == "tail" else rng.randrange(100)))
+    one, other = spread(120, sides[0]), spread(120, sides[1])
+    cold = sync(one, other)
+    assert cold.initiator.result and cold.responder.result
+    assert cold.initiator.result.equal
+    assert cold.initiator.result.round_trips <= 2 + 2 + 1
+    for log, seq in {(log, 100 + seq) for log, seq in sides[0]}:
+        one.put(name_of(log), seq, b"")
+    for log, seq in {(log, 100 + seq) for log, seq in sides[1]}:
+        other.put(name_of(log), seq, b"")
+    marks = (cold.initiator.result.checkpoint, cold.responder.result.checkpoint)
+    warm = sync(one, other, checkpoints=marks)
+    assert warm.initiator.result and warm.initiator.result.equal
+    assert warm.initiator.result.round_trips <= 1 + 1 + 1 + 1  # with the acknowledgement
+    assert_equal(one, other)
+
+
+def test_a_full_mailbox_is_left_in_peace() -> None:
+    """What one has no room for is asked for once in a session, and moved by nobody."""
+    for asks in (True, False):
+        full, giver = Box(is_full=True), Box()
+        full.put(name_of(1), 0, b"mine")
+        for log in range(50):
+            giver.put(name_of(log), 7, b"x" * 100)
+        outcome = sync(*((full, giver) if asks else (giver, full)))
+        result = outcome.initiator.result
+        assert result is not None
+        assert list(full.logs) == [name_of(1)]
+        assert giver.logs[name_of(1)].keys() == {0, 7}, "it still gives what it has"
+        assert not result.settled and not result.equal
+        assert outcome.bytes < 2500
+
+
+def test_logs_that_begin_alike_are_told_apart() -> None:
+    """Handles whose first 8 bytes are the same can't be told apart by fragments: only by their whole names."""
+    one, other = Box(), Box()
+    twins = Twins({name_of(1), name_of(2), name_of(3)})
+    for number, box in enumerate((one, other)):
+        for log in range(10):
+            box.put(name_of(log), 0, b"both")
+        box.put(name_of(1 + number), 1, b"news of %d" % number)
+        box.put(name_of(3), 5 + number, b"more")
+    with twins:
+        sync(one, other)
+        assert_equal(one, other)
+
+
+class Twins:
+    """Gives some logs handles that differ in their last 8 bytes only."""
+
+    def __init__(self, names: set[LogName]) -> None:
+        self._names = names
+        self._patch = pytest.MonkeyPatch()
+
+    def __enter__(self) -> None:
+        for module in (world, search_module):
+            self._patch.setattr(module, "handle_of", self._handle_of)
+
+    def __exit__(self, *_: object) -> None:
+        self._patch.undo()
+
+    def _handle_of(self, name: LogName) -> bytes:
+        handle = handle_of(name)
+        return b"\x77" * 8 + handle[8:] if name in self._names else handle

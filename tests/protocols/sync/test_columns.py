@@ -1,0 +1,160 @@
+"""Columns and listings: what is packed comes back, in as few bytes as is said; what is not so packed is refused."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocols.errors import RemoteProtocolError
+from protocols.limits import LOG_RUNS_MAX, SEQ_MAX
+from protocols.sync.columns import (
+    ascending_bytes_max,
+    pack_ascending,
+    pack_varints,
+    unpack_ascending,
+    unpack_varints,
+    varint_bytes,
+)
+from protocols.sync.effects import Runs
+from protocols.sync.listing import (
+    Entries,
+    Listing,
+    entry_bytes,
+    listing_bytes,
+    pack_entries,
+    pack_listing,
+    run_lists,
+    same_runs,
+    select,
+    unpack_entries,
+    unpack_listing,
+)
+from protocols.sync.spans import after, count, holds, minus, spans_of, union
+
+numbers = st.one_of(
+    st.integers(0, 300), st.integers(0, SEQ_MAX), st.sampled_from([2**k for k in range(64)] + [SEQ_MAX])
+)
+
+
+@given(st.lists(numbers, max_size=50))
+def test_varints(values: list[int]) -> None:
+    column = np.array(values, np.uint64)
+    packed = pack_varints(column)
+    assert unpack_varints(packed, "x").tolist() == values
+    assert len(packed) == varint_bytes(column).sum() == sum(max(1, -(-value.bit_length() // 7)) for value in values)
+
+
+@given(st.binary(max_size=30))
+def test_varints_have_one_form(data: bytes) -> None:
+    with suppress(RemoteProtocolError):
+        assert pack_varints(unpack_varints(data, "x")) == data
+
+
+@given(st.integers(1, 64), st.data())
+def test_ascending_numbers(width: int, data: st.DataObject) -> None:
+    values = sorted(data.draw(st.lists(st.integers(0, 2**width - 1), max_size=80)))
+    packed = pack_ascending(np.array(values, np.uint64), width)
+    assert unpack_ascending(packed, len(values), width, "x").tolist() == values
+    assert len(packed) <= ascending_bytes_max(len(values), width)
+
+
+@given(st.binary(max_size=40), st.integers(0, 60), st.integers(1, 64))
+def test_whatever_is_said_to_ascend(data: bytes, how_many: int, width: int) -> None:
+    with suppress(RemoteProtocolError):
+        found = unpack_ascending(data, how_many, width, "x").tolist()
+        assert len(found) == how_many
+        assert found == sorted(found)
+        assert not found or found[-1] < 2**width
+
+
+@st.composite
+def some_runs(draw: st.DrawFn) -> list[tuple[int, int]]:
+    ends = sorted(draw(st.sets(numbers, max_size=12)))
+    runs: list[tuple[int, int]] = []
+    for first, last in zip(ends[0::2], ends[1::2], strict=False):
+        if not runs or first > runs[-1][1] + 1:
+            runs.append((first, last))
+    return runs
+
+
+@st.composite
+def some_entries(draw: st.DrawFn) -> Entries:
+    logs = draw(st.lists(some_runs(), max_size=8))
+    many = [not runs and draw(st.booleans()) for runs in logs]
+    flat = [run for runs in logs for run in runs]
+    return Entries(
+        Runs(
+            np.array([len(runs) for runs in logs], np.int64),
+            np.array([first for first, _ in flat], np.uint64),
+            np.array([last for _, last in flat], np.uint64),
+        ),
+        np.array(many, np.bool_),
+        bytes(range(8)) * sum(many),
+    )
+
+
+@given(some_entries(), st.data())
+def test_entries(entries: Entries, data: st.DataObject) -> None:
+    packed = pack_entries(entries)
+    again = unpack_entries(packed, len(entries))
+    assert run_lists(again.runs, range(len(again))) == run_lists(entries.runs, range(len(entries)))
+    assert (again.many.tolist(), again.hashes) == (entries.many.tolist(), entries.hashes)
+    assert same_runs(again.runs, entries.runs).all()
+    assert sum(map(len, packed)) <= entry_bytes(entries).sum()
+    chosen = np.array(data.draw(st.lists(st.booleans(), min_size=len(entries), max_size=len(entries))), np.bool_)
+    part = select(entries, chosen)
+    indices = np.flatnonzero(chosen).tolist()
+    assert run_lists(part.runs, range(len(part))) == run_lists(entries.runs, indices)
+    assert len(part.hashes) == 8 * int(part.many.sum())
+
+
+@given(some_entries(), some_entries())
+def test_runs_are_compared_log_by_log(one: Entries, other: Entries) -> None:
+    size = min(len(one), len(other))
+    chosen = [select(entries, np.arange(len(entries)) < size) for entries in (one, other)]
+    lists = [run_lists(entries.runs, range(size)) for entries in chosen]
+    assert same_runs(chosen[0].runs, chosen[1].runs).tolist() == [a == b for a, b in zip(*lists, strict=True)]
+
+
+@given(some_entries(), st.integers(20, 64), st.data())
+def test_listings(entries: Entries, width: int, data: st.DataObject) -> None:
+    size = len(entries)
+    fragments = sorted(data.draw(st.lists(st.integers(0, 2**width - 1), min_size=size, max_size=size)))
+    packed = pack_listing(Listing(width, np.array(fragments, np.uint64), entries))
+    again = unpack_listing(packed)
+    assert again.fragments.tolist() == fragments
+    assert not packed or len(packed[2]) <= listing_bytes(width, size)
+
+
+def test_a_log_of_many_runs_is_not_described_by_them() -> None:
+    runs = [(2 * number, 2 * number) for number in range(LOG_RUNS_MAX)]
+    entries = Entries(
+        Runs(
+            np.array([LOG_RUNS_MAX], np.int64),
+            np.array([first for first, _ in runs], np.uint64),
+            np.array([last for _, last in runs], np.uint64),
+        ),
+        np.zeros(1, np.bool_),
+    )
+    assert run_lists(unpack_entries(pack_entries(entries), 1).runs, [0]) == [runs]
+
+
+seqs = st.sets(st.integers(0, 40))
+
+
+@given(seqs, seqs, st.integers(0, 41))
+def test_spans_are_sets(one: set[int], other: set[int], at: int) -> None:
+    spans = [list(spans_of(sorted(values))) for values in (one, other)]
+
+    def members(found: list[tuple[int, int]]) -> list[int]:
+        return [seq for first, last in found for seq in range(first, last + 1)]
+
+    assert members(spans[0]) == sorted(one)
+    assert members(minus(*spans)) == sorted(one - other)
+    assert members(union(*spans)) == sorted(one | other)
+    assert members(after(spans[0], at)) == sorted(seq for seq in one if seq >= at)
+    assert count(spans[0]) == len(one)
+    assert holds(spans[0], at) == (at in one)
