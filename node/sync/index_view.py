@@ -19,7 +19,6 @@ from node.sync.index_blocks import ROW_BYTES, TAILS
 from node.sync.index_leaf import LOG_ROW_BYTES, Leaf, spread
 from node.sync.index_log import Log, LongLog, listed
 from node.sync.index_runs import runs_of
-from protocols.limits import HANDLE_BYTES
 from protocols.model import LogName
 from protocols.sync.effects import Rows, Runs
 
@@ -27,7 +26,7 @@ __all__ = ["IndexView"]
 
 
 class IndexView:
-    """An immutable picture of the live logs; implements `protocols.sync.effects.LogTable` (and, still, `LogView`).
+    """An immutable picture of the live logs; implements `protocols.sync.effects.LogTable`.
 
     `oldest_s` is a lower bound of every `first stored` (Unix seconds); None without logs. `serials_from` is the serial
     of the index's first picture: a lower one comes from another process.
@@ -197,33 +196,6 @@ class IndexView:
             raise IndexError(f"row {row} of {len(self)}")
         number = self._leaf_with(row)
         return self.leaves[number], row - self._offsets[number]
-
-    # --- LogView, until the sessions that need it are gone -----------------------------------------------------
-
-    @cached_property
-    def handles(self) -> Sequence[bytes]:
-        """See `LogView.handles`."""
-        return [part[:HANDLE_BYTES] for part in self._parts()]
-
-    @cached_property
-    def states(self) -> Sequence[bytes]:
-        """See `LogView.states`."""
-        return [part[HANDLE_BYTES:] for part in self._parts()]
-
-    def _parts(self) -> Iterator[bytes]:
-        for leaf in self.leaves:
-            rows = leaf.columns.rows
-            yield from (rows[at : at + LOG_ROW_BYTES] for at in range(0, len(rows), LOG_ROW_BYTES))
-
-    def name(self, handle: bytes) -> LogName | None:
-        """See `LogView.name`."""
-        row = self.find(handle)
-        return None if row is None else self.name_at(row)
-
-    def blocks(self, handle: bytes) -> Sequence[tuple[int, bytes]]:
-        """See `LogView.blocks`."""
-        row = self.find(handle)
-        return () if row is None else self.blocks_at(row)
 
 
 def _with_long(short: Runs, long: Sequence[tuple[int, LongLog]]) -> Runs:

@@ -46,7 +46,7 @@ class SessionAborted(Exception):
 
 
 Rows: TypeAlias = npt.NDArray[np.int64]
-"""Numbers of rows of a LogView."""
+"""Numbers of rows of a LogTable."""
 
 
 class Runs(NamedTuple):
