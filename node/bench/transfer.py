@@ -230,7 +230,7 @@ async def _sync_bytes(fresh: MailboxProcess) -> int:
     with trio.move_on_after(SETTLE_PATIENCE_S):
         while True:
             peers = (await fresh.status())["peers"]
-            if all(peer["progress"] is None for peer in peers):
+            if all(peer["progress"] is None for peer in peers):  # a session can end while another one goes on
                 return sum(peer["bytes_in"] + peer["bytes_out"] for peer in peers)
             await trio.sleep(_SETTLE_LOOK_S)
     raise BenchError(f"the fresh mailbox was still syncing {SETTLE_PATIENCE_S:g} s after it had everything")

@@ -10,7 +10,14 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-__all__ = ["BYTES_RATIOS", "BytesRatio", "Negentropy", "negentropy", "negentropy_bytes"]
+__all__ = ["BYTES_RATIOS", "MODES", "SHAPES", "BytesRatio", "Negentropy", "negentropy", "negentropy_bytes"]
+
+
+SHAPES: Final = ("none", "tail", "random", "fresh")
+"""Where two mailboxes differ: nowhere, at the ends of logs, anywhere in logs, or everywhere, as one has nothing."""
+
+MODES: Final = ("warm", "cold")
+"""Whether both remember when they last held the same, or not."""
 
 
 class Negentropy(NamedTuple):

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -20,6 +20,7 @@ import click
 import trio
 
 from node.bench.rates import BenchError
+from node.bench.yardstick import MODES, SHAPES
 from node.cli.cluster import ClusterError
 from node.cli.options import DATA_DIR
 from node.cli.output import print_json
@@ -87,17 +88,81 @@ def _blob_bytes_option(default: int) -> Callable[[F], F]:
 def bench(context: click.Context) -> None:
     """Measure speed and traffic on this machine.
 
-    Each command makes its own messages and mailboxes, touches no other mailbox, and takes less than a minute as it
-    stands here. Trust ratios more than figures: these depend on the machine and on what else it does.
+    Each command makes its own messages and mailboxes and touches no other mailbox. `all` takes some minutes, the others
+    less than one as they stand here. Trust ratios more than figures: these depend on the machine and on what else it
+    does.
 
     \b
     Examples:
+      mailboxd bench reconcile --messages 1000000 --changed 100
       mailboxd bench store
       mailboxd bench http --clients 1,64 --bulk 1000
       mailboxd bench transfer --messages 1000000
+      mailboxd bench all --quick
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
+
+
+@bench.command()
+@click.option(
+    "--messages", type=click.IntRange(1, 10_000_000), default=100_000, show_default=True,
+    help="How many there are altogether, in logs of a hundred.",
+)  # fmt: skip
+@click.option(
+    "--changed", type=click.IntRange(min=0),
+    help="How many only one of the two mailboxes has.  [default: 100; none: 0; fresh: all]",
+)  # fmt: skip
+@click.option(
+    "--shape", type=click.Choice(SHAPES), default="tail", show_default=True,
+    help="Where these are: nowhere, at the ends of logs, anywhere in logs, or everywhere, as one mailbox has nothing.",
+)  # fmt: skip
+@click.option(
+    "--mode", type=click.Choice(MODES), default="warm", show_default=True,
+    help="Whether the two have held the same before (fresh: nothing), or have never met.",
+)  # fmt: skip
+@_json_option()
+def reconcile(messages: int, changed: int | None, shape: str, mode: str, as_json: bool) -> None:
+    """Measure what it costs to find out what differs.
+
+    Two mailboxes' indexes, and the sync protocol's own code between them, without network and disk: bytes, round trips
+    and CPU until one of them knows exactly what each lacks. Beside them stands what the C++ reference of negentropy
+    takes for the same differences. Fails if something else is found than the differences.
+
+    \b
+    Examples:
+      mailboxd bench reconcile
+      mailboxd bench reconcile --messages 1000000 --shape random --changed 1000 --mode cold
+      mailboxd bench reconcile --messages 1000000 --shape fresh --mode cold --json
+    """
+    from node.bench.reconcile import measure_reconcile  # noqa: PLC0415
+    from node.bench.required import reconcile_claims  # noqa: PLC0415
+    from node.cli.bench_tables import reconcile_case_table  # noqa: PLC0415
+
+    changed = _changed(messages, changed, shape)
+    (case,) = _measured(partial(measure_reconcile, messages=messages, changed=changed, shape=shape, modes=(mode,)))
+    if as_json:
+        claims = [asdict(claim) for claim in reconcile_claims([case])]
+        print_json({"benchmark": "reconcile", **asdict(case), "claims": claims, "machine": machine()})
+    else:
+        click.echo(reconcile_case_table(case))
+
+
+def _changed(messages: int, changed: int | None, shape: str) -> int:
+    """How many messages only one mailbox has. Raises click.UsageError if the options contradict each other."""
+    if shape == "none":
+        if changed:
+            raise click.UsageError(f"--shape none means that nothing differs: leave out --changed {changed}")
+        return 0
+    if shape == "fresh":
+        if changed not in (None, 0, messages):
+            raise click.UsageError(f"--shape fresh means that everything differs: leave out --changed {changed}")
+        return messages
+    if changed is None:
+        return min(100, messages)
+    if changed > messages:
+        raise click.UsageError(f"--changed {changed} is more than there are messages ({messages})")
+    return changed
 
 
 @bench.command()
@@ -136,6 +201,8 @@ def store(
     from node.bench.store import measure_store  # noqa: PLC0415
     from node.cli.bench_tables import store_table  # noqa: PLC0415
 
+    if 2 * bulk > messages:
+        raise click.UsageError(f"--bulk {bulk} is more than half of --messages {messages}: two bulks are the least")
     work = partial(measure_store, messages=messages, blob_bytes=blob_bytes, bulk=bulk, clients=clients, rounds=rounds)
     _show("store", _carried_out(work, data_dir), store_table, as_json=as_json)
 
@@ -214,6 +281,43 @@ def transfer(messages: int, blob_bytes: int, peers: int, data_dir: Path | None, 
     _show("transfer", _carried_out(work, data_dir), transfer_table, as_json=as_json)
 
 
+@bench.command(name="all")
+@click.option("--quick", is_flag=True, help="Small sizes only, in about a minute; nothing is drawn.")
+@click.option("--ten-million", is_flag=True, help="Reconcile ten million messages, too: takes minutes and gigabytes.")
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("build/bench.json"), show_default=True,
+    help="Where all figures go, as JSON.",
+)  # fmt: skip
+@click.option(
+    "--report", type=click.Path(file_okay=False, path_type=Path),
+    help="Write the tables (results.md) and pictures (SVG) into this directory, too.",
+)  # fmt: skip
+@_data_dir_option()
+@_json_option()
+def everything(
+    quick: bool, ten_million: bool, output: Path, report: Path | None, data_dir: Path | None, as_json: bool
+) -> None:
+    """Measure everything, and say which of the required ratios hold.
+
+    Reconciliation of 10,000 to 1,000,000 messages with no, few and many differences, then the store, HTTP and a
+    transfer. Each table is shown, and each figure written, as soon as its part is measured.
+
+    \b
+    Examples:
+      mailboxd bench all
+      mailboxd bench all --quick --output /tmp/bench.json
+      mailboxd bench all --ten-million --report docs/benchmarks
+    """
+    from node.bench.suite import FULL, QUICK, measure_all  # noqa: PLC0415
+    from node.cli.bench_all import Showing  # noqa: PLC0415
+
+    if quick and ten_million:
+        raise click.UsageError("--quick and --ten-million contradict each other")
+    plan = replace(FULL, sizes=(*FULL.sizes, 10_000_000)) if ten_million else QUICK if quick else FULL
+    showing = Showing(machine(), output=output, report=None if quick else report, as_json=as_json)
+    showing.end(_carried_out(partial(measure_all, plan=plan, done=showing.show), data_dir))
+
+
 # --- carrying out and showing --------------------------------------------------------------------------------------
 
 
@@ -236,10 +340,16 @@ def machine() -> dict[str, object]:
 
 
 def _carried_out(work: Callable[..., Awaitable[T]], data_dir: Path | None) -> T:
-    """The result of `work(folder, progress=…)`; what goes wrong becomes one line."""
+    """The result of `work(folder, progress=…)`, like `_measured`."""
+    with _folder(data_dir) as folder:
+        return _measured(partial(work, folder))
+
+
+def _measured(work: Callable[..., Awaitable[T]]) -> T:
+    """The result of `work(progress=…)`; what goes wrong becomes one line."""
     try:
-        with _folder(data_dir) as folder, _progress() as progress:
-            run = partial(until_signal, partial(work, folder, progress=progress), note="stopping …")
+        with _progress() as progress:
+            run = partial(until_signal, partial(work, progress=progress), note="stopping …")
             result: T = trio.run(run, restrict_keyboard_interrupt_to_checkpoints=True)
             return result
     except* (BenchError, ClusterError, StoreError, DataDirError, IdentityError, OSError) as group:
@@ -266,15 +376,14 @@ def _folder(within: Path | None) -> Iterator[Path]:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
-    """One line on stderr that is written anew, on a terminal only."""
+    """One line on stderr that is written anew (or taken away, for an empty text), on a terminal only."""
     on_terminal = sys.stderr.isatty()
 
     def tell(text: str) -> None:
         if on_terminal:
-            click.echo(f"\r\x1b[K{text} …", nl=False, err=True)
+            click.echo(f"\r\x1b[K{text}{' …' if text else ''}", nl=False, err=True)
 
     try:
         yield tell
     finally:
-        if on_terminal:
-            click.echo("\r\x1b[K", nl=False, err=True)
+        tell("")

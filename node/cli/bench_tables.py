@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from node.bench.required import bytes_claims, reconcile_claims
 from node.cli.output import bytes_text, count_text, table
 
 if TYPE_CHECKING:
     from node.bench.claims import Claim
     from node.bench.http import HttpReport
+    from node.bench.reconcile import ReconcileCase
     from node.bench.store import StoreReport
     from node.bench.transfer import TransferReport
 
-__all__ = ["claims_table", "http_table", "store_table", "transfer_table"]
+__all__ = ["claims_table", "http_table", "reconcile_case_table", "reconcile_table", "store_table", "transfer_table"]
 
 
 def claims_table(claims: Sequence[Claim]) -> str:
@@ -28,6 +30,79 @@ def claims_table(claims: Sequence[Claim]) -> str:
         for claim in claims
     ]
     return "\n\n" + table(("HOLDS", "MEASURED>", "CLAIMED", "WHAT"), rows) if rows else ""
+
+
+def reconcile_table(cases: Sequence[ReconcileCase]) -> str:
+    """One line for each case, and what is required."""
+    required = {id(case): claim for case, claim in bytes_claims(cases)}
+    rows = []
+    for case in cases:
+        claim = required.get(id(case))
+        rows.append(
+            (
+                f"{case.messages:,}",
+                case.shape,
+                f"{case.changed:,}",
+                case.mode,
+                f"{case.bytes:,}",
+                _count(case.negentropy_bytes),
+                _ratio(case.ratio_bytes, 4),
+                "" if claim is None else f"≤ {claim.limit:g}",
+                "" if claim is None else "yes" if claim.holds else "NO",
+                str(case.round_trips),
+                _count(case.negentropy_round_trips),
+                f"{case.cpu_ms:.2f}",
+                f"{case.cpu_ms_initiator:.2f}",
+                f"{case.cpu_ms_responder:.2f}",
+                f"{case.cpu_ms_median:.2f}",
+            )
+        )
+    heads = (
+        "MESSAGES>", "DIFFER", "BY>", "MODE", "BYTES>", "NEGENTROPY>", "RATIO>", "REQUIRED>", "HOLDS", "TRIPS>",
+        "NEGENTROPY>", "CPU MS>", "ASKS>", "ANSWERS>", "MEDIAN>",
+    )  # fmt: skip
+    sizes = {case.messages: case for case in cases}
+    indexes = [
+        (f"{messages:,}", f"{case.logs:,}", f"{case.index_bytes_per_message:.2f}", f"{case.build_ms:,.0f}")
+        for messages, case in sizes.items()
+    ]
+    hashing_ms = min(case.hash_1m_rows_ms for case in cases)
+    return (
+        "What finding the differences of two mailboxes costs, both ways and both sides.\n"
+        f"In the same run, hashing 1,000,000 × 32 bytes takes {hashing_ms:.1f} ms of CPU.\n\n"
+        + table(heads, rows)
+        + "\n\n"
+        + table(("MESSAGES>", "LOGS>", "INDEX BYTES/MESSAGE>", "MADE IN MS>"), indexes)
+        + claims_table(reconcile_claims(cases))
+    )
+
+
+def reconcile_case_table(case: ReconcileCase) -> str:
+    """The same of one case, and what it consists of."""
+    rows = [
+        (kind, f"{requests.count:,}", f"{requests.question_bytes:,}", f"{requests.reply_bytes:,}")
+        for kind, requests in case.requests.items()
+    ]
+    lines = [
+        f"{count_text(case.changed_logs, 'log')} of {case.logs:,} differ. Exactly the differences were found, in "
+        f"{case.repetitions} repetitions.",
+        f"With the hellos ({case.handshake_bytes} bytes) a session takes {case.session_bytes:,} bytes until then. "
+        f"The longest frame has {case.frame_bytes_max:,}.",
+    ]
+    if case.names_round_trips:
+        lines.append(
+            f"The names of the logs are not in the upper figures: {case.names_bytes:,} bytes in "
+            f"{count_text(case.names_round_trips, 'round trip')}, {case.names_cpu_ms:.1f} ms."
+        )
+    if case.bound_bytes:
+        lines.append(f"To say which places differ takes {case.bound_bytes:,} bytes at the least.")
+    return (
+        reconcile_table([case])
+        + "\n\n"
+        + table(("QUESTION", "COUNT>", "BYTES>", "OF ANSWERS>"), rows)
+        + "\n\n"
+        + "\n".join(lines)
+    )
 
 
 def store_table(report: StoreReport) -> str:
@@ -114,6 +189,10 @@ def transfer_table(report: TransferReport) -> str:
 
 def _memory(size: int | None) -> str:
     return "not available" if size is None else bytes_text(size)
+
+
+def _count(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
 
 
 def _ratio(value: float | None, digits: int) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from inspect import cleandoc
 from itertools import pairwise
 from pathlib import Path
@@ -20,15 +21,17 @@ from xml.etree import ElementTree
 import click
 import pytest
 
+from node.bench import suite
 from node.bench.messages import arrival_at, log_name, scattered
-from node.bench.pictures import pictures
 from node.bench.raw_sqlite import RawSqlite
 from node.bench.stream import stream_bytes_per_s
 from node.bench.svg import Line, line_chart, si
 from node.cli.bench import bench
 from node.cli.options import DATA_DIR
 from node.cli.program import main
-from protocols.model import digest_of
+from protocols.model import LogName, digest_of
+from protocols.sync.messages import Seqs
+from protocols.sync.work import Work
 from tests.mailboxes import clean_environment, eventually
 
 SMALL: dict[str, list[str]] = {
@@ -98,6 +101,134 @@ def test_raw_sqlite_holds_what_is_put(tmp_path: Path) -> None:
         assert raw.get([[(log_name(0), 1000)]]).messages_per_s == 0
 
 
+RECONCILE_KEYS = {
+    "messages", "changed", "shape", "mode", "bytes", "round_trips", "cpu_ms", "cpu_ms_initiator", "cpu_ms_responder",
+    "cpu_ms_median", "build_ms", "index_bytes_per_message", "handshake_bytes", "session_bytes", "hash_1m_rows_ms",
+    "ratio_bytes", "correct", "logs", "requests", "names_bytes", "names_round_trips",
+}  # fmt: skip
+
+
+def reconciled(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    with pytest.raises(SystemExit) as caught:
+        main(["bench", "reconcile", *arguments, "--json"])
+    captured = capsys.readouterr()
+    assert caught.value.code == 0, captured.err
+    assert captured.err == ""
+    report = json.loads(captured.out)
+    assert isinstance(report, dict)
+    return report
+
+
+@pytest.mark.parametrize("mode", ["warm", "cold"])
+@pytest.mark.parametrize(
+    ("shape", "changed"),
+    [("none", 0), ("tail", 1), ("tail", 30), ("tail", 1250), ("random", 7), ("random", 400), ("fresh", 1250)],
+)
+def test_reconcile(capsys: pytest.CaptureFixture[str], shape: str, changed: int, mode: str) -> None:
+    """1,250 messages in 13 logs, the last one short. That exactly the differences are found it checks itself."""
+    options = [] if shape in ("none", "fresh") else ["--changed", str(changed)]
+    report = reconciled(capsys, "--messages", "1250", "--shape", shape, *options, "--mode", mode)
+    assert report.keys() >= RECONCILE_KEYS
+    assert (report["messages"], report["shape"], report["changed"], report["mode"]) == (1250, shape, changed, mode)
+    assert (report["benchmark"], report["correct"], report["logs"]) == ("reconcile", True, 13)
+    assert report["cpu_ms"] == pytest.approx(report["cpu_ms_initiator"] + report["cpu_ms_responder"])
+    assert 0 < report["cpu_ms"] <= report["cpu_ms_median"]
+    assert report["repetitions"] >= 5
+    assert min(report["build_ms"], report["index_bytes_per_message"], report["hash_1m_rows_ms"]) > 0
+    requests = report["requests"]
+    assert all(one["question_bytes"] > 0 < one["reply_bytes"] for one in requests.values())
+    salt_bytes, prefix_bytes = 10, 4
+    parts = sum(one["question_bytes"] + one["reply_bytes"] for one in requests.values())
+    assert report["bytes"] + report["names_bytes"] == salt_bytes + parts
+    assert report["round_trips"] + report["names_round_trips"] == sum(one["count"] for one in requests.values())
+    assert report["session_bytes"] == report["handshake_bytes"] + parts - 2 * prefix_bytes
+    assert report["bytes"] >= report["bound_bytes"]
+    if shape == "fresh":
+        assert report["names_bytes"] > 13 * 32, "the names of all logs"
+        assert report["ratio_bytes"] == pytest.approx(report["bytes"] / (1250 * 32))
+        assert report["changed_logs"] == 13
+    else:
+        assert report["names_bytes"] == 0
+        assert min(changed, 1) <= report["changed_logs"] <= min(changed, 13)
+    if (mode, changed) == ("warm", 1):
+        assert set(requests) == {"News"}, "both know since when to look"
+    if mode == "cold":
+        assert "News" not in requests
+
+
+def test_reconcile_compares_with_negentropy(capsys: pytest.CaptureFixture[str]) -> None:
+    report = reconciled(capsys, "--messages", "100000", "--shape", "random", "--changed", "10", "--mode", "cold")
+    assert report["negentropy_bytes"] == 13_600
+    assert report["ratio_bytes"] == pytest.approx(report["bytes"] / 13_600)
+    whats = [claim["what"] for claim in report["claims"]]
+    assert "bytes ÷ negentropy: 100,000 messages, random 10, cold" in whats
+    assert "round trips: 100,000 messages, random 10, cold" in whats
+
+
+def test_reconcile_says_when_something_else_was_found(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forgetful(work: Work, handle: bytes, name: LogName, needs: Iterable[Seqs], offers: Iterable[Seqs]) -> None:
+        return None
+
+    monkeypatch.setattr(Work, "differs", forgetful)
+    with pytest.raises(SystemExit) as caught:
+        main(["bench", "reconcile", "--messages", "1000", "--changed", "4"])
+    assert caught.value.code == 1
+    assert re.search(r"of \d messages that the initiator (lacks|has alone), 0 were found", capsys.readouterr().err)
+
+
+def test_reconcile_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["bench", "reconcile", "--messages", "1000", "--shape", "fresh"])
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    for text in ("NEGENTROPY", "names of the logs", "Exactly the differences were found", "News"):
+        assert text in out
+
+
+def test_all_measures_shows_and_keeps_everything(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(suite, "FULL", suite.Plan((1000, 2000), (5, 50), 2000, 1, (1, 2), 0.05, 250))
+    output, report = tmp_path / "figures" / "bench.json", tmp_path / "report"
+    (work := tmp_path / "work").mkdir()
+    with pytest.raises(SystemExit) as caught:
+        main(["bench", "all", "--output", str(output), "--report", str(report), "--data-dir", str(work)])
+    captured = capsys.readouterr()
+    assert caught.value.code == 0, captured.err
+    assert list(work.iterdir()) == []
+    document = json.loads(output.read_text())
+    cases = {(case["messages"], case["shape"], case["changed"], case["mode"]) for case in document["reconcile"]}
+    assert cases == {
+        (size, shape, size if changed is None else changed, mode)
+        for size in (1000, 2000)
+        for shape, changed in (("none", 0), ("tail", 5), ("tail", 50), ("random", 5), ("random", 50), ("fresh", None))
+        for mode in ("warm", "cold")
+    }
+    assert document["store"]["messages"] == 2000
+    assert document["http"]["clients"] == [1, 2]
+    assert [transfer["messages"] for transfer in document["transfer"]] == [250]
+    claims = [claim["what"] for claim in document["claims"]]
+    assert "transfer ÷ the limit" in " ".join(claims)
+    assert {path.name for path in report.iterdir()} == {
+        "results.md", "reconcile-tail.svg", "reconcile-random.svg", "reconcile-cpu.svg", "http-store.svg",
+        "http-get.svg", "transfer.svg",
+    }  # fmt: skip
+    drawn = {path.name: path.read_text() for path in report.glob("*.svg")}
+    for picture in drawn.values():
+        texts = [element.text or "" for element in ElementTree.fromstring(picture).iter()]
+        assert not any("nan" in text or "inf" in text for text in texts)
+    assert "raw SQLite, 100 each" in drawn["http-get.svg"]
+    assert "one libp2p stream" in drawn["transfer.svg"]
+    assert "cold: never met" in drawn["reconcile-tail.svg"]
+    results = (report / "results.md").read_text()
+    for head in ("NEGENTROPY", "RAW SQLITE", "÷ HEALTH", "SPEED"):
+        assert head in results
+        assert head in captured.out
+    assert f"of {len(claims)} required figures hold" in captured.out
+
+
 def test_store(measure: Callable[..., dict[str, Any]]) -> None:
     report = measure("store")
     cases = {(case["action"], case["messages_per_request"], case["clients"]): case for case in report["cases"]}
@@ -157,16 +288,6 @@ async def test_one_stream_carries_at_least_one_piece_however_short_the_time() ->
     assert await stream_bytes_per_s(0.01) > 0
 
 
-def test_pictures_are_whole_and_named(measure: Callable[..., dict[str, Any]]) -> None:
-    drawn = dict(pictures({"http": measure("http"), "transfer": [measure("transfer")]}))
-    assert set(drawn) == {"http-store.svg", "http-get.svg", "transfer.svg"}
-    for picture in drawn.values():
-        texts = [element.text or "" for element in ElementTree.fromstring(picture).iter()]
-        assert not any("nan" in text or "inf" in text for text in texts)
-    assert "raw SQLite, 10 each" in drawn["http-get.svg"]
-    assert "one libp2p stream" in drawn["transfer.svg"]
-
-
 def test_labels_of_lines_that_meet_do_not_cover_each_other() -> None:
     lines = [Line(f"line {number}", [1.0, 5.0 + number / 1000], number % 4) for number in range(6)]
     picture = line_chart("t", "s", x_label="x", x_ticks=["1", "2"], y_label="y", lines=lines)
@@ -208,7 +329,14 @@ def test_without_a_command_it_says_what_there_is(capsys: pytest.CaptureFixture[s
         (["http", "--clients", "1,x"], "not a list of numbers"),
         (["http", "--clients", "100000"], "not a list of numbers"),
         (["store", "--bulk", "1"], "range"),
+        (["store", "--messages", "1000", "--bulk", "501"], "two bulks"),
         (["transfer", "--peers", "0"], "range"),
+        (["reconcile", "--shape", "none", "--changed", "5"], "nothing differs"),
+        (["reconcile", "--shape", "fresh", "--changed", "5"], "everything differs"),
+        (["reconcile", "--messages", "10", "--changed", "11"], "more than there are messages (10)"),
+        (["reconcile", "--messages", "0"], "range"),
+        (["reconcile", "--shape", "round"], "'round' is not one of"),
+        (["all", "--quick", "--ten-million"], "contradict"),
         (["nothing"], "No such command"),
     ],
 )
