@@ -97,15 +97,12 @@ class _Answer:
 
     regions: list[Region] = field(default_factory=list)
     spans: list[tuple[int, int]] = field(default_factory=list)
+    listed: int = 0
     until: int = END
 
     @property
     def has_room(self) -> bool:
         return 2 * len(self.regions) + SURVEY_PARTS_MAX + 2 <= RANGES_MAX and self.listed < LISTED_LOGS_MAX
-
-    @property
-    def listed(self) -> int:
-        return sum(hi - lo for lo, hi in self.spans)
 
 
 def surveyed(context: Context, said: Survey) -> Surveyed:
@@ -141,6 +138,7 @@ def _refine(table: KeyedTable, answer: _Answer, region: Region, lo: int, hi: int
 def _list(answer: _Answer, region: Region, lo: int, hi: int) -> None:
     answer.regions.append(Region(region.lower, region.upper, LIST))
     answer.spans.append((lo, hi))
+    answer.listed += hi - lo
 
 
 def _fitted(table: KeyedTable, answer: _Answer) -> Surveyed:

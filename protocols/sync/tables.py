@@ -100,8 +100,8 @@ class KeyedTable:
     def bounds(self, lower: int, upper: int) -> tuple[int, int]:
         """The rows lo..hi-1 whose place lies in [lower, upper)."""
         prefixes = self.table.prefixes
-        lo = int(np.searchsorted(prefixes, np.uint64(lower)))
-        return lo, len(prefixes) if upper >= END else int(np.searchsorted(prefixes, np.uint64(upper)))
+        lo = int(prefixes.searchsorted(np.uint64(lower))) if lower else 0
+        return lo, len(prefixes) if upper >= END else int(prefixes.searchsorted(np.uint64(upper)))
 
     def cuts(self, lo: int, hi: int, parts: int) -> list[int]:
         """Places that cut the rows lo..hi-1 into so many parts of nearly equal size, ascending: each is the shortest
