@@ -650,7 +650,7 @@ RANGE_FIRST_PARTS: Final = 16
 """Ranges in an opening: most sessions find no difference, so that it should be small (about 200 bytes)."""
 
 RANGE_PARTS_MAX: Final = 64
-"""Most parts that one range is split into."""
+"""Most parts that one range of blocks is split into."""
 
 TRANSFER_LOGS_MAX: Final = 512
 """Logs in one transfer: with names of 128 bytes, as the app has them, that many fill a control frame."""
@@ -681,12 +681,6 @@ BATCH_BYTES_MAX: Final = 2 * MIB
 """Message bytes in one fetch or offer, unless it is a single message: enough for a round trip of a tenth of a second at
 160 Mbit/s, little enough for a Raspberry Pi that has several sessions at once."""
 
-BATCH_ITEMS_MAX: Final = 1024
-"""Messages in one fetch or offer: 32 bytes of digest each must fit into half a control frame."""
-
-SESSION_WORK_ITEMS: Final = 4096
-"""Differences that a session collects before it transfers them (about 2 MiB of memory), then reconciles on."""
-
 SESSION_ITEMS_MAX: Final = 100_000
 """Items that one session describes before it stops in good order (a following one goes on where it was), so that no
 peer holds a session for ever. The responder allows twice as many before it calls it an attack."""
@@ -705,10 +699,6 @@ finest splits of one request fill about 24 frames."""
 SESSION_ROWS_MAX: Final = 4_000_000
 """Rows (logs and blocks) that one session hashes: a few seconds of a Raspberry Pi, spread over the session. An honest
 session hashes each differing row at most about ten times."""
-
-RESPONDER_ROWS_MAX: Final = 65_536
-"""Row hashes that a responder remembers of its answer to one question (about 10 MiB at the very most; an honest
-question leads to less than 16,384)."""
 
 PEER_TEXT_BYTES_MAX: Final = 256
 """Texts from a peer for people (reason of a refusal, software name): they go into logs and `status`."""
