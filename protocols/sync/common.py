@@ -131,6 +131,8 @@ class Context:
     result: SessionResult
     since: int | None = field(init=False)
     """The serial of a picture of ours from when both sides held the same, as far as we know."""
+    given: set[bytes] = field(default_factory=set)
+    """Handles of logs of which the peer was given something since `since`: it will name them as changed there."""
     budget: Budget = field(init=False)
     table: KeyedTable = field(init=False)
 

@@ -87,7 +87,9 @@ class Initiator:
         yield Settle()
         yield from self._context.look_again()
         self._begin(again=True)
-        yield from self._ask(self._search.opening())
+        opening = self._search.opening()
+        self._context.given.clear()
+        yield from self._ask(opening)
 
     @property
     def _is_exhausted(self) -> bool:
@@ -141,6 +143,8 @@ class Initiator:
             self._result.round_trips += 1
             self._wants_ack = self._wants_ack or bool(offers or merges)
             want = yield from receive(Want)
+            self._context.given.update(offers[number][0].handle for number, _ in want.offers if number < len(offers))
+            self._context.given.update(log.handle for log in merges)
             self._has_moved = self._has_moved or bool(merges or want.earlier or want.offers)
             self._take_earlier(offers, want)
             if fetch:

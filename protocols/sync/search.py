@@ -124,7 +124,11 @@ class Search:
         """What has changed since the last time; None if we can't tell, or a survey is likely to be shorter."""
         if self._context.since is None:
             return None
-        rows = self._table.table.changed_since(self._context.since)
+        given = [self._table.table.find(handle) for handle in self._context.given]
+        rows = np.union1d(
+            self._table.table.changed_since(self._context.since),
+            np.array([row for row in given if row is not None], np.int64),
+        )
         if len(rows) > min(NEWS_LOGS_MAX, max(8, len(self._table) // 4)):
             return None
         listing = self._table.listing(rows)
