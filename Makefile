@@ -21,8 +21,9 @@ test: $(VENV)/.dev-ready
 soak: $(VENV)/.dev-ready
 	$(BIN)/python -m pytest -m slow -s $(ARGS)
 
-bench: $(VENV)/.dev-ready
-	$(BIN)/python -m pytest -m benchmark -s $(ARGS)
+# Some minutes; figures go to build/bench.json, tables and pictures to docs/benchmarks (with ARGS=--quick: not these).
+bench: $(VENV)/.run-ready
+	$(BIN)/mailboxd bench all --report docs/benchmarks $(ARGS)
 
 # libp2p drags in trio-typing, whose stubs for an old trio would hide trio's own types from the type checker.
 lint: $(VENV)/.dev-ready

@@ -1,8 +1,8 @@
 """Two mailboxes as reconciliation sees them: what they hold is known, the index is the mailbox's own, and there is
 neither disk nor content.
 
-Messages stand in logs of LOG_MESSAGES, as the yardstick's did. Both sides begin with what both hold in the end; then
-each takes in what it alone holds. So their indexes know what has changed since they last held the same.
+Messages stand in logs of LOG_MESSAGES. Both sides begin with what both hold in the end; then each takes in what it
+alone holds. So their indexes know what has changed since they last held the same.
 """
 
 from __future__ import annotations

@@ -44,6 +44,7 @@ def reconcile_table(cases: Sequence[ReconcileCase]) -> str:
                 case.shape,
                 f"{case.changed:,}",
                 case.mode,
+                _count(case.bound_bytes or None),
                 f"{case.bytes:,}",
                 _count(case.negentropy_bytes),
                 _ratio(case.ratio_bytes, 4),
@@ -58,8 +59,8 @@ def reconcile_table(cases: Sequence[ReconcileCase]) -> str:
             )
         )
     heads = (
-        "MESSAGES>", "DIFFER", "BY>", "MODE", "BYTES>", "NEGENTROPY>", "RATIO>", "REQUIRED>", "HOLDS", "TRIPS>",
-        "NEGENTROPY>", "CPU MS>", "ASKS>", "ANSWERS>", "MEDIAN>",
+        "MESSAGES>", "DIFFER", "BY>", "MODE", "LEAST>", "BYTES>", "NEGENTROPY>", "RATIO>", "REQUIRED>", "HOLDS",
+        "TRIPS>", "NEGENTROPY>", "CPU MS>", "ASKS>", "ANSWERS>", "MEDIAN>",
     )  # fmt: skip
     sizes = {case.messages: case for case in cases}
     indexes = [
