@@ -65,6 +65,10 @@ READ_PAGE_BYTES: Final = 4 * MIB
 """Blob bytes in one page of a read: one snapshot and one hop to a reader thread for every ordinary answer, while a huge
 answer is streamed page by page in bounded memory."""
 
+MESSAGES_PAGE_MAX: Final = 4096
+"""Messages in one page of a transfer, whatever their size: a few milliseconds and a megabyte of objects beside the
+blobs."""
+
 MISSING_MAX: Final = 10_000
 """Sequence numbers reported as missing in one page, lowest first: the newer reference's bound for one log."""
 

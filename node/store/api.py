@@ -19,12 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from protocols.model import Item, LogName
+from protocols.sync.effects import Span
 
 __all__ = [
     "Arrival",
     "Change",
     "ItemColumns",
     "LogEntries",
+    "MessagesPage",
     "Position",
     "PutResult",
     "ReadPage",
@@ -133,6 +135,14 @@ class ItemColumns(NamedTuple):
     first_stored_s: npt.NDArray[np.int64]
 
 
+class MessagesPage(NamedTuple):
+    """One page of a transfer: (index of the span, item, blob) of each message, in the order of the spans and then of
+    (seq, digest). `after` is the first (index, seq) that has not been returned, None when this page is the last."""
+
+    entries: Sequence[tuple[int, Item, bytes]]
+    after: tuple[int, int] | None
+
+
 class ScanPage(NamedTuple):
     """A part of a scan: items of the logs `names`."""
 
@@ -228,6 +238,18 @@ class Store(abc.ABC):
     @abc.abstractmethod
     async def blobs(self, name: LogName, wanted: Sequence[tuple[int, bytes]]) -> Sequence[bytes | None]:
         """The blobs of (seq, digest) pairs, None where one is not held. Raises StoreUnavailable."""
+
+    @abc.abstractmethod
+    async def messages(
+        self, wanted: Sequence[Span], *, alive_from_s: int, page_bytes: int, after: tuple[int, int] | None = None
+    ) -> MessagesPage:
+        """All variants with first stored >= `alive_from_s` that are held of the spans `wanted`, with their blobs.
+
+        A page is one snapshot and stops after `page_bytes` of blobs or MESSAGES_PAGE_MAX messages, but all variants of
+        a seq stand in the same page, and it holds one seq at least if there is any. The next page is had with the same
+        `wanted` and this one's `after`. Spans may overlap; of an unknown log or an empty span there is nothing. Costs
+        what is returned, however many spans it comes from. Raises StoreUnavailable.
+        """
 
     @abc.abstractmethod
     async def watermarks(self, names: Sequence[LogName]) -> Mapping[LogName, int | None]:

@@ -18,6 +18,7 @@ from node.store.api import (
     Arrival,
     Change,
     ItemColumns,
+    MessagesPage,
     Position,
     PutResult,
     ReadPage,
@@ -29,8 +30,9 @@ from node.store.api import (
     StoreUnavailable,
     VerifyReport,
 )
-from protocols.limits import SEQ_MAX
+from protocols.limits import MESSAGES_PAGE_MAX, SEQ_MAX
 from protocols.model import Item, LogName, check_seq, digest_of
+from protocols.sync.effects import Span
 
 __all__ = ["MemoryStore"]
 
@@ -62,10 +64,13 @@ class _Log:
                 del self.variants[seq]
         self.seqs = [seq for seq in self.seqs if seq in self.variants]
 
+    def between(self, seq_from: int, seq_to: int) -> list[int]:
+        return self.seqs[bisect_left(self.seqs, seq_from) : bisect_right(self.seqs, seq_to)]
+
     def items(self, seq_from: int, seq_to: int) -> list[Item]:
         return [
             Item(seq, digest, held.first_stored_s, len(held.blob))
-            for seq in self.seqs[bisect_left(self.seqs, seq_from) : bisect_right(self.seqs, seq_to)]
+            for seq in self.between(seq_from, seq_to)
             for digest, held in sorted(self.variants[seq].items())
         ]
 
@@ -343,6 +348,27 @@ class MemoryStore(Store):
         log = self._find(name)
         found = [None if log is None else log.variants.get(seq, {}).get(digest) for seq, digest in wanted]
         return [None if held is None else held.blob for held in found]
+
+    async def messages(
+        self, wanted: Sequence[Span], *, alive_from_s: int, page_bytes: int, after: tuple[int, int] | None = None
+    ) -> MessagesPage:
+        await self._turn()
+        entries: list[tuple[int, Item, bytes]] = []
+        size = 0
+        start, seq_from = after or (0, 0)
+        for index in range(start, len(wanted)):
+            name, first, last = wanted[index]
+            log = self._find(name) or _Log()
+            for seq in log.between(max(first, seq_from), last):
+                held = sorted(log.variants[seq].items())
+                alive = [(digest, it) for digest, it in held if it.first_stored_s >= alive_from_s]
+                if alive and entries and (len(entries) >= MESSAGES_PAGE_MAX or size >= page_bytes):
+                    return MessagesPage(entries, (index, seq))
+                for digest, (first_stored_s, blob) in alive:
+                    entries.append((index, Item(seq, digest, first_stored_s, len(blob)), blob))
+                    size += len(blob)
+            seq_from = 0
+        return MessagesPage(entries, None)
 
     async def watermarks(self, names: Sequence[LogName]) -> Mapping[LogName, int | None]:
         await self._turn()

@@ -16,6 +16,7 @@ import trio
 
 from node.store import _readers
 from node.store._ledger import Ledger
+from node.store._messages import messages
 from node.store._paging import read_page
 from node.store._readers import Readers, SqliteSnapshot
 from node.store._schema import prepare
@@ -25,6 +26,7 @@ from node.store.api import (
     Arrival,
     Change,
     ItemColumns,
+    MessagesPage,
     Position,
     PutResult,
     ReadPage,
@@ -36,6 +38,7 @@ from node.store.api import (
 )
 from protocols.limits import EXPIRY_BATCH_MESSAGES, MESSAGE_OVERHEAD_BYTES, SEQ_MAX
 from protocols.model import Item, LogName, check_seq
+from protocols.sync.effects import Span
 
 __all__ = ["SqliteStore", "verify_file"]
 
@@ -141,6 +144,11 @@ class SqliteStore(Store):
 
     async def blobs(self, name: LogName, wanted: Sequence[tuple[int, bytes]]) -> Sequence[bytes | None]:
         return await self._readers.run(lambda connection: _readers.blobs(connection, name, wanted))
+
+    async def messages(
+        self, wanted: Sequence[Span], *, alive_from_s: int, page_bytes: int, after: tuple[int, int] | None = None
+    ) -> MessagesPage:
+        return await self._readers.run(lambda connection: messages(connection, wanted, alive_from_s, page_bytes, after))
 
     async def watermarks(self, names: Sequence[LogName]) -> Mapping[LogName, int | None]:
         return await self._readers.run(lambda connection: _readers.watermarks(connection, names))
