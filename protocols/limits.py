@@ -65,6 +65,10 @@ READ_PAGE_BYTES: Final = 4 * MIB
 """Blob bytes in one page of a read: one snapshot and one hop to a reader thread for every ordinary answer, while a huge
 answer is streamed page by page in bounded memory."""
 
+MESSAGES_PAGE_MAX: Final = 4096
+"""Messages in one page of a transfer, whatever their size: a few milliseconds and a megabyte of objects beside the
+blobs."""
+
 MISSING_MAX: Final = 10_000
 """Sequence numbers reported as missing in one page, lowest first: the newer reference's bound for one log."""
 
@@ -135,9 +139,6 @@ gain nothing."""
 THREAD_SWITCH_S: Final = 0.001
 """Longest that a thread computes while another one waits for Python's lock (its own default is five times as long): the
 store's threads give the lock up for every statement, and would wait so long to get it back each time."""
-
-MESSAGES_PAGE_MAX: Final = 4096
-"""Messages read at a time for another mailbox: bounds the time of one read where they are small."""
 
 SCAN_PAGE_MESSAGES: Final = 4096
 """Messages in one step of a scan: about 5 ms in a reader thread."""

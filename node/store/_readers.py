@@ -16,15 +16,12 @@ import trio
 from node.store._schema import SEQ_OFFSET, chunks_of, connect_reader, one, translate
 from node.store.api import ItemColumns, ScanPage, StoreUnavailable
 from protocols.limits import (
-    BLOB_CHUNK_BYTES,
     DIGEST_BYTES,
-    MESSAGES_PAGE_MAX,
     READERS_MAX,
     SCAN_PAGE_MESSAGES,
     SEQ_MAX,
 )
 from protocols.model import Item, LogName
-from protocols.sync.effects import Page, Span
 
 __all__ = [
     "KeyPage",
@@ -34,17 +31,12 @@ __all__ = [
     "blobs",
     "columns_of",
     "items",
-    "messages",
     "scan_page",
     "watermarks",
 ]
 
 T = TypeVar("T")
 
-_MESSAGES: Final = (
-    "SELECT m.seq, m.digest, m.first_stored, m.size, m.blob, b.data FROM messages m CROSS JOIN blobs b ON b.id = m.blob"
-    " WHERE m.log = ? AND m.seq BETWEEN ? AND ? AND m.first_stored >= ? ORDER BY m.seq, m.digest"
-)
 _FIND_LOG: Final = "SELECT id FROM logs WHERE topic = (SELECT id FROM topics WHERE topic = ?) AND log = ?"
 
 
@@ -181,41 +173,6 @@ def blobs(connection: sqlite3.Connection, name: LogName, wanted: Sequence[tuple[
         ).fetchone()
         found.append(None if row is None else blob_of(connection, *row))
     return found
-
-
-def messages(
-    connection: sqlite3.Connection,
-    spans: Sequence[Span],
-    alive_from_s: int,
-    page_bytes: int,
-    after: tuple[int, int] | None,
-) -> Page:
-    """See `Store.messages`."""
-    begin, seq_from = after or (0, 0)
-    entries: list[tuple[int, Item, bytes]] = []
-    size = 0
-    name: LogName | None = None
-    log_id: int | None = None
-    for index in range(begin, len(spans)):
-        span = spans[index]
-        if span.name != name:
-            name, log_id = span.name, one(connection, _FIND_LOG, span.name)
-        low, high = max(span.first, seq_from, 0), min(span.last, SEQ_MAX)
-        seq_from = 0
-        if log_id is None or low > high:
-            continue
-        before = -1
-        for stored, digest, first_stored_s, length, blob, data in connection.execute(
-            _MESSAGES, (log_id, low - SEQ_OFFSET, high - SEQ_OFFSET, alive_from_s)
-        ):
-            seq = stored + SEQ_OFFSET
-            if seq != before and (size >= page_bytes or len(entries) >= MESSAGES_PAGE_MAX):
-                return Page(entries, (index, seq))
-            whole = data if length <= BLOB_CHUNK_BYTES else blob_of(connection, blob, length)
-            entries.append((index, Item(seq, digest, first_stored_s, length), whole))
-            size += length
-            before = seq
-    return Page(entries, None)
 
 
 def watermarks(connection: sqlite3.Connection, names: Sequence[LogName]) -> Mapping[LogName, int | None]:

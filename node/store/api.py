@@ -254,17 +254,15 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     async def messages(
-        self,
-        spans: Sequence[Span],
-        *,
-        alive_from_s: int,
-        page_bytes: int,
-        after: tuple[int, int] | None = None,
+        self, wanted: Sequence[Span], *, alive_from_s: int, page_bytes: int, after: tuple[int, int] | None = None
     ) -> Page:
-        """What is held of these spans with first stored >= `alive_from_s`: all variants, in the order of the spans,
-        then by (seq, digest), one snapshot a page. Begins at `after` (index of the span, seq), and stops before the
-        next seq once there are `page_bytes` of blobs or MESSAGES_PAGE_MAX messages. Cost is proportional to the spans
-        looked at and to what is returned. Raises StoreUnavailable."""
+        """All variants with first stored >= `alive_from_s` that are held of the spans `wanted`, with their blobs.
+
+        A page is one snapshot and stops after `page_bytes` of blobs or MESSAGES_PAGE_MAX messages, but all variants of
+        a seq stand in the same page, and it holds one seq at least if there is any. The next page is had with the same
+        `wanted` and this one's `after`. Spans may overlap; of an unknown log or an empty span there is nothing. Costs
+        what is returned, however many spans it comes from. Raises StoreUnavailable.
+        """
 
     @abc.abstractmethod
     async def watermarks(self, names: Sequence[LogName]) -> Mapping[LogName, int | None]:

@@ -63,10 +63,13 @@ class _Log:
                 del self.variants[seq]
         self.seqs = [seq for seq in self.seqs if seq in self.variants]
 
+    def between(self, seq_from: int, seq_to: int) -> list[int]:
+        return self.seqs[bisect_left(self.seqs, seq_from) : bisect_right(self.seqs, seq_to)]
+
     def items(self, seq_from: int, seq_to: int) -> list[Item]:
         return [
             Item(seq, digest, held.first_stored_s, len(held.blob))
-            for seq in self.seqs[bisect_left(self.seqs, seq_from) : bisect_right(self.seqs, seq_to)]
+            for seq in self.between(seq_from, seq_to)
             for digest, held in sorted(self.variants[seq].items())
         ]
 
@@ -346,27 +349,24 @@ class MemoryStore(Store):
         return [None if held is None else held.blob for held in found]
 
     async def messages(
-        self,
-        spans: Sequence[Span],
-        *,
-        alive_from_s: int,
-        page_bytes: int,
-        after: tuple[int, int] | None = None,
+        self, wanted: Sequence[Span], *, alive_from_s: int, page_bytes: int, after: tuple[int, int] | None = None
     ) -> Page:
         await self._turn()
         entries: list[tuple[int, Item, bytes]] = []
         size = 0
-        for index, (name, first, last) in enumerate(spans):
-            log = self._find(name)
-            for item in () if log is None else log.items(first, last):
-                if item.first_stored_s < alive_from_s or (after and (index, item.seq) < after):
-                    continue
-                is_new = not entries or (index, item.seq) != (entries[-1][0], entries[-1][1].seq)
-                if is_new and (size >= page_bytes or len(entries) >= MESSAGES_PAGE_MAX):
-                    return Page(entries, (index, item.seq))
-                assert log is not None
-                entries.append((index, item, log.variants[item.seq][item.digest].blob))
-                size += item.size
+        start, seq_from = after or (0, 0)
+        for index in range(start, len(wanted)):
+            name, first, last = wanted[index]
+            log = self._find(name) or _Log()
+            for seq in log.between(max(first, seq_from), last):
+                held = sorted(log.variants[seq].items())
+                alive = [(digest, it) for digest, it in held if it.first_stored_s >= alive_from_s]
+                if alive and entries and (len(entries) >= MESSAGES_PAGE_MAX or size >= page_bytes):
+                    return Page(entries, (index, seq))
+                for digest, (first_stored_s, blob) in alive:
+                    entries.append((index, Item(seq, digest, first_stored_s, len(blob)), blob))
+                    size += len(blob)
+            seq_from = 0
         return Page(entries, None)
 
     async def watermarks(self, names: Sequence[LogName]) -> Mapping[LogName, int | None]:

@@ -16,6 +16,7 @@ import trio
 
 from node.store import _readers
 from node.store._ledger import Ledger
+from node.store._messages import messages
 from node.store._paging import read_page
 from node.store._readers import Readers, SqliteSnapshot
 from node.store._schema import prepare
@@ -150,17 +151,9 @@ class SqliteStore(Store):
         return await self._readers.run(lambda connection: _readers.blobs(connection, name, wanted))
 
     async def messages(
-        self,
-        spans: Sequence[Span],
-        *,
-        alive_from_s: int,
-        page_bytes: int,
-        after: tuple[int, int] | None = None,
+        self, wanted: Sequence[Span], *, alive_from_s: int, page_bytes: int, after: tuple[int, int] | None = None
     ) -> Page:
-        def work(connection: sqlite3.Connection) -> Page:
-            return _readers.messages(connection, spans, alive_from_s, page_bytes, after)
-
-        return await self._readers.run(work)
+        return await self._readers.run(lambda connection: messages(connection, wanted, alive_from_s, page_bytes, after))
 
     async def watermarks(self, names: Sequence[LogName]) -> Mapping[LogName, int | None]:
         return await self._readers.run(lambda connection: _readers.watermarks(connection, names))

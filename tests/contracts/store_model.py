@@ -8,6 +8,7 @@ from itertools import islice
 from node.store.api import Arrival, ItemColumns, StoredItem
 from protocols.limits import DIGEST_BYTES, SEQ_MAX, VARIANTS_MAX
 from protocols.model import Item, LogName
+from protocols.sync.effects import Span
 
 
 def rows_of(columns: ItemColumns) -> list[list[tuple[int, bytes, int]]]:
@@ -112,6 +113,14 @@ class StoreModel:
             for (n, s, digest), (first, blob) in self.held.items()
             if n == name and seq_from <= s <= seq_to
         )
+
+    def messages(self, wanted: Sequence[Span], alive_from_s: int) -> list[tuple[int, Item, bytes]]:
+        return [
+            (index, item, self.held[name, item.seq, item.digest][1])
+            for index, (name, first, last) in enumerate(wanted)
+            for item in self.items(name, first, last)
+            if item.first_stored_s >= alive_from_s
+        ]
 
     def totals(self) -> tuple[int, int, int, int]:
         names = {n for n, _, _ in self.held}

@@ -13,8 +13,16 @@ import trio
 from node.store.api import Arrival, Change, LogEntries, Position, Store, StoredItem, StoreFull, StoreUnavailable
 from node.store.memory import MemoryStore
 from node.store.sqlite import SqliteStore
-from protocols.limits import BLOB_CHUNK_BYTES, LOG_OVERHEAD_BYTES, MESSAGE_OVERHEAD_BYTES, SEQ_MAX, VARIANTS_MAX
+from protocols.limits import (
+    BLOB_CHUNK_BYTES,
+    LOG_OVERHEAD_BYTES,
+    MESSAGE_OVERHEAD_BYTES,
+    MESSAGES_PAGE_MAX,
+    SEQ_MAX,
+    VARIANTS_MAX,
+)
 from protocols.model import Item, LogName, digest_of
+from protocols.sync.effects import Span
 from tests.contracts.store_model import rows_of
 
 LOG = LogName("topic", "log")
@@ -115,6 +123,71 @@ async def test_columns_of_spans_hold_what_each_holds(store: Store) -> None:
         ]
     assert [len(rows) for rows in rows_of(await store.columns_of(spans))] == [4, 1, 8, 0, 0, 0, 0, 1]
     assert rows_of(await store.columns_of([])) == []
+
+
+async def test_messages_of_spans_come_in_order_with_their_variants(store: Store) -> None:
+    other, odd = LogName("another topic", "another log"), LogName('é"\\\x01', "\U0010ffff'")
+    await store.put([arrival(seq) for seq in (0, 1, 5, 2**63 - 1, 2**63, SEQ_MAX)])
+    await store.put([arrival(1, b"variant", first=7), arrival(1, b"another", first=5000), arrival(0, name=other)])
+    await store.put([arrival(SEQ_MAX, name=odd)])
+    wanted = [
+        Span(other, 0, SEQ_MAX),
+        Span(LogName(LOG.topic, "no"), 0, 9),
+        Span(LOG, 1, SEQ_MAX),
+        Span(LOG, 5, 0),
+        Span(odd, SEQ_MAX, SEQ_MAX),
+        Span(LOG, 0, 1),
+    ]
+    blobs = {digest_of(blob): blob for blob in (b"variant", b"another", *(b"message %d" % s for s in (0, 1, 5)))}
+    blobs |= {digest_of(blob): blob for blob in (b"message %d" % s for s in (2**63 - 1, 2**63, SEQ_MAX))}
+    for alive_from_s in (0, 8, 1000, 10_000):
+        page = await store.messages(wanted, alive_from_s=alive_from_s, page_bytes=10**6)
+        assert page.after is None
+        assert list(page.entries) == [
+            (index, item, blobs[item.digest])
+            for index, span in enumerate(wanted)
+            for item in await store.items(*span)
+            if item.first_stored_s >= alive_from_s
+        ]
+    assert [index for index, _, _ in page.entries] == []
+    assert await store.messages([], alive_from_s=0, page_bytes=1) == ([], None)
+
+
+async def test_messages_come_in_pages_that_never_part_the_variants_of_a_seq(store: Store) -> None:
+    variants = [arrival(3, b"variant %d" % number) for number in range(VARIANTS_MAX)]
+    await store.put([*(arrival(seq, b"x" * 100) for seq in (0, 1)), *variants, arrival(4, b"y")])
+    wanted = [Span(LOG, 0, 2), Span(LOG, 3, SEQ_MAX)]
+    pages = []
+    after: tuple[int, int] | None = None
+    while True:
+        page = await store.messages(wanted, alive_from_s=0, page_bytes=101, after=after)
+        pages.append([(index, item.seq) for index, item, _ in page.entries])
+        after = page.after
+        if after is None:
+            break
+    assert pages == [[(0, 0), (0, 1)], [(1, 3)] * VARIANTS_MAX + [(1, 4)]]
+    page = await store.messages(wanted, alive_from_s=0, page_bytes=1, after=(1, 3))
+    assert ([item.seq for _, item, _ in page.entries], page.after) == ([3] * VARIANTS_MAX, (1, 4))
+
+
+async def test_a_page_of_messages_is_bounded_however_small_they_are(store: Store) -> None:
+    names = [LogName("t", str(number)) for number in range(60)]
+    await store.put([arrival(seq, name=name) for name in names for seq in range(100)])
+    await store.put([arrival(2**60, bytes(2 * BLOB_CHUNK_BYTES + 5), name=names[7])])
+    wanted = [Span(LogName("t", f"no {number}"), 0, 9) for number in range(500)]
+    wanted += [
+        Span(name, first, SEQ_MAX if first == 90 else first + 9) for name in names for first in range(0, 100, 10)
+    ]
+    page = await store.messages(wanted, alive_from_s=0, page_bytes=10**9)
+    assert len(page.entries) == MESSAGES_PAGE_MAX
+    rest = await store.messages(wanted, alive_from_s=0, page_bytes=10**9, after=page.after)
+    assert rest.after is None
+    found = [*page.entries, *rest.entries]
+    assert [(index, item.seq) for index, item, _ in found if item.seq < 100] == [
+        (500 + log * 10 + seq // 10, seq) for log in range(60) for seq in range(100)
+    ]
+    assert all(digest_of(blob) == item.digest and len(blob) == item.size for _, item, blob in found)
+    assert len(found) == 6001
 
 
 async def test_a_log_may_span_the_whole_range_of_seqs(store: Store) -> None:
@@ -405,6 +478,7 @@ async def test_a_closed_store_says_so(kind: str, tmp_path: Path) -> None:
         lambda: store.merge([StoredItem(LOG, item(0, first=1))]),
         lambda: store.expire(1000, messages_max=1),
         lambda: store.items(LOG, 0, 1),
+        lambda: store.messages([Span(LOG, 0, 1)], alive_from_s=0, page_bytes=1),
         lambda: read(store, {"topic": {}}),
         lambda: store.watermarks([LOG]),
     ):

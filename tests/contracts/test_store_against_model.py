@@ -19,10 +19,12 @@ from node.store.memory import MemoryStore
 from node.store.sqlite import SqliteStore
 from protocols.limits import SEQ_MAX
 from protocols.model import Item, LogName, digest_of
+from protocols.sync.effects import Span
 from tests.contracts.store_model import StoreModel, rows_of
 
 NAMES = [LogName("a", "x"), LogName("a", "y"), LogName("b", "x")]
 SEQS = [*range(8), 2**63 - 1, 2**63, SEQ_MAX - 1, SEQ_MAX]
+PAGE_MESSAGES = 5
 CHUNK_BYTES = 8  # so that small blobs take the way of large ones
 
 names = st.sampled_from(NAMES)
@@ -57,6 +59,9 @@ operations = st.one_of(
 queries = st.dictionaries(st.sampled_from("abc"), st.dictionaries(st.sampled_from("wxyz"), heights, max_size=3))
 reads = st.tuples(queries, st.integers(0, 6), st.integers(1, 12), st.sampled_from([1, 70, 150, 400, 10**6]))
 
+spans = st.builds(Span, st.sampled_from([*NAMES, LogName("a", "z"), LogName("c", "x")]), heights, heights)
+transfers = st.tuples(st.lists(spans, max_size=12), st.integers(0, 6), st.sampled_from([1, 20, 150, 10**6]))
+
 
 class Kinds:
     """How to open, and open again, each kind of store."""
@@ -75,7 +80,7 @@ class Kinds:
             yield store
 
 
-async def play(kinds: Kinds, history: list[tuple[str, Any]], queries: list[Any]) -> None:
+async def play(kinds: Kinds, history: list[tuple[str, Any]], queries: list[Any], transfers: list[Any]) -> None:
     model = StoreModel()
     changes: list[Change] = []
     seen: dict[tuple[LogName, int, bytes], Item] = {}  # put together from the changes alone
@@ -97,6 +102,8 @@ async def play(kinds: Kinds, history: list[tuple[str, Any]], queries: list[Any])
             else:
                 for query in queries:
                     await compare_read(store, model, *query)
+                for transfer in transfers:
+                    await compare_messages(store, model, *transfer)
                 report = await store.verify()
                 assert list(report.problems) == []
                 assert (report.messages, report.bytes) == model.totals()[:2]
@@ -187,6 +194,28 @@ async def compare_read(
     assert await store.blobs(NAMES[0], held) == [model.held[NAMES[0], *key][1] for key in held]
 
 
+async def compare_messages(
+    store: Store, model: StoreModel, wanted: list[Span], alive_from_s: int, page_bytes: int
+) -> None:
+    found: list[tuple[int, Item, bytes]] = []
+    after: tuple[int, int] | None = None
+    while True:
+        page = await store.messages(wanted, alive_from_s=alive_from_s, page_bytes=page_bytes, after=after)
+        keys = [(index, item.seq) for index, item, _ in page.entries]
+        if keys:
+            early = [entry for entry, key in zip(page.entries, keys, strict=True) if key != keys[-1]]
+            assert len(early) < PAGE_MESSAGES
+            assert sum(item.size for _, item, _ in early) < page_bytes
+        assert after is None or keys[0] == after
+        found += page.entries
+        after = page.after
+        if after is None:
+            break
+        is_full = len(keys) >= PAGE_MESSAGES or sum(item.size for _, item, _ in page.entries) >= page_bytes
+        assert is_full
+    assert found == model.messages(wanted, alive_from_s)
+
+
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 def test_every_store_agrees_with_the_model(kind: str) -> None:
     @settings(
@@ -194,14 +223,21 @@ def test_every_store_agrees_with_the_model(kind: str) -> None:
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
-    @given(st.lists(operations, min_size=5, max_size=25), st.lists(reads, min_size=1, max_size=6))
-    def check(history: list[tuple[str, Any]], queries: list[Any]) -> None:
+    @given(
+        st.lists(operations, min_size=5, max_size=25),
+        st.lists(reads, min_size=1, max_size=6),
+        st.lists(transfers, min_size=1, max_size=4),
+    )
+    def check(history: list[tuple[str, Any]], queries: list[Any], transfers: list[Any]) -> None:
         with tempfile.TemporaryDirectory() as directory:
-            trio.run(play, Kinds(kind, directory), history, queries)
+            trio.run(play, Kinds(kind, directory), history, queries, transfers)
 
     with ExitStack() as patches:
-        for module in ("_schema", "_ledger", "_verify"):
+        for module in ("_schema", "_ledger", "_messages", "_verify"):
             patches.enter_context(mock.patch(f"node.store.{module}.BLOB_CHUNK_BYTES", CHUNK_BYTES))
+        for module in ("_messages", "memory"):
+            patches.enter_context(mock.patch(f"node.store.{module}.MESSAGES_PAGE_MAX", PAGE_MESSAGES))
+        patches.enter_context(mock.patch("node.store._messages._PORTION_SPANS", 2))
         patches.enter_context(mock.patch("node.store._readers.SCAN_PAGE_MESSAGES", 3))
         patches.enter_context(mock.patch("node.store._verify._PAGE_ROWS", 3))
         check()
