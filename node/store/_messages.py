@@ -10,7 +10,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, islice, pairwise, starmap
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from protocols.sync.effects import Page, Span
 __all__ = ["messages"]
 
 _PORTION_SPANS: Final = 64
+_PORTION_MESSAGES: Final = 128
 
 # The loops of a cross join are nested as they are written, and each runs in the order of its key.
 _KEYS: Final = (
@@ -43,6 +44,22 @@ _BLOBS: Final = (
 _Numbers = npt.NDArray[np.int64]
 
 
+class _Keys(NamedTuple):
+    """What is known of messages without their blobs, column by column: `seqs` as stored, `blobs` their first rows."""
+
+    spans: _Numbers
+    seqs: _Numbers
+    first_stored_s: _Numbers
+    sizes: _Numbers
+    blobs: _Numbers
+    digests: bytes
+
+    def first(self, count: int) -> _Keys:
+        """The first `count` of them."""
+        spans, seqs, first_stored_s, sizes, blobs = (column[:count] for column in self[:5])
+        return _Keys(spans, seqs, first_stored_s, sizes, blobs, self.digests[: DIGEST_BYTES * count])
+
+
 def messages(
     connection: sqlite3.Connection,
     wanted: Sequence[Span],
@@ -52,76 +69,94 @@ def messages(
 ) -> Page:
     """See `Store.messages`. Raises sqlite3.DatabaseError if a blob is not whole."""
     entries: list[tuple[int, Item, bytes]] = []
-    page_bytes = max(1, page_bytes)
-    for first_index, portion in _portions(wanted, after):
-        limit = MESSAGES_PAGE_MAX - len(entries)
-        # One key more than the page may hold, and all its variants, tell where the next page begins.
-        rows = connection.execute(_KEYS, (json.dumps(portion), alive_from_s, limit + VARIANTS_MAX)).fetchone()
-        spans, seqs, first_stored_s, sizes, blobs = (np.fromstring(text or "", np.int64, sep=",") for text in rows[:5])
-        digests = rows[5] or b""
-        if len(digests) != DIGEST_BYTES * len(spans):
-            raise sqlite3.DatabaseError("a digest has the wrong length")
-        spans += first_index
-        end = _end(spans, seqs, sizes, limit, page_bytes)
-        items = starmap(
-            Item,
-            zip(
-                (seqs[:end].view(np.uint64) ^ np.uint64(SEQ_OFFSET)).tolist(),
-                [digests[at : at + DIGEST_BYTES] for at in range(0, DIGEST_BYTES * end, DIGEST_BYTES)],
-                first_stored_s[:end].tolist(),
-                sizes[:end].tolist(),
-                strict=True,
-            ),
-        )
-        entries += zip(spans[:end].tolist(), items, _blobs(connection, blobs[:end], sizes[:end]), strict=True)
-        if end < len(spans):
-            return Page(entries, (int(spans[end]), int(seqs[end]) + SEQ_OFFSET))
-        page_bytes -= int(sizes.sum())
+    position = after or (0, 0)
+    left_bytes = max(1, page_bytes)
+    spans_min = _PORTION_SPANS
+    while position[0] < len(wanted):
+        messages_max = _likely(len(entries), page_bytes, left_bytes)
+        portion = _portion(wanted, position, messages_max, spans_min)
+        keys = _keys(connection, portion, position[0], alive_from_s, messages_max)
+        end = _end(keys, messages_max, left_bytes)
+        taken = keys.first(end)
+        entries += zip(taken.spans.tolist(), _items(taken), _blobs(connection, taken), strict=True)
+        left_bytes -= int(taken.sizes.sum())
+        if end < len(keys.spans):
+            position = (int(keys.spans[end]), int(keys.seqs[end]) + SEQ_OFFSET)
+            if left_bytes <= 0 or len(entries) >= MESSAGES_PAGE_MAX:
+                return Page(entries, position)
+        else:
+            position = (position[0] + len(portion), 0)
+            spans_min *= 4  # so that empty spans cost few queries
     return Page(entries, None)
 
 
-def _portions(
-    wanted: Sequence[Span], after: tuple[int, int] | None
-) -> Iterator[tuple[int, list[tuple[str, str, int, int]]]]:
-    """The spans as SQLite takes them, from `after` on: (index of the first, some of them). So many that full ones give
-    about a page, and more each time, so that empty ones cost few queries."""
-    index, seq_from = after or (0, 0)
-    spans_min = _PORTION_SPANS
-    while index < len(wanted):
-        portion: list[tuple[str, str, int, int]] = []
-        width = 0
-        for (topic, log), first, last in islice(wanted, index, index + MESSAGES_PAGE_MAX):
-            low, high = max(seq_from, first), min(last, SEQ_MAX)
-            portion.append((topic, log, low - SEQ_OFFSET, high - SEQ_OFFSET))
-            width += max(0, high - low + 1)
-            seq_from = 0
-            if width > MESSAGES_PAGE_MAX and len(portion) >= spans_min:
-                break
-        yield index, portion
-        index += len(portion)
-        spans_min *= 4
+def _likely(messages: int, page_bytes: int, left_bytes: int) -> int:
+    """How many messages fill the page, as far as those that it has tell: keys read in vain cost time."""
+    left = MESSAGES_PAGE_MAX - messages
+    if left <= 0 or left_bytes <= 0:
+        return 0
+    likely = messages * left_bytes // max(1, page_bytes - left_bytes) + 1 if messages else 0
+    return min(left, max(likely, _PORTION_MESSAGES))
 
 
-def _end(spans: _Numbers, seqs: _Numbers, sizes: _Numbers, messages_max: int, page_bytes: int) -> int:
-    """How many of these messages the page takes."""
-    before = np.cumsum(sizes) - sizes
-    is_beyond = (np.arange(len(sizes)) >= messages_max) | (before >= page_bytes)
-    is_key = np.ones(len(sizes), np.bool_)
-    is_key[1:] = (np.diff(spans) != 0) | (np.diff(seqs) != 0)
-    ends = np.flatnonzero(is_beyond & is_key)
-    return int(ends[0]) if len(ends) else len(sizes)
+def _portion(
+    wanted: Sequence[Span], position: tuple[int, int], messages_max: int, spans_min: int
+) -> list[tuple[str, str, int, int]]:
+    """Some spans as SQLite takes them, from `position` on: so many as hold `messages_max` messages if they are full."""
+    index, seq_from = position
+    portion: list[tuple[str, str, int, int]] = []
+    width = 0
+    for (topic, log), first, last in islice(wanted, index, index + max(spans_min, messages_max)):
+        low, high = max(seq_from, first), min(last, SEQ_MAX)
+        portion.append((topic, log, low - SEQ_OFFSET, high - SEQ_OFFSET))
+        width += max(0, high - low + 1)
+        seq_from = 0
+        if width > messages_max and len(portion) >= spans_min:
+            break
+    return portion
 
 
-def _blobs(connection: sqlite3.Connection, firsts: _Numbers, sizes: _Numbers) -> list[bytes]:
-    """Each blob from its first row on: small ones all at once, large ones piece by piece."""
-    is_small = sizes <= BLOB_CHUNK_BYTES
-    small = iter(_small_blobs(connection, firsts[is_small], sizes[is_small]))
-    found = []
-    for first, size in zip(firsts.tolist(), sizes.tolist(), strict=True):
-        blob = next(small) if size <= BLOB_CHUNK_BYTES else blob_of(connection, first, size)
-        if len(blob) != size:
-            raise sqlite3.DatabaseError("a piece of a message is missing")
-        found.append(blob)
+def _keys(
+    connection: sqlite3.Connection,
+    portion: Sequence[tuple[str, str, int, int]],
+    first_index: int,
+    alive_from_s: int,
+    messages_max: int,
+) -> _Keys:
+    # One more than may be taken, and all its variants, tell where to go on.
+    limit = messages_max + VARIANTS_MAX
+    row = connection.execute(_KEYS, (json.dumps(portion), alive_from_s, limit)).fetchone()
+    spans, seqs, first_stored_s, sizes, blobs = (np.fromstring(text or "", np.int64, sep=",") for text in row[:5])
+    digests = row[5] or b""
+    if len(digests) != DIGEST_BYTES * len(spans):
+        raise sqlite3.DatabaseError("a digest has the wrong length")
+    return _Keys(spans + first_index, seqs, first_stored_s, sizes, blobs, digests)
+
+
+def _end(keys: _Keys, messages_max: int, left_bytes: int) -> int:
+    """How many of these messages the page takes: never a part of a seq's variants."""
+    before = np.cumsum(keys.sizes) - keys.sizes
+    is_beyond = (np.arange(len(before)) >= messages_max) | (before >= left_bytes)
+    is_first = np.ones(len(before), np.bool_)
+    is_first[1:] = (np.diff(keys.spans) != 0) | (np.diff(keys.seqs) != 0)
+    ends = np.flatnonzero(is_beyond & is_first)
+    return int(ends[0]) if len(ends) else len(before)
+
+
+def _items(keys: _Keys) -> Iterator[Item]:
+    seqs = (keys.seqs.view(np.uint64) ^ np.uint64(SEQ_OFFSET)).tolist()
+    digests = [keys.digests[at : at + DIGEST_BYTES] for at in range(0, len(keys.digests), DIGEST_BYTES)]
+    return starmap(Item, zip(seqs, digests, keys.first_stored_s.tolist(), keys.sizes.tolist(), strict=True))
+
+
+def _blobs(connection: sqlite3.Connection, keys: _Keys) -> list[bytes]:
+    """The blob of each key: small ones all at once, large ones piece by piece."""
+    is_small = keys.sizes <= BLOB_CHUNK_BYTES
+    found = _small_blobs(connection, keys.blobs[is_small], keys.sizes[is_small])
+    for at in np.flatnonzero(~is_small).tolist():
+        found.insert(at, blob_of(connection, int(keys.blobs[at]), int(keys.sizes[at])))
+    if list(map(len, found)) != keys.sizes.tolist():
+        raise sqlite3.DatabaseError("a piece of a message is missing")
     return found
 
 

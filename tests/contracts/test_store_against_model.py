@@ -237,7 +237,8 @@ def test_every_store_agrees_with_the_model(kind: str) -> None:
             patches.enter_context(mock.patch(f"node.store.{module}.BLOB_CHUNK_BYTES", CHUNK_BYTES))
         for module in ("_messages", "memory"):
             patches.enter_context(mock.patch(f"node.store.{module}.MESSAGES_PAGE_MAX", PAGE_MESSAGES))
-        patches.enter_context(mock.patch("node.store._messages._PORTION_SPANS", 2))
+        for name in ("_PORTION_SPANS", "_PORTION_MESSAGES"):
+            patches.enter_context(mock.patch(f"node.store._messages.{name}", 2))
         patches.enter_context(mock.patch("node.store._readers.SCAN_PAGE_MESSAGES", 3))
         patches.enter_context(mock.patch("node.store._verify._PAGE_ROWS", 3))
         check()
