@@ -5,11 +5,21 @@ It is JSON at heart: `as_json` gives plain values only. Times are seconds from t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
-__all__ = ["Happening", "MailboxSample", "MailboxTotals", "MessageSpread", "Moment", "Recording", "Verdict"]
+__all__ = [
+    "Glimpse",
+    "Happening",
+    "MailboxSample",
+    "MailboxTotals",
+    "MessageSpread",
+    "Moment",
+    "Recording",
+    "Verdict",
+    "Watch",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +31,25 @@ class Happening:
     kind: str
     who: Sequence[str]
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Glimpse:
+    """A run in progress, at each sample: what the terminal shows meanwhile. `held_share` and `groups` are as in
+    `Recording`; `mailboxes` says how many there are, `up` how many of them run, `messages` how many are alive,
+    `happenings` what happened since the glimpse before."""
+
+    at_s: float
+    held_share: float
+    groups: int
+    up: int
+    mailboxes: int
+    messages: int
+    happenings: Sequence[Happening] = ()
+
+
+Watch: TypeAlias = Callable[[Glimpse], None]
+"""Called at each sample of a run. It must not change the run; what it raises ends it."""
 
 
 @dataclass(frozen=True, slots=True)
