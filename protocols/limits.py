@@ -864,3 +864,37 @@ FIXED_PEERS_MAX: Final = 128
 
 NAME_CHARS_MAX: Final = 64
 """Longest `--name`: it stands in tables and logs."""
+
+# --- the report of a simulation -----------------------------------------------------------------------------------
+
+REPORT_SERIES_POINTS_MAX: Final = 480
+"""Points of one curve: more than one every two pixels can't be seen."""
+
+REPORT_LINES_MAX: Final = 140
+"""Messages whose way is drawn one by one; more would only blacken the chart."""
+
+REPORT_LINE_POINTS_MAX: Final = 24
+"""Steps of such a line: a thousand mailboxes make a thousand steps within a few pixels."""
+
+REPORT_MARKS_MAX: Final = 80
+"""Marks in one lane of faults. Beyond it what is close together becomes one mark that says how many it stands for."""
+
+REPORT_HAPPENINGS_MAX: Final = 5_000
+"""Rows in the list of all that happened: about a megabyte. A week of churn in 200 mailboxes has more."""
+
+REPORT_MOMENTS_MAX: Final = 24
+"""Pictures of the network: more can't be stepped through with pleasure."""
+
+REPORT_MOMENT_MAILBOXES_MAX: Final = 12_000
+"""Mailboxes in all those pictures together: their names and states are about a megabyte of JSON. With a thousand
+mailboxes, twelve moments."""
+
+REPORT_LINKS_MAX: Final = 800
+"""Links drawn one by one in one picture of the network; beyond it only those between LANs are, as bundles."""
+
+REPORT_DATA_HELD_MAX: Final = 40_000
+"""Times at which mailboxes came to hold messages in the page's JSON, half a megabyte: beyond it an even sample of the
+messages is kept."""
+
+REPORT_DATA_LINKS_MAX: Final = 20_000
+"""Links of all moments together in the page's JSON, for the same reason."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
-__all__ = ["Bar", "Line", "bar_chart", "line_chart", "si"]
+__all__ = ["WIDTH", "Bar", "Line", "bar_chart", "document", "label", "line_chart", "si"]
 
 WIDTH: Final = 760
 _LEFT: Final = 84
@@ -102,11 +102,11 @@ def line_chart(
     for power in range(low, high + 1):
         y = y_at(10.0**power)
         body.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        body.append(_text(_LEFT - 10, y + 4, y_text(10.0**power), anchor="end", css="faint"))
+        body.append(label(_LEFT - 10, y + 4, y_text(10.0**power), anchor="end", css="faint"))
     for index, tick in enumerate(x_ticks):
-        body.append(_text(x_at(index), bottom + 22, tick, anchor="middle", css="faint"))
-    body.append(_text((_LEFT + right) / 2, bottom + 44, x_label, anchor="middle"))
-    body.append(_text(24, _TOP - 20, y_label))
+        body.append(label(x_at(index), bottom + 22, tick, anchor="middle", css="faint"))
+    body.append(label((_LEFT + right) / 2, bottom + 44, x_label, anchor="middle"))
+    body.append(label(24, _TOP - 20, y_label))
     labels: list[tuple[float, str, int]] = []
     for line in lines:
         points = [(x_at(index), y_at(value)) for index, value in enumerate(line.values) if value is not None]
@@ -119,8 +119,8 @@ def line_chart(
         if line.colour is not None:
             body += [f'<circle class="f{slot}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>' for x, y in points]
         labels.append((points[-1][1], line.name, slot))
-    body += [_text(right + 10, y + 4, name, css=f"f{slot}") for y, name, slot in _apart(labels, bottom)]
-    return _document(title, subtitle, _TOP + _PLOT_HEIGHT + _BOTTOM, body)
+    body += [label(right + 10, y + 4, name, css=f"f{slot}") for y, name, slot in _apart(labels, bottom)]
+    return document(title, subtitle, _TOP + _PLOT_HEIGHT + _BOTTOM, body)
 
 
 def _apart(labels: Sequence[tuple[float, str, int]], bottom: float) -> Iterator[tuple[float, str, int]]:
@@ -144,35 +144,37 @@ def bar_chart(title: str, subtitle: str, *, unit: str, bars: Sequence[Bar]) -> s
     body: list[str] = []
     for index, bar in enumerate(bars):
         y = _BARS_TOP + index * (_BAR + 22)
-        body.append(_text(24, y + 10, bar.name))
+        body.append(label(24, y + 10, bar.name))
         body.append(
             f'<rect x="24" y="{y + 16}" width="{max(1.0, width * bar.value / longest):.1f}" height="{_BAR - 16}" '
             f'rx="2" class="f{_slot(bar.colour)}"/>'
         )
-        body.append(_text(32 + width * bar.value / longest, y + 30, si(bar.value, unit)))
-    return _document(title, subtitle, _BARS_TOP + len(bars) * (_BAR + 22) + 10, body)
+        body.append(label(32 + width * bar.value / longest, y + 30, si(bar.value, unit)))
+    return document(title, subtitle, _BARS_TOP + len(bars) * (_BAR + 22) + 10, body)
 
 
 def _slot(colour: int | None) -> int:
     return len(_LIGHT[-1]) - 1 if colour is None else colour
 
 
-def _text(x: float, y: float, text: str, *, anchor: str = "start", css: str = "") -> str:
+def label(x: float, y: float, text: str, *, anchor: str = "start", css: str = "") -> str:
+    """A line of text; `css` is a class: `title`, `faint`, or `f0`, `f1`, … for the colour of a series."""
     named = f' class="{css}"' if css else ""
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{named}>{escape(text)}</text>'
 
 
-def _document(title: str, subtitle: str, height: float, body: Sequence[str]) -> str:
+def document(title: str, subtitle: str, height: float, body: Sequence[str], style: str = "") -> str:
+    """The whole SVG, WIDTH wide, with its title and subtitle; `style` are more rules."""
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" width="{WIDTH}" height="{height:g}"'
     )
     lines = [
         f'{head} role="img" aria-labelledby="title">',
         f'<title id="title">{escape(title)}. {escape(subtitle)}</title>',
-        f"<style>{_STYLE}</style>",
+        f"<style>{_STYLE}{style}</style>",
         '<rect class="ground" width="100%" height="100%" rx="6"/>',
-        _text(24, 30, title, css="title"),
-        _text(24, 50, subtitle, css="faint"),
+        label(24, 30, title, css="title"),
+        label(24, 50, subtitle, css="faint"),
         *body,
         "</svg>",
     ]

@@ -1,0 +1,88 @@
+"""How times, sizes, counts and names are written on the page and in the picture."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Final
+
+from node.bench.svg import si
+from simulations.recording import Happening, Recording
+
+__all__ = ["axis_ticks", "byte_text", "count_of", "duration", "kind_text", "names_text", "percent", "replay_line"]
+
+_UNITS_S: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+_STEPS_S: Final = (
+    *(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30),
+    *(60, 120, 300, 600, 900, 1800, 3600, 7200, 3 * 3600, 6 * 3600, 12 * 3600),
+    *(86_400 * days for days in (1, 2, 5, 7, 14, 28, 56, 112, 365)),
+)
+
+
+def duration(span_s: float) -> str:
+    """In the two largest units that matter: `3 ms`, `1.2 s`, `2 min 5 s`, `3 d 4 h`."""
+    if span_s < 0:
+        return "−" + duration(-span_s)
+    if span_s < 0.9995:
+        return "0 s" if span_s == 0 else f"{span_s * 1000:.3g} ms" if span_s >= 0.0005 else "< 1 ms"
+    if span_s < 9.95:
+        return f"{span_s:.2g} s"
+    rest = round(span_s)
+    for index, (unit_s, unit) in enumerate(_UNITS_S):
+        if rest >= unit_s:
+            whole, below = divmod(rest, unit_s)
+            if index + 1 == len(_UNITS_S):
+                return f"{whole} {unit}"
+            smaller_s, smaller = _UNITS_S[index + 1]
+            more = below // smaller_s
+            return f"{whole} {unit} {more} {smaller}" if more else f"{whole} {unit}"
+    raise AssertionError(rest)
+
+
+def percent(share: float) -> str:
+    """Never rounds up to 100 % nor down to 0 %: what is almost everything is not everything."""
+    if share >= 1:
+        return "100 %"
+    if share <= 0:
+        return "0 %"
+    return f"{min(99.9, max(0.1, 100 * share)):.{0 if 0.1 <= share < 0.985 else 1}f} %"
+
+
+def byte_text(size_bytes: float) -> str:
+    """`0 B`, `1.2 kB`, `34 MB`."""
+    return si(size_bytes, "B")
+
+
+def count_of(number: int, one: str, many: str | None = None) -> str:
+    """`1 mailbox`, `2,000 mailboxes`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def kind_text(kind: str) -> str:
+    """`disk-full` becomes `Disk full`."""
+    words = kind.replace("-", " ").strip()
+    return words[:1].upper() + words[1:] if words else "Unnamed"
+
+
+def names_text(names: Sequence[str], shown: int = 6) -> str:
+    """The first few, and how many more there are."""
+    more = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def happening_text(happening: Happening) -> str:
+    """What happened; by its kind and names where nobody put it into words."""
+    return happening.text or " ".join(filter(None, (kind_text(happening.kind), names_text(happening.who))))
+
+
+def replay_line(recording: Recording) -> str:
+    """The command that plays the same run again."""
+    return f"mailboxd simulate {shlex.quote(recording.scenario)} --seed {recording.seed}"
+
+
+def axis_ticks(length_s: float, most: int) -> Sequence[float]:
+    """Round times from 0 to `length_s`, `most` of them or fewer."""
+    if length_s <= 0:
+        return (0.0,)
+    step_s = next((step for step in _STEPS_S if length_s / step <= most), length_s / most)
+    return tuple(step_s * index for index in range(int(length_s / step_s + 1e-9) + 1))
