@@ -898,3 +898,14 @@ messages is kept."""
 
 REPORT_DATA_LINKS_MAX: Final = 20_000
 """Links of all moments together in the page's JSON, for the same reason."""
+
+# --- scenarios on real processes ----------------------------------------------------------------------------------
+
+WIRE_QUEUE_MAX_S: Final = 2.0
+"""What would wait longer before a narrow link is dropped, as by any router."""
+
+WIRE_CLOGGED_FRAMES_MAX: Final = 512
+"""Frames held back in one direction of a clogged link: TCP sends no more before an answer comes."""
+
+WIRE_FLOWS_MAX: Final = 4_096
+"""TCP connections that are followed, so that they can be broken; those of twenty machines at their busiest."""

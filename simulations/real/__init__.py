@@ -1,0 +1,1 @@
+"""Scenarios played for real: `mailboxd run` processes in network namespaces, with real TCP, disks and time."""

@@ -1,0 +1,1 @@
+"""Scenarios played on real processes in real networks."""
