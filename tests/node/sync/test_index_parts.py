@@ -21,7 +21,7 @@ from node.store.api import Arrival, ScanPage, StoreUnavailable
 from node.store.memory import MemoryStore
 from node.store.sqlite import SqliteStore
 from node.sync import index as index_module
-from node.sync import index_log
+from node.sync import index_boundaries, index_log
 from node.sync.index import IndexView, LogIndex
 from node.sync.index_blocks import AGE_MAX_S, Block, blocks_of
 from node.sync.index_log import Log, LongLog, between, length_of, listed, restricted, spliced, state_of_log, taken
@@ -349,7 +349,8 @@ async def test_changes_are_read_even_if_nobody_asks(monkeypatch: pytest.MonkeyPa
             nursery.cancel_scope.cancel()
 
 
-async def test_a_storm_over_a_store_with_threads(tmp_path: Path) -> None:
+async def test_a_storm_over_a_store_with_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_boundaries, "INDEX_FOREIGN_VIEWS_BURST", 1000)  # nobody is to be put off here
     rng = random.Random(5)
     names = [LogName("t", str(log)) for log in range(30)]
     async with SqliteStore.open(tmp_path / "store.db") as store:
