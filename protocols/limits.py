@@ -132,9 +132,13 @@ READERS_MAX: Final = 4
 LOG_CACHE_MAX: Final = 65_536
 """Logs whose state the writer remembers (about 500 bytes each), so that most stores need no look-up at all."""
 
-INSERT_ROWS: Final = 25
-"""Rows that one statement inserts: half as fast again as one by one, and far more while other threads are busy; more
-gain nothing."""
+INSERT_ROWS: Final = (64, 16, 4, 1)
+"""Rows that one statement inserts, as many as there are: half as fast again as one by one, and far more while other
+threads are busy; more gain nothing, and other numbers would only fill the cache of statements."""
+
+BLOBS_TOGETHER_BYTES: Final = 16 * KIB
+"""Size of a blob above which each is inserted by itself: SQLite copies what a statement is given, 1 MiB
+at most."""
 
 THREAD_SWITCH_S: Final = 0.001
 """Longest that a thread computes while another one waits for Python's lock (its own default is five times as long): the

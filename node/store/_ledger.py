@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
+from node.store._inserts import PendingRows
 from node.store._schema import SEQ_OFFSET, chunks_of, one
-from node.store._variants import Key, Occupancy, Row, count, settle
+from node.store._variants import Key, Occupancy, Row, count, growth_by, keys_of
 from node.store.api import Arrival, Change, PutResult, StoredItem, StoreFull
 from protocols.limits import (
-    BLOB_CHUNK_BYTES,
     EMPTY_LOGS_MAX,
     EXPIRY_BATCH_MESSAGES,
     EXPIRY_LOCK_S,
     EXPIRY_SLICE_MESSAGES,
-    INSERT_ROWS,
     LOG_CACHE_MAX,
     RECLAIM_BATCH_CHUNKS,
 )
@@ -40,6 +41,16 @@ class _Log:
     is_live: bool
 
 
+class _Plan(NamedTuple):
+    """What a request does to one log, which may not exist yet. `keys` is None where all that arrives lies beyond
+    everything held and is alone with its seq, ascending: as it nearly always is."""
+
+    name: LogName
+    log: _Log | None
+    arrivals: Sequence[Arrival]
+    keys: Mapping[int, Key] | None
+
+
 class Ledger:
     """All changes of one store file. Not thread-safe: the writer owns it."""
 
@@ -47,6 +58,7 @@ class Ledger:
         self._db = connection
         self._limit_bytes = limit_bytes
         self._logs: dict[LogName, _Log] = {}
+        self._pending = PendingRows(connection)
         messages, size = connection.execute(
             "SELECT count(*), total(size) FROM messages INDEXED BY messages_age"
         ).fetchone()
@@ -67,8 +79,10 @@ class Ledger:
         try:
             self._db.execute("BEGIN IMMEDIATE")
             yield
+            self._pending.flush()
             self._db.execute("COMMIT")
         except BaseException:
+            self._pending.clear()
             self.occupancy, self._empty_logs, self._next_blob, self.has_garbage = before
             self._logs.clear()
             if self._db.in_transaction:
@@ -79,126 +93,107 @@ class Ledger:
 
     def put(self, arrivals: Sequence[Arrival], origin: object) -> tuple[PutResult, Change]:
         """See `Store.put`. Raises StoreFull."""
-        logs: dict[LogName, dict[int, Key]] = {}
-        blobs: dict[bytes, bytes] = {}
-        for name, seq, blob, digest, first_stored_s in arrivals:
-            keys = logs.get(name)
-            if keys is None:
-                keys = logs[name] = {}
-            key = keys.get(seq)
-            if key is None:
-                key = keys[seq] = Key({}, {}, {})
-            known_s = key.arriving.get(digest)
-            if known_s is None or first_stored_s < known_s:
-                key.arriving[digest] = first_stored_s
-            blobs[digest] = blob
+        groups: defaultdict[LogName, list[Arrival]] = defaultdict(list)
+        for arrival in arrivals:
+            groups[arrival[0]].append(arrival)
         growth = Occupancy()
-        for name, keys in logs.items():
-            self._plan(name, keys, blobs, growth)
+        plans = [self._plan(name, group, growth) for name, group in groups.items()]
         if self.occupancy.exceeds(self._limit_bytes, growth):
             raise StoreFull(f"the storage limit of {self._limit_bytes} bytes is reached")
-        counts = count(arrivals, logs)
-        change = Change([], [], [], origin)
-        new: list[tuple[int, int, bytes, int, int, int]] = []
-        new_blobs: list[tuple[int, bytes | memoryview]] = []
-        stored = [(self._store_log(name, keys, blobs, change, new, new_blobs), name) for name, keys in logs.items()]
-        self._insert("blobs", new_blobs)
-        self._insert("messages", new)
-        watermarks: dict[LogName, int | None] = {}
-        for log, name in stored:
-            log.top = max(log.top, *logs[name])
-            self._advance(log, logs[name])
-            watermarks[name] = log.watermark
         self.occupancy.messages += growth.messages
         self.occupancy.bytes += growth.bytes
-        return PutResult(*counts, watermarks), change
+        change = Change([], [], [], origin)
+        stored = dropped = 0
+        watermarks: dict[LogName, int | None] = {}
+        for plan in plans:
+            log = self._revive(plan.name, plan.log)
+            if plan.keys is None:
+                self._store_fresh(plan.name, log, plan.arrivals, change)
+                stored += len(plan.arrivals)
+            else:
+                self._store_among_held(plan, plan.keys, log, change)
+                counts = count(plan.arrivals, plan.keys)
+                stored += counts[0]
+                dropped += counts[1]
+            watermarks[plan.name] = log.watermark
+        return PutResult(stored, len(arrivals) - stored - dropped, dropped, watermarks), change
 
-    def _plan(self, name: LogName, keys: dict[int, Key], blobs: Mapping[bytes, bytes], growth: Occupancy) -> None:
+    def _plan(self, name: LogName, arrivals: Sequence[Arrival], growth: Occupancy) -> _Plan:
+        """What becomes of `arrivals` of one log; adds by how much that makes the store grow."""
         log = self._find(name)
-        if log is not None:
-            self._load_held(log, keys)
         if log is None or not log.is_live:
             growth.logs += 1
-        for key in keys.values():
-            if not key.held and len(key.arriving) == 1:
-                key.kept = key.arriving
-            else:
-                key.kept = settle({digest: row.first_stored_s for digest, row in key.held.items()}, key.arriving)
-            growth.messages += len(key.kept) - len(key.held)
-            for digest in key.kept:
-                if digest not in key.held:
-                    growth.bytes += len(blobs[digest])
-            for digest, row in key.held.items():
-                if digest not in key.kept:
-                    growth.bytes -= row.size
+        highest = -1 if log is None else log.top
+        size = 0
+        for _, seq, blob, _, _ in arrivals:
+            if seq <= highest:
+                break
+            highest = seq
+            size += len(blob)
+        else:
+            growth.messages += len(arrivals)
+            growth.bytes += size
+            return _Plan(name, log, arrivals, None)
+        keys = keys_of(arrivals, {} if log is None else self._held(log, {arrival.seq for arrival in arrivals}))
+        grown = growth_by(keys, {arrival.digest: arrival.blob for arrival in arrivals})
+        growth.messages += grown.messages
+        growth.bytes += grown.bytes
+        return _Plan(name, log, arrivals, keys)
 
-    def _load_held(self, log: _Log, keys: dict[int, Key]) -> None:
-        """Fills in what is held of `keys`: one look-up each, or one walk where they lie close together."""
-        seqs = [seq for seq in keys if seq <= log.top]
+    def _held(self, log: _Log, arriving: Set[int]) -> dict[int, dict[bytes, Row]]:
+        """What is held of these seqs: one look-up each, or one walk where they lie close together."""
+        seqs = [seq for seq in arriving if seq <= log.top]
         if not seqs:
-            return
+            return {}
+        self._pending.flush()
         sql = "SELECT seq, digest, first_stored, size, blob FROM messages WHERE log = ? AND seq "
-        low, high = min(seqs), max(seqs)
-        is_dense = len(seqs) > 8 and high - low <= 4 * len(seqs)
-        ranges = [(low, high)] if is_dense else [(seq, seq) for seq in seqs]
-        for low, high in ranges:
+        lowest, highest = min(seqs), max(seqs)
+        is_dense = len(seqs) > 8 and highest - lowest <= 4 * len(seqs)
+        held: dict[int, dict[bytes, Row]] = {}
+        for low, high in [(lowest, highest)] if is_dense else [(seq, seq) for seq in seqs]:
             rows = self._db.execute(sql + "BETWEEN ? AND ?", (log.id, low - SEQ_OFFSET, high - SEQ_OFFSET))
             for seq, digest, first_stored_s, size, blob in rows:
-                key = keys.get(seq + SEQ_OFFSET)
-                if key is not None:
-                    key.held[digest] = Row(first_stored_s, size, blob)
+                if seq + SEQ_OFFSET in arriving:
+                    held.setdefault(seq + SEQ_OFFSET, {})[digest] = Row(first_stored_s, size, blob)
+        return held
 
-    def _store_log(
-        self,
-        name: LogName,
-        keys: Mapping[int, Key],
-        blobs: Mapping[bytes, bytes],
-        change: Change,
-        new: list[tuple[int, int, bytes, int, int, int]],
-        new_blobs: list[tuple[int, bytes | memoryview]],
-    ) -> _Log:
-        """Changes what is held of a log; what is new is added to `new` and `new_blobs`, to be inserted."""
-        log = self._revive(name, self._find(name))
-        for seq in sorted(keys):
-            key = keys[seq]
+    def _store_fresh(self, name: LogName, log: _Log, arrivals: Sequence[Arrival], change: Change) -> None:
+        """Stores what lies beyond everything held, ascending."""
+        self._add(name, log, arrivals, change)
+        following = 0 if log.watermark is None else log.watermark + 1
+        start = following
+        for _, seq, _, _, _ in arrivals:
+            following += seq == following
+        # Before, nothing was held directly above the watermark: what is there now has just come.
+        if following > start:
+            self._set_watermark(log, following - 1)
+
+    def _store_among_held(self, plan: _Plan, keys: Mapping[int, Key], log: _Log, change: Change) -> None:
+        blobs = {arrival.digest: arrival.blob for arrival in plan.arrivals}
+        for seq, key in keys.items():
             for digest, first_stored_s in key.kept.items():
                 held = key.held.get(digest)
                 if held is None:
-                    blob = blobs[digest]
-                    new.append((log.id, seq - SEQ_OFFSET, digest, first_stored_s, len(blob), self._next_blob))
-                    self._add_blob(blob, new_blobs)
-                    _extend(change.stored, name, Item(seq, digest, first_stored_s, len(blob)))
+                    self._add(plan.name, log, [Arrival(plan.name, seq, blobs[digest], digest, first_stored_s)], change)
                 elif held.first_stored_s != first_stored_s:
                     self._set_first_stored(log, seq, digest, first_stored_s)
-                    _extend(change.merged, name, Item(seq, digest, first_stored_s, held.size))
+                    _extend(change.merged, plan.name, Item(seq, digest, first_stored_s, held.size))
             for digest, held in key.held.items():
                 if digest not in key.kept:
                     self._delete(log.id, seq, digest)
                     self._free_blob(held.blob, held.size)
-                    _extend(change.removed, name, Item(seq, digest, held.first_stored_s, held.size))
-        return log
+                    _extend(change.removed, plan.name, Item(seq, digest, held.first_stored_s, held.size))
+        self._advance(log)
 
-    def _insert(self, table: str, rows: Sequence[tuple[object, ...]]) -> None:
-        """Inserts many rows at a time: Python's lock is given up and taken again for each statement, and whoever wants
-        it back may have to wait while another thread computes."""
-        if not rows:
-            return
-        one_row = f"({', '.join('?' * len(rows[0]))})"
-        many = f"INSERT INTO {table} VALUES {', '.join([one_row] * INSERT_ROWS)}"
-        whole = len(rows) - len(rows) % INSERT_ROWS
-        for start in range(0, whole, INSERT_ROWS):
-            self._db.execute(many, [value for row in rows[start : start + INSERT_ROWS] for value in row])
-        self._db.executemany(f"INSERT INTO {table} VALUES {one_row}", rows[whole:])
-
-    def _add_blob(self, blob: bytes, rows: list[tuple[int, bytes | memoryview]]) -> None:
-        if len(blob) <= BLOB_CHUNK_BYTES:
-            rows.append((self._next_blob, blob))
-            self._next_blob += 1
-            return
-        view = memoryview(blob)
-        for start in range(0, len(blob), BLOB_CHUNK_BYTES):
-            rows.append((self._next_blob, view[start : start + BLOB_CHUNK_BYTES]))
-            self._next_blob += 1
+    def _add(self, name: LogName, log: _Log, arrivals: Sequence[Arrival], change: Change) -> None:
+        """Inserts new messages, ascending; the watermark is left to the caller."""
+        self._next_blob = self._pending.add(log.id, arrivals, self._next_blob)
+        log.top = max(log.top, arrivals[-1].seq)
+        assert isinstance(change.stored, list)
+        change.stored.extend(
+            StoredItem(name, Item(seq, digest, first_stored_s, len(blob)))
+            for _, seq, blob, digest, first_stored_s in arrivals
+        )
 
     def _set_first_stored(self, log: _Log, seq: int, digest: bytes, first_stored_s: int) -> None:
         self._db.execute(
@@ -208,6 +203,7 @@ class Ledger:
 
     def merge(self, items: Sequence[StoredItem], origin: object) -> Change:
         """See `Store.merge`."""
+        self._pending.flush()
         merged: dict[tuple[LogName, int, bytes], StoredItem] = {}
         for name, item in items:
             log = self._find(name)
@@ -229,6 +225,7 @@ class Ledger:
         log = self._logs.get(name)
         if log is not None:
             return log
+        self._pending.flush()  # only what is remembered is up to date without it
         row = self._db.execute(
             "SELECT l.id, l.topic, w.seq, l.emptied IS NULL, (SELECT max(seq) FROM messages m WHERE m.log = l.id)"
             " FROM logs l LEFT JOIN watermarks w ON w.log = l.id"
@@ -280,22 +277,20 @@ class Ledger:
     def _has_live_logs(self, topic_id: int) -> bool:
         return one(self._db, "SELECT 1 FROM logs WHERE topic = ? AND emptied IS NULL LIMIT 1", (topic_id,)) is not None
 
-    def _advance(self, log: _Log, just_stored: Iterable[int]) -> None:
+    def _advance(self, log: _Log) -> None:
         """Moves the watermark over everything held directly above it. Each message is passed once in its life."""
         following = 0 if log.watermark is None else log.watermark + 1
-        start = following
-        stored = just_stored if isinstance(just_stored, Mapping) else ()
-        while following in stored:
-            following += 1
-        if following <= log.top:
-            following = self._end_of_run(log, following)
-        if following == start:
-            return
-        log.watermark = following - 1
-        self._db.execute("INSERT OR REPLACE INTO watermarks VALUES (?, ?)", (log.id, log.watermark - SEQ_OFFSET))
+        end = self._end_of_run(log, following) if following <= log.top else following
+        if end > following:
+            self._set_watermark(log, end - 1)
+
+    def _set_watermark(self, log: _Log, seq: int) -> None:
+        log.watermark = seq
+        self._pending.set_watermark(log.id, seq)
 
     def _end_of_run(self, log: _Log, seq_from: int) -> int:
         """The lowest seq >= `seq_from` that is not held."""
+        self._pending.flush()
         expected = seq_from - SEQ_OFFSET
         rows = self._db.execute("SELECT seq FROM messages WHERE log = ? AND seq >= ? ORDER BY seq", (log.id, expected))
         for (seq,) in rows:
@@ -307,6 +302,7 @@ class Ledger:
 
     def adopt_watermarks(self, watermarks: Mapping[LogName, int]) -> None:
         """See `Store.adopt_watermarks`."""
+        self._pending.flush()
         for name, theirs in watermarks.items():
             log = self._find(name)
             ours = -1 if log is None or log.watermark is None else log.watermark
@@ -319,9 +315,8 @@ class Ledger:
                 continue
             adopted = min(theirs, lowest + SEQ_OFFSET - 1)
             if adopted > ours:
-                log.watermark = adopted
-                self._db.execute("INSERT OR REPLACE INTO watermarks VALUES (?, ?)", (log.id, adopted - SEQ_OFFSET))
-                self._advance(log, ())
+                self._set_watermark(log, adopted)
+                self._advance(log)
 
     # --- removing --------------------------------------------------------------------------------------------------
 

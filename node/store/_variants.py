@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 
 from node.store.api import Arrival
 from protocols.limits import LOG_OVERHEAD_BYTES, MESSAGE_OVERHEAD_BYTES, VARIANTS_MAX
-from protocols.model import LogName
 
-__all__ = ["Key", "Occupancy", "Row", "count", "settle"]
+__all__ = ["Key", "Occupancy", "Row", "count", "growth_by", "keys_of", "settle"]
 
 
 def settle(held: Mapping[bytes, int], arriving: Mapping[bytes, int]) -> dict[bytes, int]:
@@ -77,22 +77,37 @@ class Key:
     """What a request does to one (log, seq): what it brings, what was held, and what will be."""
 
     arriving: dict[bytes, int]
-    held: dict[bytes, Row]
-    kept: dict[bytes, int]
+    held: Mapping[bytes, Row]
+    kept: Mapping[bytes, int]
 
 
-def count(arrivals: Sequence[Arrival], logs: Mapping[LogName, Mapping[int, Key]]) -> tuple[int, int, int]:
-    """(stored, known, dropped) of the arrivals, given what they do to each (log, seq); a repetition is known."""
-    stored = dropped = 0
-    repeated = len(arrivals)
-    for keys in logs.values():
-        for key in keys.values():
-            repeated -= len(key.arriving)
-            for digest in key.arriving:
-                if digest in key.kept and digest not in key.held:
-                    stored += 1
-                elif digest not in key.kept:
-                    dropped += 1
-    if dropped and repeated:  # only then it matters which ones were repeated
-        dropped = sum(a.digest not in logs[a.name][a.seq].kept for a in arrivals)
-    return stored, len(arrivals) - stored - dropped, dropped
+def keys_of(arrivals: Sequence[Arrival], held: Mapping[int, Mapping[bytes, Row]]) -> dict[int, Key]:
+    """What `arrivals` of one log do to each seq, ascending; `held` has what is held of these."""
+    keys: dict[int, Key] = {}
+    for arrival in sorted(arrivals, key=itemgetter(1)):
+        key = keys.get(arrival.seq)
+        if key is None:
+            key = keys[arrival.seq] = Key({}, held.get(arrival.seq, {}), {})
+        known_s = key.arriving.get(arrival.digest)
+        if known_s is None or arrival.first_stored_s < known_s:
+            key.arriving[arrival.digest] = arrival.first_stored_s
+    for key in keys.values():
+        key.kept = settle({digest: row.first_stored_s for digest, row in key.held.items()}, key.arriving)
+    return keys
+
+
+def growth_by(keys: Mapping[int, Key], blobs: Mapping[bytes, bytes]) -> Occupancy:
+    """By how much messages and bytes grow; `blobs` has by digest those that arrive."""
+    growth = Occupancy()
+    for key in keys.values():
+        growth.messages += len(key.kept) - len(key.held)
+        growth.bytes += sum(len(blobs[digest]) for digest in key.kept if digest not in key.held)
+        growth.bytes -= sum(row.size for digest, row in key.held.items() if digest not in key.kept)
+    return growth
+
+
+def count(arrivals: Sequence[Arrival], keys: Mapping[int, Key]) -> tuple[int, int]:
+    """(stored, dropped) of the arrivals of one log, given what they do to each seq; the rest is known, as is a
+    repetition."""
+    stored = sum(digest in key.kept and digest not in key.held for key in keys.values() for digest in key.arriving)
+    return stored, sum(arrival.digest not in keys[arrival.seq].kept for arrival in arrivals)

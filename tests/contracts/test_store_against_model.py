@@ -233,7 +233,7 @@ def test_every_store_agrees_with_the_model(kind: str) -> None:
             trio.run(play, Kinds(kind, directory), history, queries, transfers)
 
     with ExitStack() as patches:
-        for module in ("_schema", "_ledger", "_messages", "_verify"):
+        for module in ("_schema", "_inserts", "_messages", "_verify"):
             patches.enter_context(mock.patch(f"node.store.{module}.BLOB_CHUNK_BYTES", CHUNK_BYTES))
         for module in ("_messages", "memory"):
             patches.enter_context(mock.patch(f"node.store.{module}.MESSAGES_PAGE_MAX", PAGE_MESSAGES))
