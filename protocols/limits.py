@@ -869,6 +869,20 @@ FIXED_PEERS_MAX: Final = 128
 NAME_CHARS_MAX: Final = 64
 """Longest `--name`: it stands in tables and logs."""
 
+# --- scenarios ----------------------------------------------------------------------------------------------
+
+SCENARIO_FILE_BYTES_MAX: Final = 256 * KIB
+"""Longest scenario file: some thousand faults, written one by one."""
+
+SCENARIO_DURATION_MAX_S: Final = 60 * 86_400.0
+"""Longest simulated time: two months are eight lives of a message."""
+
+SCENARIO_MAILBOXES_MAX: Final = 10_000
+"""Most mailboxes in a scenario: ten times what one core plays in bearable time."""
+
+SCENARIO_PHONES_MAX: Final = 100_000
+"""Most phones in a scenario: ten for each of the most mailboxes."""
+
 # --- the report of a simulation -----------------------------------------------------------------------------------
 
 REPORT_SERIES_POINTS_MAX: Final = 480
