@@ -17,7 +17,7 @@ from node.sync.engine import SyncEngine
 from node.sync.index import LogIndex
 from node.transport.api import Transport
 from protocols.addresses import PeerAddress
-from protocols.limits import SUPERVISE_PAUSE_FIRST_S, SUPERVISE_PAUSE_MAX_S
+from protocols.limits import INDEX_SERIAL_BITS, SUPERVISE_PAUSE_FIRST_S, SUPERVISE_PAUSE_MAX_S
 from protocols.model import Retention
 
 __all__ = ["VERSION", "Core", "supervise"]
@@ -51,9 +51,11 @@ class Core:
         jitter: random.Random,
         salt: Callable[[], bytes],
     ) -> Core:
-        """Joins the parts. `jitter` spreads timers, `salt` gives SALT_BYTES fresh random bytes for each session."""
+        """Joins the parts. `jitter` spreads timers, `salt` gives SALT_BYTES fresh random bytes, for each session
+        and for what must differ from one start to the next."""
         mailbox = Mailbox(store, clock=clock, retention=retention)
-        index = LogIndex(store, own_boundary=mailbox.alive_from_s)
+        serial = int.from_bytes(salt()) & ((1 << INDEX_SERIAL_BITS) - 1)
+        index = LogIndex(store, own_boundary=mailbox.alive_from_s, serial=serial)
         engine = SyncEngine(
             mailbox=mailbox,
             index=index,

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import trio
 
+from node.aside import aside
 from node.clock import Clock, StepWatch
 from node.store.api import Arrival, Position, PutResult, ReadPage, Store, StoreError
 from protocols.limits import (
@@ -58,7 +59,7 @@ class Mailbox:
         """
         stamp_s = self.retention.stamp(self.clock.now_s())
         if len(messages) > DIGEST_OFFLOAD_MESSAGES or sum(len(m[2]) for m in messages) > DIGEST_OFFLOAD_BYTES:
-            arrivals = await trio.to_thread.run_sync(_arrivals, messages, stamp_s)
+            arrivals = await aside(_arrivals, messages, stamp_s)
         else:
             arrivals = _arrivals(messages, stamp_s)
         result = await self.store.put(arrivals)

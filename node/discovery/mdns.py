@@ -18,9 +18,10 @@ from node.discovery.api import Announcement, Discovery, Found, Lost, Neighbour, 
 from node.discovery.interfaces import Network, read_network
 from node.discovery.packets import Heard, Sighting, Speaker, interesting, query, read_packet, resolve
 from node.discovery.probe import probe
+from node.discovery.prober import Prober
 from node.discovery.rate import Bucket, Buckets
 from node.discovery.sockets import MulticastSockets, receive
-from node.discovery.table import Endpoint, Job, NeighbourTable, Timing
+from node.discovery.table import NeighbourTable, Timing
 from protocols.discovery import instance_names, on_link
 from protocols.limits import (
     DISCOVERY_RESTART_MAX_S,
@@ -41,17 +42,13 @@ from protocols.limits import (
     MDNS_SOURCE_PACKETS_PER_SECOND,
     MDNS_SOURCES_MAX,
     PROBE_TIMEOUT_S,
-    PROBES_LIVE_MAX,
-    PROBES_WAITING_MAX,
-    PROBES_WAITING_PER_SECOND,
 )
 
 __all__ = ["DiscoveryStatistics", "MdnsDiscovery", "discover_once"]
 
 log = logging.getLogger(__name__)
 
-_TICK_S = 0.05  # soonest next look at the table, however much is heard
-_GATHER_S = 0.1  # addresses of a mailbox that answer within so long are reported together
+_TICK_S = 0.05  # soonest next packet when there are too many
 _ECHO_S = 0.5  # for so long, a packet equal to one of ours is ours, come back by multicast loop
 
 
@@ -137,25 +134,22 @@ class _Run:
         self.packets = self.dropped = self.refused = self.sessions = 0
         self._options = options
         self._announcement = announcement
-        self._report = report
         now_s = trio.current_time()
-        self._wake = trio.Event()
+        self._prober = Prober(table, report, probe, timeout_s=options._probe_timeout_s)
         self._asked = trio.Event()
         self._spoke_at_s = float("-inf")
         self._sent: deque[tuple[float, bytes]] = deque(maxlen=16)
         self._any = Bucket(per_second=MDNS_ANY_PACKETS_PER_SECOND, burst=MDNS_ANY_PACKETS_BURST, now_s=now_s)
         self._ours = Bucket(per_second=MDNS_PACKETS_PER_SECOND, burst=MDNS_PACKETS_BURST, now_s=now_s)
         self._resolves = Bucket(per_second=MDNS_RESOLVES_PER_SECOND, burst=MDNS_RESOLVES_BURST, now_s=now_s)
-        self._tries = Bucket(per_second=PROBES_WAITING_PER_SECOND, burst=PROBES_WAITING_PER_SECOND, now_s=now_s)
         self._sources = Buckets(
             per_second=MDNS_SOURCE_PACKETS_PER_SECOND, burst=MDNS_SOURCE_PACKETS_BURST, keys_max=MDNS_SOURCES_MAX
         )
-        self._probing = {True: 0, False: 0}  # live, waiting
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
         started = _Once(task_status)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._probe_forever)
+            nursery.start_soon(self._prober.run)
             await self._follow_links(started)
 
     # --- links -----------------------------------------------------------------------------------------------------
@@ -206,7 +200,7 @@ class _Run:
         ports = () if announced is None else (announced.http_port, announced.p2p_port)
         log.info("mDNS on %s", ", ".join(link.name for link in network.links))
         self.table.network_changed(network.interfaces, ports, trio.current_time())
-        self._wake.set()
+        self._prober.wake()
         with MulticastSockets(network) as sockets:
             try:
                 async with trio.open_nursery() as nursery:
@@ -326,7 +320,7 @@ class _Run:
             self.table.sighted(sighting, now_s)
             self._resolve(sighting, sockets, now_s)
         if heard.sightings:
-            self._wake.set()
+            self._prober.wake()
 
     def _resolve(self, sighting: Sighting, sockets: MulticastSockets, now_s: float) -> None:
         if sighting.port is not None or sighting.goodbye or self.table.named(sighting.mailbox_id):
@@ -334,68 +328,6 @@ class _Run:
         if self._resolves.take(now_s):
             for name in instance_names(sighting.mailbox_id):
                 self._send(sockets, resolve(name))
-
-    # --- probing and reporting -------------------------------------------------------------------------------------
-
-    async def _probe_forever(self) -> None:
-        async with trio.open_nursery() as nursery:
-            while True:
-                now_s = trio.current_time()
-                self.table.expire(now_s)
-                self._deliver()
-                free = PROBES_WAITING_MAX - self._probing[False]
-                jobs = self.table.due(
-                    now_s,
-                    live_max=PROBES_LIVE_MAX - self._probing[True],
-                    waiting_max=min(free, int(self._tries.available(now_s))),
-                )
-                for job in jobs:
-                    if not job.live:
-                        self._tries.take(now_s)
-                    self._probing[job.live] += 1
-                    nursery.start_soon(self._probe, job)
-                await trio.sleep(_TICK_S)
-                with trio.move_on_at(self.table.next_due_s()):
-                    await self._wake.wait()
-                self._wake = trio.Event()
-
-    async def _probe(self, job: Job) -> None:
-        so_far: list[Endpoint] = []
-        first = trio.Event()
-
-        def answered(endpoint: Endpoint) -> None:
-            so_far.append(endpoint)
-            first.set()
-
-        async def report_early() -> None:
-            """The first answers are news; the silent addresses may take their time."""
-            await first.wait()
-            await trio.sleep(_GATHER_S)
-            self.table.probed(job.mailbox_id, so_far, trio.current_time(), final=False)
-            self._deliver()
-
-        answers: tuple[Endpoint, ...] = ()
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(report_early)
-                answers = await probe(job.endpoints, timeout_s=self._options._probe_timeout_s, on_answer=answered)
-                nursery.cancel_scope.cancel()
-        finally:
-            self._probing[job.live] -= 1
-            self.table.probed(job.mailbox_id, answers, trio.current_time(), final=True)
-            self._wake.set()
-        self._deliver()
-
-    def _deliver(self) -> None:
-        for event in self.table.take_events():
-            if isinstance(event, Found):
-                log.info("mailbox %s is at %s", event.neighbour.mailbox_id.short, ", ".join(event.neighbour.hosts))
-            else:
-                log.info("mailbox %s is gone: %s", event.mailbox_id.short, event.reason)
-            try:
-                self._report(event)
-            except Exception:
-                log.exception("what discovery reports was not taken")
 
 
 class _Once:

@@ -299,6 +299,11 @@ class NeighbourTable:
         """The live mailboxes as last reported."""
         return [entry.reported for entry in self._live.values() if entry.reported is not None]
 
+    def is_live(self, mailbox_id: MailboxId, host: str) -> bool:
+        """Whether it is known to answer at this IP address."""
+        entry = self._live.get(mailbox_id)
+        return entry is not None and entry.reported is not None and host in entry.reported.hosts
+
     @property
     def waiting(self) -> int:
         """How many mailboxes are announced but do not answer (yet)."""

@@ -8,6 +8,7 @@ from typing import Final, TypeVar, TypeVarTuple
 import msgspec
 import trio
 
+from node.aside import aside
 from node.http.limits import MemoryBudget
 from node.http.messages import Handler, HttpError, Request, Response, Router
 from node.http.openapi import openapi_document
@@ -227,7 +228,7 @@ async def _aside(size: int, work: Callable[[*_Ts], _T], *arguments: *_Ts) -> _T:
     """Does `work` on about `size` bytes of JSON, in a worker thread if it would hold up the others."""
     try:
         if size > HTTP_OFFLOAD_BYTES:
-            return await trio.to_thread.run_sync(work, *arguments)
+            return await aside(work, *arguments)
         return work(*arguments)
     except BadRequest as error:
         raise HttpError(error.status, str(error)) from None

@@ -150,6 +150,10 @@ class MemoryStore(Store):
         if self._is_closed:
             raise StoreUnavailable("the store is closed")
 
+    async def _commit(self) -> None:
+        """What comes after it is done at one moment, and durable: here where a disk would be waited for."""
+        await self._turn()
+
     def _find(self, name: LogName) -> _Log | None:
         return self._topics.get(name.topic, {}).get(name.log)
 
@@ -158,7 +162,7 @@ class MemoryStore(Store):
     async def put(self, arrivals: Sequence[Arrival], *, origin: object = None) -> PutResult:
         for arrival in arrivals:
             check_seq(arrival.seq)
-        await self._turn()
+        await self._commit()
         keys: dict[tuple[LogName, int], dict[bytes, int]] = {}
         blobs: dict[bytes, bytes] = {}
         for name, seq, blob, digest, first_stored_s in arrivals:
@@ -259,7 +263,7 @@ class MemoryStore(Store):
         self._age(held.first_stored_s)[name, seq, digest] = None
 
     async def merge(self, items: Sequence[StoredItem], *, origin: object = None) -> None:
-        await self._turn()
+        await self._commit()
         merged: dict[tuple[LogName, int, bytes], StoredItem] = {}
         for name, item in items:
             log = self._find(name)
@@ -271,7 +275,7 @@ class MemoryStore(Store):
         self._announce(Change(merged=list(merged.values()), origin=origin))
 
     async def adopt_watermarks(self, watermarks: Mapping[LogName, int]) -> None:
-        await self._turn()
+        await self._commit()
         for name, theirs in watermarks.items():
             log = self._find(name)
             if log is None:
@@ -286,7 +290,10 @@ class MemoryStore(Store):
                 log.advance()
 
     async def expire(self, alive_from_s: int, *, messages_max: int) -> int:
-        await self._turn()
+        if not any(first_stored_s < alive_from_s for first_stored_s in self._ages):
+            await self._turn()
+            return 0
+        await self._commit()
         gone: dict[LogName, list[tuple[int, bytes]]] = {}
         removed: list[StoredItem] = []
         for first_stored_s in sorted(self._ages):

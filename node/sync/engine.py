@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
 
@@ -53,7 +53,7 @@ from protocols.sync.hints import STATE_PREFIX_BYTES, Hint
 from protocols.sync.session import SessionConfig, SessionRefused, SessionResult, initiate, refusal, respond
 from protocols.sync.wire import encode_frame
 
-__all__ = ["EngineCounters", "SyncEngine"]
+__all__ = ["EngineCounters", "SessionEnd", "SyncEngine"]
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +67,17 @@ class EngineCounters:
 
     synced_in: int = 0
     synced_out: int = 0
+
+
+class SessionEnd(NamedTuple):
+    """One session that is over. `result` is what it did until then; `error` says why it failed, None if it did not."""
+
+    peer: MailboxId
+    incoming: bool
+    result: SessionResult
+    bytes_in: int
+    bytes_out: int
+    error: str | None
 
 
 class SyncEngine:
@@ -101,6 +112,7 @@ class SyncEngine:
         self._started: set[MailboxId] = set()
         self.table = PeerTable()
         self.counters = EngineCounters()
+        self._watchers: list[Callable[[SessionEnd], None]] = []
         self._protocol = "/mailboxd/sync/1"
         self.news = News(
             mailbox=mailbox,
@@ -152,6 +164,10 @@ class SyncEngine:
                         progress.sent,
                     )
             before = now
+
+    def on_session(self, watcher: Callable[[SessionEnd], None]) -> None:
+        """`watcher` is told of every session that ends. It must not block or raise."""
+        self._watchers.append(watcher)
 
     def report(self, event: Found | Lost) -> None:
         """Takes what discovery found or lost."""
@@ -358,6 +374,7 @@ class SyncEngine:
         progress = SessionResult()
         peer.under_way.append(progress)
         result: SessionResult | None = None
+        failure: str | None = None
         try:
             with seat.scope:
                 result = await run_session(
@@ -373,14 +390,17 @@ class SyncEngine:
                 raise SessionAborted(seat.why_ended)
         except (SessionRefused, RemoteProtocolError) as error:
             self._restore(peer, before)
+            failure = str(error)
             await stream.close()  # in good order: the reason is on its way to the peer
             self._failed(peer, error, incoming=incoming)
         except SessionAborted as error:
             self._restore(peer, before)
+            failure = str(error)
             await stream.abort()
             self._failed(peer, error, incoming=incoming)
-        except BaseException:
+        except BaseException as error:
             self._restore(peer, before)
+            failure = repr(error)
             with trio.CancelScope(shield=True):
                 await stream.abort()
             raise
@@ -393,6 +413,9 @@ class SyncEngine:
             peer.under_way.remove(progress)
             peer.bytes_in += traffic.bytes_in
             peer.bytes_out += traffic.bytes_out
+            end = SessionEnd(peer.mailbox_id, incoming, progress, traffic.bytes_in, traffic.bytes_out, failure)
+            for watcher in self._watchers:
+                watcher(end)
 
     @staticmethod
     def _restore(peer: Peer, before: tuple[PeerState, str]) -> None:

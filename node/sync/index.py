@@ -47,10 +47,12 @@ class LogIndex:
     """Follows a store. `load` once at the start, then `view` whenever a picture is needed.
 
     `own_boundary` tells from which first stored on messages are alive by our own rule; pictures for other boundaries
-    are rationed.
+    are rationed. `serial` is that of the first picture (INDEX_SERIAL_BITS bits), by default at random.
     """
 
-    def __init__(self, store: ItemSource, *, own_boundary: Callable[[], int] = lambda: 0) -> None:
+    def __init__(
+        self, store: ItemSource, *, own_boundary: Callable[[], int] = lambda: 0, serial: int | None = None
+    ) -> None:
         self._store = store
         self._lock = trio.Lock()
         self._stale: dict[LogName, set[int]] = {}
@@ -60,7 +62,8 @@ class LogIndex:
         self._staged: dict[bytes, Entry | None] = {}
         """Logs that have been read (None: they are gone) but are not in `_view` yet."""
         # At random, and with room below 2^53: a serial from before a restart must never be taken for one of ours.
-        serial = secrets.randbits(INDEX_SERIAL_BITS)
+        if serial is None:
+            serial = secrets.randbits(INDEX_SERIAL_BITS)
         self._view = IndexView(serial=serial, serials_from=serial)
         self._boundaries = Boundaries(store, own_boundary)
         self._interests = Interests()

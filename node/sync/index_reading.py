@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 import numpy as np
 import trio
 
+from node.aside import aside
 from node.store.api import ItemColumns, ItemSource, ScanPage
 from node.sync.index_blocks import Block, Blocks, blocks_of
 from protocols.limits import (
@@ -44,7 +45,7 @@ async def sized(size_bytes: int, work: Callable[[], T]) -> T:
     """The result of `work`, which goes over so many bytes: done at once, or in a thread if that would take long."""
     if size_bytes <= INDEX_INLINE_BYTES:
         return work()
-    return await trio.to_thread.run_sync(work)
+    return await aside(work)
 
 
 class BlockPage(NamedTuple):

@@ -1,0 +1,93 @@
+"""A disk on which nothing is durable at once: what a store writes counts when the disk has had its time.
+
+The store is the node's own in memory; a crash takes away what waits, and what is durable comes back at the next start.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+import trio
+
+from node.store.api import Arrival, PutResult, StoreFull, StoreUnavailable
+from node.store.memory import MemoryStore
+
+__all__ = ["Disk", "SimulatedStore"]
+
+
+class Disk:
+    """One machine's. It outlives the processes that use it."""
+
+    def __init__(self, *, fsync_s: float, storage_limit_bytes: int | None, chance: random.Random) -> None:
+        self._fsync_s = fsync_s
+        self._limit_bytes = storage_limit_bytes
+        self._chance = chance
+        self._batch_at = 0.0
+        self.is_full = False
+        self.is_held = False
+        """While the machine sleeps."""
+        self.freed = trio.Event()
+        self._store = SimulatedStore(self, storage_limit_bytes)
+
+    def open(self) -> SimulatedStore:
+        """What is durable, for a new process; the one before has lost its hold of it."""
+        before = self._store
+        self._store = SimulatedStore(self, self._limit_bytes)
+        self._store.take_over(before)
+        return self._store
+
+    def wipe(self) -> None:
+        """Everything is gone."""
+        self._store.close()
+        self._store = SimulatedStore(self, self._limit_bytes)
+
+    @property
+    def content(self) -> SimulatedStore:
+        """What is durable now."""
+        return self._store
+
+    async def sync(self) -> None:
+        """Waits until what was written before this call is durable. Whoever comes while the disk is at work shares its
+        next turn."""
+        now = trio.current_time()
+        if now >= self._batch_at - self._fsync_s:  # the turn that is to come has begun
+            self._batch_at = max(now, self._batch_at) + self._fsync_s * self._chance.uniform(0.5, 1.5)
+        await trio.sleep_until(self._batch_at)
+        while self.is_held:
+            await self.freed.wait()
+
+
+class SimulatedStore(MemoryStore):
+    """One process's view of its disk."""
+
+    def __init__(self, disk: Disk, storage_limit_bytes: int | None) -> None:
+        super().__init__(storage_limit_bytes=storage_limit_bytes)
+        self._disk = disk
+        self.on_durable: Callable[[Sequence[Arrival]], None] = lambda _arrivals: None
+
+    def close(self) -> None:
+        """Whoever still uses it gets StoreUnavailable."""
+        self._is_closed = True
+
+    def take_over(self, before: SimulatedStore) -> None:
+        """The durable state of another, which is closed."""
+        before.close()
+        self._topics = before._topics
+        self._ages = before._ages
+        self._live_logs = before._live_logs
+        self._occupancy = before._occupancy
+
+    async def _commit(self) -> None:
+        await self._turn()
+        if self._disk.is_full:
+            raise StoreFull("the disk is full")
+        await self._disk.sync()
+        if self._is_closed:
+            raise StoreUnavailable("the store is closed")
+
+    async def put(self, arrivals: Sequence[Arrival], *, origin: object = None) -> PutResult:
+        result = await super().put(arrivals, origin=origin)
+        # Durable, but not yet acknowledged: a crash may come in between.
+        await trio.lowlevel.checkpoint()
+        return result

@@ -1,0 +1,213 @@
+"""Discovery over simulated multicast: who hears whose announcements, and the node's own table and prober behind it.
+
+Packets are not encoded: a hearer gets what `node.discovery.packets` would have made of one. Announcements that would
+tell a hearer nothing new are left out, as a hundred mailboxes that know each other say the same for days.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from functools import partial
+from ipaddress import IPv4Interface
+from typing import Final, Protocol
+
+import trio
+
+from node.discovery.api import Announcement, Discovery, Report
+from node.discovery.packets import Sighting
+from node.discovery.prober import Prober
+from node.discovery.table import Endpoint, NeighbourTable, Timing
+from protocols.discovery import PeerInfo
+from protocols.limits import (
+    MDNS_KNOWN_ANSWERS_MAX,
+    MDNS_QUERY_INTERVAL_MAX_S,
+    MDNS_QUERY_INTERVAL_S,
+    MDNS_REPEAT_S,
+    PROBE_TIMEOUT_S,
+)
+from protocols.model import MailboxId
+from simulations.network import Machine, Network
+
+__all__ = ["Hearer", "Multicast", "SimulatedDiscovery"]
+
+_DELAY_S: Final = 0.12
+"""Answers to a question are spread over so long, so that they don't come at once."""
+
+
+class Hearer(Protocol):
+    """Whoever listens to announcements."""
+
+    machine: Machine
+
+    def knows(self, mailbox_id: MailboxId, address: str) -> bool:
+        """Whether another announcement of this mailbox at this address would change nothing."""
+        ...
+
+    def hear(self, sighting: Sighting) -> None:
+        """An announcement has come."""
+        ...
+
+
+class Multicast:
+    """All LANs' multicast: what is said in one is heard by those who are there."""
+
+    def __init__(self, network: Network, chance: random.Random, accepts: Callable[[str], Machine | None]) -> None:
+        """`accepts` tells whose machine takes connections at an address, if any does."""
+        self.network = network
+        self.chance = chance
+        self._accepts = accepts
+        self.hearers: dict[Hearer, None] = {}
+        self.speakers: dict[SimulatedDiscovery, None] = {}
+
+    def say(self, source: Machine, sighting: Sighting) -> None:
+        """Everybody in the LAN who is not cut off hears it, but for those whom the air fails."""
+        loss = self.network.multicast_loss(source)
+        for hearer in self.hearers:
+            if hearer.machine.lan != source.lan or hearer.machine is source:
+                continue
+            if not sighting.goodbye and hearer.knows(sighting.mailbox_id, sighting.source):
+                continue
+            if self._is_heard(source, hearer.machine, loss):
+                self.network.timeline.after(0.01 + _DELAY_S * self.chance.random(), partial(hearer.hear, sighting))
+
+    def ask(self, source: Machine, hearer: Hearer) -> None:
+        """Those whom `hearer` does not know answer, to all."""
+        loss = self.network.multicast_loss(source)
+        for speaker in self.speakers:
+            if (
+                speaker.machine.lan == source.lan
+                and speaker.machine is not source
+                and not hearer.knows(speaker.mailbox_id, self.network.address(speaker.machine))
+                and self._is_heard(source, speaker.machine, loss)
+            ):
+                speaker.asked()
+
+    def _is_heard(self, source: Machine, target: Machine, loss: float) -> bool:
+        return not self.network.is_held(source, target) and (not loss or self.chance.random() >= loss)
+
+    async def probe(
+        self,
+        source: Machine,
+        endpoints: Sequence[Endpoint],
+        *,
+        timeout_s: float,
+        on_answer: Callable[[Endpoint], None],
+    ) -> tuple[Endpoint, ...]:
+        """As `node.discovery.probe.probe`, from `source`."""
+        answered: list[Endpoint] = []
+        latest_at = trio.current_time() + timeout_s
+        for endpoint in endpoints:
+            target = self._accepts(endpoint[0])
+            if target is None:
+                continue
+            if self.network.is_held(source, target) or self.network.is_held(target, source):
+                await trio.sleep_until(latest_at)
+                continue
+            at, stalled, breaks = self.network.passage(source, target, 60)
+            at += self.network.latency_s(target, source)
+            if stalled or breaks or at > latest_at:
+                continue
+            await trio.sleep_until(at)
+            answered.append(endpoint)
+            on_answer(endpoint)
+        return tuple(answered)
+
+
+class SimulatedDiscovery(Discovery):
+    """One start of one mailbox's discovery."""
+
+    def __init__(self, multicast: Multicast, machine: Machine, mailbox_id: MailboxId, timing: Timing) -> None:
+        self.machine = machine
+        self.mailbox_id = mailbox_id
+        self._multicast = multicast
+        self._timing = timing
+        self._announcement: Announcement | None = None
+        self._table: NeighbourTable | None = None
+        self._prober: Prober | None = None
+        self._spoke_at = float("-inf")
+        self._is_due = False
+        self.is_dead = False
+
+    async def run(
+        self,
+        announcement: Announcement | None,
+        report: Report,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        assert announcement is not None
+        multicast = self._multicast
+        self._announcement = announcement
+        self._table = NeighbourTable(self.mailbox_id, network=announcement.network, timing=self._timing)
+        probe = partial(multicast.probe, self.machine)
+        self._prober = Prober(self._table, report, probe, timeout_s=PROBE_TIMEOUT_S)
+        self.moved()
+        multicast.hearers[self] = None
+        multicast.speakers[self] = None
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._prober.run)
+                nursery.start_soon(self._ask)
+                task_status.started()
+                for pause_s in (0.0, MDNS_REPEAT_S, 2 * MDNS_REPEAT_S):
+                    await trio.sleep(pause_s)
+                    self._speak()
+                await trio.sleep_forever()
+        finally:
+            del multicast.hearers[self]
+            del multicast.speakers[self]
+            self._speak(goodbye=True)
+
+    def moved(self) -> None:
+        """The machine has another address, or its first."""
+        announcement, table = self._announcement, self._table
+        if announcement is None or table is None or self._prober is None:
+            return
+        subnet = IPv4Interface(self._multicast.network.subnet(self.machine))
+        ports = (announcement.http_port, announcement.p2p_port)
+        table.network_changed((subnet,), ports, trio.current_time())
+        self._prober.wake()
+        self._speak()
+
+    def asked(self) -> None:
+        """Somebody wants to know who is there. One answer a second serves all who ask."""
+        if not self._is_due:
+            self._is_due = True
+            at = max(trio.current_time() + _DELAY_S * self._multicast.chance.random(), self._spoke_at + MDNS_REPEAT_S)
+            self._multicast.network.timeline.at(at, self._speak)
+
+    def knows(self, mailbox_id: MailboxId, address: str) -> bool:
+        return self._table is not None and self._table.is_live(mailbox_id, address)
+
+    def hear(self, sighting: Sighting) -> None:
+        if self._table is None or self._prober is None or self.is_dead or self.machine.asleep:
+            return
+        self._table.sighted(sighting, trio.current_time())
+        self._prober.wake()
+
+    async def _ask(self) -> None:
+        """As `node.discovery.mdns` does: often at first, then the less often the more are known."""
+        chance = self._multicast.chance
+        table = self._table
+        assert table is not None
+        await trio.sleep(chance.uniform(0.02, 0.12))
+        for pause_s in (MDNS_REPEAT_S, 2 * MDNS_REPEAT_S):
+            self._multicast.ask(self.machine, self)
+            await trio.sleep(pause_s)
+        while True:
+            self._multicast.ask(self.machine, self)
+            crowd = 2 * len(table.neighbours()) / MDNS_KNOWN_ANSWERS_MAX
+            pause_s = min(MDNS_QUERY_INTERVAL_S * max(1.0, crowd), MDNS_QUERY_INTERVAL_MAX_S)
+            await trio.sleep(pause_s * chance.uniform(0.9, 1.1))
+
+    def _speak(self, *, goodbye: bool = False) -> None:
+        self._is_due = False
+        announcement = self._announcement
+        if announcement is None or self.is_dead or self.machine.asleep:
+            return
+        self._spoke_at = trio.current_time()
+        address = self._multicast.network.address(self.machine)
+        info = PeerInfo(announcement.p2p_port, announcement.protocol_version, announcement.network)
+        sighting = Sighting(self.mailbox_id, address, announcement.http_port, (address,), info, True, goodbye)
+        self._multicast.say(self.machine, sighting)

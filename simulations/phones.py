@@ -1,0 +1,247 @@
+"""Phones with the app's client policies, over a simulated HTTP link to the node's own handlers.
+
+A phone keeps all that it ever read or wrote, so it carries messages to wherever its owner walks: each poll tells the
+mailbox how far it has every log, takes what is new, and gives whatever the mailbox is missing, whoever wrote it.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import Final, Protocol
+
+import msgspec
+import trio
+
+from node.discovery.packets import Sighting
+from protocols.model import LogName, MailboxId
+from simulations.machines import Host
+from simulations.network import Machine, Network
+from simulations.runtime import draw
+from simulations.scenario import Phones
+
+__all__ = ["Phone", "Witness"]
+
+_HTTP_BYTES: Final = 250
+"""What heads cost on top of a body."""
+
+_FORGOTTEN_AFTER_S: Final = 120.0
+"""After so much silence a mailbox's announcement is no longer believed."""
+
+Key = tuple[LogName, int]
+
+
+class Witness(Protocol):
+    """Whoever writes down what phones do."""
+
+    def wrote(self, phone: str, name: LogName, seq: int) -> None: ...
+
+    def acknowledged(self, host: Host, messages: Sequence[Key]) -> None: ...
+
+    def served(self, host: Host, name: LogName, seq: int, blob: bytes) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Policy:
+    """The times of one generation of the app, in seconds."""
+
+    family: str
+    after_success_s: float
+    after_error_s: Sequence[tuple[int, float]]  # from so many errors in a row on
+    timeout_s: float
+    keeps_turn: bool  # one mailbox a turn, else each on its own clock
+
+    def pause_s(self, failures: int) -> float:
+        """How long to wait after a poll with which so many failed in a row."""
+        if not failures:
+            return self.after_success_s
+        return next(pause_s for least, pause_s in reversed(self.after_error_s) if failures >= least)
+
+
+_POLICIES: Final[Mapping[str, _Policy]] = {
+    "round-robin": _Policy("blobs", 5.0, [(1, 15.0)], 60.0, keeps_turn=True),
+    "each": _Policy("blips", 2.5, [(1, 2.5), (5, 5.5), (10, 10.5)], 10.0, keeps_turn=False),
+}
+
+
+@dataclass(slots=True)
+class _Known:
+    """A mailbox as the phone sees it. `held` is the tracker of the later app: how far it is believed to hold a log."""
+
+    host: Host
+    heard_at: float
+    due_at: float
+    failures: int = 0
+    held: dict[LogName, int] = field(default_factory=dict)
+
+
+class Phone:
+    """One phone."""
+
+    def __init__(self, spec: Phones, machine: Machine, network: Network, *, seed: int, witness: Witness) -> None:
+        self.spec = spec
+        self.machine = machine
+        self.name = machine.name
+        self.heights: dict[str, dict[str, int]] = {topic: {} for topic in spec.topics}
+        """For each topic and log the highest seq that it has."""
+        self.delivered = 0
+        self._held: dict[Key, bytes] = {}
+        self._network = network
+        self._witness = witness
+        self._policy = _POLICIES[spec.policy]
+        self._random = draw(seed, "phone", machine.name)
+        self._known: dict[MailboxId, _Known] = {}
+        self._hosts: Callable[[str], Host | None] = lambda _address: None
+        self._turn = 0
+        self._wake = trio.Event()
+
+    async def run(self, hosts: Callable[[str], Host | None]) -> None:
+        """Writes and polls for ever. `hosts` finds the mailbox at an address."""
+        self._hosts = hosts
+        async with trio.open_nursery() as nursery:
+            if self.spec.messages_per_hour > 0:
+                nursery.start_soon(self._write)
+            await self._poll_forever()
+
+    # --- discovery -------------------------------------------------------------------------------------------------
+
+    def knows(self, mailbox_id: MailboxId, address: str) -> bool:
+        known = self._known.get(mailbox_id)
+        if known is None or self._hosts(address) is not known.host:
+            return False
+        known.heard_at = trio.current_time()
+        return known.failures == 0
+
+    def hear(self, sighting: Sighting) -> None:
+        if sighting.goodbye:
+            self._known.pop(sighting.mailbox_id, None)
+            return
+        host = self._hosts(sighting.source)
+        if host is not None and host.machine.lan == self.machine.lan:
+            now = trio.current_time()
+            known = self._known.setdefault(sighting.mailbox_id, _Known(host, now, now))
+            known.heard_at = now
+            self._wake.set()
+
+    def moved(self) -> None:
+        """It is in another LAN: whom it knew is not here."""
+        self._known.clear()
+        self._wake.set()
+
+    # --- writing ---------------------------------------------------------------------------------------------------
+
+    async def _write(self) -> None:
+        spec = self.spec
+        await trio.sleep_until(spec.writes_from_s)
+        while True:
+            await trio.sleep(self._random.expovariate(spec.messages_per_hour / 3600))
+            if trio.current_time() >= spec.writes_until_s:
+                return
+            topic = self._random.choice(list(spec.topics))
+            seq = self.heights[topic].get(self.name, -1) + 1
+            name = LogName(topic, self.name)
+            text = f"{self.name} {topic} {seq} ".encode()
+            self._take(name, seq, text + self._random.randbytes(max(0, spec.message_bytes - len(text))))
+            self._witness.wrote(self.name, name, seq)
+            for known in self._known.values():  # an own message makes the next poll early
+                known.due_at = min(known.due_at, trio.current_time())
+            self._wake.set()
+
+    def _take(self, name: LogName, seq: int, blob: bytes) -> None:
+        self._held[name, seq] = blob
+        heights = self.heights[name.topic]
+        heights[name.log] = max(seq, heights.get(name.log, -1))
+
+    # --- polling ---------------------------------------------------------------------------------------------------
+
+    async def _poll_forever(self) -> None:
+        soonest = trio.current_time()
+        while True:
+            known = self._next()
+            due_at = inf if known is None else max(known.due_at, soonest)
+            if trio.current_time() < due_at:
+                with trio.move_on_at(due_at):
+                    await self._wake.wait()
+                self._wake = trio.Event()
+                continue
+            assert known is not None
+            soonest = trio.current_time() + 1.0
+            failed = False
+            try:
+                with trio.fail_after(self._policy.timeout_s):
+                    await self._poll(known)
+            except (trio.TooSlowError, ConnectionError):
+                failed = True
+            known.failures = known.failures + 1 if failed else 0
+            now = trio.current_time()
+            pause_s = self._policy.pause_s(known.failures)
+            if failed and now - known.heard_at > _FORGOTTEN_AFTER_S:
+                self._known.pop(known.host.mailbox_id, None)
+            if self._policy.keeps_turn:
+                self._turn += 1
+                for one in self._known.values():
+                    one.due_at = now + pause_s
+            known.due_at = now + pause_s
+
+    def _next(self) -> _Known | None:
+        if not self._known:
+            return None
+        if self._policy.keeps_turn:
+            return list(self._known.values())[self._turn % len(self._known)]
+        return min(self._known.values(), key=lambda known: known.due_at)
+
+    async def _poll(self, known: _Known) -> None:
+        """Asks for everything that is new, and gives what is missing. Raises ConnectionError."""
+        heights = {topic: dict(logs) for topic, logs in self.heights.items()}
+        answer = await self._request(known.host, "get", msgspec.json.encode({"topics": heights}))
+        missing: list[Key] = []
+        for topic, part in msgspec.json.decode(answer)[f"{self._policy.family}_by_topic"].items():
+            for log, blobs in part[self._policy.family].items():
+                name = LogName(topic, log)
+                for seq, text in blobs.items():
+                    blob = base64.b64decode(text)
+                    self._witness.served(known.host, name, int(seq), blob)
+                    if (name, int(seq)) not in self._held:
+                        self.delivered += 1
+                        self._take(name, int(seq), blob)
+            missing += [(LogName(topic, log), seq) for log, seqs in part["missing"].items() for seq in seqs]
+        wanted = dict.fromkeys(key for key in missing if key in self._held)
+        if not self._policy.keeps_turn:
+            wanted.update(dict.fromkeys(self._unsent(known, heights)))
+        if wanted:
+            await self._store(known, list(wanted))
+        for topic, logs in heights.items():
+            for log, height in logs.items():
+                name = LogName(topic, log)
+                known.held[name] = max(height, known.held.get(name, -1))
+
+    def _unsent(self, known: _Known, asked: Mapping[str, Mapping[str, int]]) -> list[Key]:
+        """The later app's fast push: own messages above what the mailbox is believed to hold."""
+        unsent: list[Key] = []
+        for topic, logs in self.heights.items():
+            name = LogName(topic, self.name)
+            believed = max(known.held.get(name, -1), asked[topic].get(self.name, -1))
+            unsent += [(name, seq) for seq in range(believed + 1, logs.get(self.name, -1) + 1)]
+        return unsent
+
+    async def _store(self, known: _Known, keys: Sequence[Key]) -> None:
+        tree: dict[str, dict[str, dict[str, str]]] = {}
+        for name, seq in keys:
+            blob = base64.b64encode(self._held[name, seq]).decode()
+            tree.setdefault(name.topic, {}).setdefault(name.log, {})[str(seq)] = blob
+        await self._request(known.host, "store", msgspec.json.encode({self._policy.family: tree}), keys)
+
+    async def _request(self, host: Host, what: str, body: bytes, keys: Sequence[Key] = ()) -> bytes:
+        """Raises ConnectionError, also for a refusal."""
+        network = self._network
+        await network.travel(self.machine, host.machine, len(body) + _HTTP_BYTES)
+        status, answer = await host.serve(f"/{self._policy.family}/{what}", body)
+        if status == 201 and keys:
+            # Sent, but not yet received: from here on the mailbox has promised.
+            self._witness.acknowledged(host, keys)
+        await network.travel(host.machine, self.machine, len(answer) + _HTTP_BYTES)
+        if status not in (200, 201):
+            raise ConnectionError(f"refused with {status}")
+        return answer

@@ -1,0 +1,197 @@
+"""Writes down a run: who came to hold what and when, what phones were promised, and how it looks at each sample."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import trio
+
+from node.store.api import Change, StoredItem
+from protocols.model import LogName
+from simulations.disk import SimulatedStore
+from simulations.machines import Host
+from simulations.network import Network
+from simulations.recording import (
+    Happening,
+    MailboxSample,
+    MailboxTotals,
+    MessageSpread,
+    Moment,
+)
+from simulations.runtime import Trace
+from simulations.transport import Exchange
+
+__all__ = ["Holding", "Recorder", "Way"]
+
+Held = tuple[LogName, int, bytes]
+"""What a mailbox holds: log, seq and digest."""
+
+
+@dataclass(slots=True)
+class Way:
+    """The way of one message. `by` are the mailboxes that came to hold it, with when."""
+
+    number: int
+    written_s: float
+    first_stored_s: int | None = None
+    acknowledged_s: float | None = None
+    by: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Holding:
+    """What one mailbox holds durably, and a sum over it that is equal where the sets are."""
+
+    items: dict[Held, int] = field(default_factory=dict)
+    """-> first stored (Unix seconds)."""
+    total: int = 0
+    promised: dict[tuple[LogName, int], float] = field(default_factory=dict)
+    """Acknowledged to phones -> when."""
+
+
+@dataclass
+class Recorder:
+    """Everything that is worth telling of a run, as it happens."""
+
+    network: Network
+    exchange: Exchange
+    trace: Trace
+    hosts: dict[str, Host]
+    ways: dict[tuple[LogName, int], Way] = field(default_factory=dict)
+    holdings: dict[str, Holding] = field(default_factory=dict)
+    happenings: list[Happening] = field(default_factory=list)
+    moments: list[Moment] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.sampled_s: list[float] = []
+        self.held_share: list[float] = []
+        self.groups: list[int] = []
+        self.up: list[int] = []
+        self.messages: list[int] = []
+        self.traffic_bytes: list[int] = []
+        self._bytes_before = 0
+        self._sums: dict[Held, int] = {}
+
+    # --- what happens ----------------------------------------------------------------------------------------------
+
+    def happened(self, kind: str, who: Sequence[str], text: str) -> None:
+        """Puts something on the timeline."""
+        self.trace.note(f"{kind} {','.join(who)}")
+        self.happenings.append(Happening(trio.current_time(), kind, tuple(who), text))
+
+    def wrote(self, phone: str, name: LogName, seq: int) -> None:
+        """A phone wrote a message."""
+        self.trace.note(f"wrote {phone} {name.topic} {seq}")
+        self.ways[name, seq] = Way(len(self.ways), trio.current_time())
+
+    def acknowledged(self, host: Host, messages: Sequence[tuple[LogName, int]]) -> None:
+        """A mailbox promised a phone to keep these."""
+        now = trio.current_time()
+        self.trace.note(f"acknowledged {host.name} {len(messages)}")
+        promised = self.holding(host.name).promised
+        for key in messages:
+            promised[key] = now
+            way = self.ways.get(key)
+            if way is not None and way.acknowledged_s is None:
+                way.acknowledged_s = now
+
+    def served(self, host: Host, name: LogName, seq: int, blob: bytes) -> None:
+        """A phone was given a message."""
+        self.trace.note(f"served {host.name} {name.topic} {name.log} {seq} {len(blob)}")
+
+    # --- what is held ----------------------------------------------------------------------------------------------
+
+    def holding(self, name: str) -> Holding:
+        """What a mailbox holds."""
+        return self.holdings.setdefault(name, Holding())
+
+    def follow(self, host: Host, store: SimulatedStore) -> None:
+        """Watches a process's store."""
+        store.subscribe(partial(self._changed, host))
+
+    def wiped(self, host: Host) -> None:
+        """A mailbox has lost everything, and with it its promises."""
+        self.holdings[host.name] = Holding()
+
+    def _changed(self, host: Host, change: Change) -> None:
+        holding = self.holding(host.name)
+        now = trio.current_time()
+        self.trace.note(f"put {host.name} {len(change.stored)} {len(change.merged)} {len(change.removed)}")
+        for stored in change.stored:
+            holding.items[_key(stored)] = stored.item.first_stored_s
+            holding.total ^= self._sum(_key(stored))
+            way = self.ways.get((stored.name, stored.item.seq))
+            if way is not None:
+                way.by.setdefault(host.name, now)
+                way.first_stored_s = min(way.first_stored_s or stored.item.first_stored_s, stored.item.first_stored_s)
+        for merged in change.merged:
+            holding.items[_key(merged)] = merged.item.first_stored_s
+        for removed in change.removed:
+            holding.total ^= self._sum(_key(removed))
+            del holding.items[_key(removed)]
+
+    def _sum(self, held: Held) -> int:
+        known = self._sums.get(held)
+        if known is None:
+            digest = hashlib.blake2b(repr(held).encode(), digest_size=8).digest()
+            known = self._sums[held] = int.from_bytes(digest)
+        return known
+
+    # --- how it looks ----------------------------------------------------------------------------------------------
+
+    def sample(self) -> None:
+        """One point of each series."""
+        running = [host for host in self.hosts.values() if host.is_up and host.is_correct]
+        union = {held for host in running for held in self.holding(host.name).items}
+        held = sum(len(self.holding(host.name).items) for host in running)
+        self.sampled_s.append(trio.current_time())
+        self.held_share.append(held / (len(union) * len(running)) if union else 1.0)
+        self.groups.append(len({self.holding(host.name).total for host in running}))
+        self.up.append(len(running))
+        self.messages.append(len(union))
+        self.traffic_bytes.append(self.exchange.bytes - self._bytes_before)
+        self._bytes_before = self.exchange.bytes
+        self.trace.note(f"sample {held} {self.exchange.bytes}")
+
+    def moment(self, title: str) -> None:
+        """The whole network as it is now."""
+        numbers: dict[int, int] = {}
+        samples: list[MailboxSample] = []
+        for host in self.hosts.values():
+            holding = self.holding(host.name)
+            group = numbers.setdefault(holding.total, len(numbers))
+            samples.append(MailboxSample(host.name, host.machine.lan, host.is_up, len(holding.items), group))
+        connected = sorted(
+            (a.name, b.name)
+            for crossing in self.network.crossings
+            for a, b in [(crossing.flows[0].source, crossing.flows[0].target)]
+            if not self.network.is_held(a, b)
+        )
+        self.moments.append(Moment(trio.current_time(), title, samples, connected))
+
+    def spreads(self) -> list[MessageSpread]:
+        """The ways of all messages."""
+        return [MessageSpread(way.written_s, way.acknowledged_s, sorted(way.by.values())) for way in self.ways.values()]
+
+    def totals(self) -> list[MailboxTotals]:
+        """What each mailbox did."""
+        return [
+            MailboxTotals(
+                name=host.name,
+                behaviour=host.spec.behaviour.value,
+                sessions=host.sessions,
+                round_trips=host.round_trips,
+                bytes_in=host.bytes_in,
+                bytes_out=host.bytes_out,
+                messages=len(self.holding(host.name).items),
+                crashes=host.crashes,
+            )
+            for host in self.hosts.values()
+        ]
+
+
+def _key(stored: StoredItem) -> Held:
+    return (stored.name, stored.item.seq, stored.item.digest)

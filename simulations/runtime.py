@@ -1,0 +1,125 @@
+"""What makes a run repeatable: one clock, one order of tasks, one source of randomness, one hash over all that happens.
+
+Nothing in the simulated world may ask the wall clock, start a thread or iterate over a set of strings; what the node
+needs of the kind comes through its ports. Then the same seed gives the same trace in every process.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from heapq import heappop, heappush
+from math import inf
+from typing import Final, TypeVar
+
+import trio
+from blake3 import blake3
+from trio._core import _run as scheduler
+from trio.testing import MockClock
+
+from node.aside import inline
+
+__all__ = ["EPOCH_S", "Timeline", "Trace", "draw", "run_world"]
+
+T = TypeVar("T")
+
+EPOCH_S: Final = 1_798_761_600.0
+"""The date at which every world begins (2027-01-01), as Unix seconds."""
+
+
+class Trace:
+    """A running hash over every event. Two runs with the same hash did the same."""
+
+    def __init__(self) -> None:
+        self._hasher = blake3()
+        self._lines: list[str] = []
+        self.events = 0
+
+    def note(self, what: str) -> None:
+        """Takes in one event, with its time."""
+        self.events += 1
+        self._lines.append(f"{trio.current_time()!r} {what}")
+        if len(self._lines) >= 1024:
+            self._flush()
+
+    def digest(self) -> str:
+        """Hex over all events so far."""
+        self._flush()
+        return self._hasher.hexdigest()
+
+    def _flush(self) -> None:
+        self._hasher.update("\n".join(self._lines).encode())
+        self._lines.clear()
+
+
+class Timeline:
+    """Calls functions at their times, in the order in which they were given: what packets, disks and faults are made
+    of. A task for each of them would cost ten times as much."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = 0
+        self._scope: trio.CancelScope | None = None
+
+    def at(self, when: float, action: Callable[[], None]) -> None:
+        """Calls `action` at trio's time `when`; at once if that is past, but never within this call."""
+        self._count += 1
+        heappush(self._heap, (when, self._count, action))
+        if self._scope is not None and when < self._scope.deadline:
+            self._scope.deadline = when
+
+    def after(self, delay_s: float, action: Callable[[], None]) -> None:
+        """Calls `action` so many seconds from now."""
+        self.at(trio.current_time() + delay_s, action)
+
+    async def run(self) -> None:
+        """Until cancelled. What an action raises ends the world: it is a fault of the simulator."""
+        heap = self._heap
+        while True:
+            with trio.CancelScope(deadline=heap[0][0] if heap else inf) as self._scope:
+                await trio.sleep_forever()
+            self._scope = None
+            now = trio.current_time()
+            while heap and heap[0][0] <= now:
+                heappop(heap)[2]()
+
+
+def _jumping_clock() -> MockClock:
+    """A clock that stands still while anybody has something to do, then jumps to the next deadline: trio's own, without
+    what that needs to run at other speeds (it was a tenth of a run)."""
+    clock = MockClock(rate=0.0, autojump_threshold=0.0)
+
+    def jump() -> None:
+        deadline = scheduler.GLOBAL_RUN_CONTEXT.runner.deadlines.next_deadline()
+        if clock._virtual_base < deadline < inf:
+            clock._virtual_base = float(deadline)  # which of two equal deadlines it was is left to chance
+
+    clock.current_time = lambda: clock._virtual_base  # type: ignore[method-assign]
+    clock.deadline_to_sleep_time = lambda deadline: (  # type: ignore[method-assign]
+        0.0 if deadline <= clock._virtual_base else 1e9
+    )
+    clock._autojump = jump  # type: ignore[method-assign]
+    return clock
+
+
+def run_world(main: Callable[[], Awaitable[T]], seed: int) -> T:
+    """Runs `main` under a clock that jumps, with everything that trio leaves to chance drawn from `seed`."""
+    was_deterministic = scheduler._ALLOW_DETERMINISTIC_SCHEDULING
+    state = scheduler._r.getstate()
+    scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
+    scheduler._r.seed(seed)
+
+    async def deterministic() -> T:
+        with inline():
+            return await main()
+
+    try:
+        return trio.run(deterministic, clock=_jumping_clock())
+    finally:
+        scheduler._ALLOW_DETERMINISTIC_SCHEDULING = was_deterministic  # type: ignore[misc]
+        scheduler._r.setstate(state)
+
+
+def draw(seed: int, *what: object) -> random.Random:
+    """A source of randomness of its own for one purpose, so that one more draw here moves nothing there."""
+    return random.Random(repr((seed, *what)))

@@ -1,0 +1,488 @@
+"""The node's transport over the simulated network: connections with streams that stall and break, and gossip.
+
+It keeps the promises of `node.transport.api` and the limits of the real one (windows, streams, dial times); there are
+no handshakes but the round trips that they take.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Final
+
+import trio
+
+from node.transport.api import PeerUnreachable, Stream, StreamBroken, StreamHandler, Transport
+from protocols.addresses import PeerAddress
+from protocols.limits import (
+    ANNOUNCEMENT_BYTES_MAX,
+    DIAL_S,
+    GOSSIP_PUBLISHER_MESSAGES_BURST,
+    GOSSIP_PUBLISHER_MESSAGES_PER_S,
+    OPEN_STREAM_S,
+    STREAM_WINDOW_BYTES,
+    STREAMS_PER_PEER_MAX,
+)
+from protocols.model import MailboxId
+from simulations.network import Flow, Machine, Network
+from simulations.runtime import Trace
+
+__all__ = ["P2P_PORT", "Exchange", "SimulatedTransport"]
+
+log = logging.getLogger(__name__)
+
+P2P_PORT: Final = 4001
+
+_PACKET_BYTES: Final = 60
+"""What a frame costs on top of its contents: Yamux, Noise, TCP and IP heads."""
+
+_HANDSHAKE_ROUND_TRIPS: Final = 3
+"""TCP, then Noise with the muxer's name in it."""
+
+
+class Exchange:
+    """What all transports of a world share: who listens where, and the gossip between them."""
+
+    def __init__(self, network: Network, trace: Trace, *, hint_loss: float, chance: random.Random) -> None:
+        self.network = network
+        self.trace = trace
+        self.bytes = 0
+        """All that mailboxes have sent each other."""
+        self._listening: dict[str, SimulatedTransport] = {}  # by IP address
+        self._hint_loss = hint_loss
+        self._chance = chance
+        self._version = 0
+        self._rings: dict[SimulatedTransport, tuple[tuple[int, int], list[list[SimulatedTransport]]]] = {}
+
+    def listen(self, transport: SimulatedTransport) -> str:
+        address = self.network.address(transport.machine)
+        if address in self._listening:
+            raise OSError(f"{address} is taken: this mailbox runs already")
+        self._listening[address] = transport
+        return address
+
+    def unlisten(self, address: str) -> None:
+        del self._listening[address]
+
+    def at(self, address: str) -> SimulatedTransport | None:
+        """Who listens at an IP address, if anybody does."""
+        return self._listening.get(address)
+
+    def share(self) -> float:
+        """Some part of a whole."""
+        return self._chance.random()
+
+    def connections_changed(self) -> None:
+        """Gossip goes other ways from now on."""
+        self._version += 1
+
+    def gossip(self, source: SimulatedTransport, channel: str, data: bytes) -> None:
+        """Hands an announcement to all who are connected, directly or over others."""
+        timeline = self.network.timeline
+        delay_s = 0.0
+        for ring in self._ring(source):
+            delay_s += 0.01 + self.network.latency_s(source.machine, ring[0].machine) * 2 * self._chance.random()
+            timeline.after(delay_s, partial(self._hand_out, ring, channel, source.local, data))
+
+    def _hand_out(self, ring: Sequence[SimulatedTransport], channel: str, publisher: MailboxId, data: bytes) -> None:
+        loss = self._hint_loss
+        for transport in ring:
+            if not transport.machine.asleep and (not loss or self._chance.random() >= loss):
+                self.bytes += len(data) + _PACKET_BYTES
+                transport.hear(channel, publisher, data)
+
+    def _ring(self, source: SimulatedTransport) -> list[list[SimulatedTransport]]:
+        """Those that are one connection away, two, and so on."""
+        version = (self._version, self.network.version)
+        known = self._rings.get(source)
+        if known is None or known[0] != version:
+            seen, rings, ring = {source}, [], [source]
+            while ring:
+                ring = [
+                    other
+                    for near in ring
+                    for other in near.reaches()
+                    if other not in seen and not seen.add(other)  # type: ignore[func-returns-value]
+                ]
+                if ring:
+                    rings.append(ring)
+            known = self._rings[source] = (version, rings)
+        return known[1]
+
+
+class _Pipe:
+    """One direction of a stream."""
+
+    __slots__ = ("_arrived", "_broken", "_changed", "_connection", "_flow", "_inbox", "_is_ended", "_on_way", "_window")
+
+    def __init__(self, connection: _Connection, flow: Flow) -> None:
+        self._connection = connection
+        self._flow = flow
+        self._inbox = bytearray()
+        self._on_way: deque[bytes] = deque()
+        self._window = STREAM_WINDOW_BYTES
+        """How much more may be sent before something is read."""
+        self._arrived = False
+        """Whether the end has come through."""
+        self._is_ended = False
+        self._broken: str | None = None
+        self._changed = trio.lowlevel.ParkingLot()
+
+    async def send_all(self, data: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        at = 0
+        while at < len(data):
+            if self._broken is not None:
+                raise StreamBroken(self._broken)
+            if self._is_ended:
+                raise StreamBroken("the stream was closed by us")
+            if self._window:
+                piece = data[at : at + self._window]
+                at += len(piece)
+                self._window -= len(piece)
+                self._on_way.append(piece)
+                self._connection.send(self._flow, len(piece), self._deliver)
+            else:
+                await self._changed.park()
+
+    async def receive_some(self, max_bytes: int) -> bytes:
+        await trio.lowlevel.checkpoint()
+        while not self._inbox:
+            if self._broken is not None:
+                raise StreamBroken(self._broken)
+            if self._arrived:
+                return b""
+            await self._changed.park()
+        data = bytes(self._inbox[:max_bytes])
+        del self._inbox[:max_bytes]
+        self._window += len(data)
+        self._changed.unpark_all()
+        return data
+
+    def _deliver(self) -> None:
+        if self._broken is None:
+            self._inbox += self._on_way.popleft()
+            self._changed.unpark_all()
+
+    def end(self) -> None:
+        """Nothing more is sent."""
+        if not self._is_ended and self._broken is None:
+            self._is_ended = True
+            self._connection.send(self._flow, 0, self._arrive_end)
+
+    def _arrive_end(self) -> None:
+        self._arrived = True
+        self._changed.unpark_all()
+
+    def break_off(self, reason: str, came_through: float = 0.0) -> None:
+        """Ends it in the middle. What has come stays readable, as does a share of what was on its way."""
+        if self._broken is None:
+            self._broken = reason
+            if self._on_way:
+                self._inbox += self._on_way[0][: int(came_through * len(self._on_way[0]))]
+            self._changed.unpark_all()
+
+    @property
+    def is_finished(self) -> bool:
+        return self._is_ended or self._broken is not None
+
+
+class _SimulatedStream(Stream):
+    def __init__(self, connection: _Connection, peer: MailboxId, incoming: _Pipe, outgoing: _Pipe) -> None:
+        self.peer = peer
+        self._connection = connection
+        self._incoming = incoming
+        self._outgoing = outgoing
+
+    async def send_all(self, data: bytes) -> None:
+        try:
+            await self._outgoing.send_all(data)
+        except trio.Cancelled:
+            self._break_off("a send was cancelled in the middle")
+            raise
+
+    async def receive_some(self, max_bytes: int) -> bytes:
+        return await self._incoming.receive_some(max_bytes)
+
+    async def close(self) -> None:
+        self._outgoing.end()
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def abort(self) -> None:
+        self._break_off("the stream was reset")
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def _break_off(self, reason: str) -> None:
+        self._incoming.break_off(reason)
+        self._outgoing.break_off(reason)
+
+
+class _Connection:
+    """Two flows between two running transports, and the streams in them."""
+
+    def __init__(self, exchange: Exchange, dialer: SimulatedTransport, acceptor: SimulatedTransport) -> None:
+        self._exchange = exchange
+        self.ends = (dialer, acceptor)
+        network = exchange.network
+        there = Flow(network, dialer.machine, acceptor.machine, self.break_off)
+        back = Flow(network, acceptor.machine, dialer.machine, self.break_off)
+        self.flows = (there, back)
+        self.is_up = True
+        self.on_break: dict[Callable[[], None], None] = {}
+        self._streams: list[tuple[SimulatedTransport, _Pipe, _Pipe]] = []
+        network.crossings[self] = None
+
+    def other(self, end: SimulatedTransport) -> SimulatedTransport:
+        a, b = self.ends
+        return b if end is a else a
+
+    def send(self, flow: Flow, size: int, arrive: Callable[[], None]) -> None:
+        """Sends a frame, of which so many bytes are the stream's."""
+        size += _PACKET_BYTES
+        self._exchange.bytes += size
+        flow.send(size, partial(self._arrive, arrive))
+
+    def _arrive(self, arrive: Callable[[], None]) -> None:
+        if self.is_up:
+            arrive()
+
+    def open(self, opener: SimulatedTransport) -> tuple[_SimulatedStream, _SimulatedStream]:
+        """The opener's and the acceptor's end of a new stream. Raises PeerUnreachable."""
+        there, back = self.flows if opener is self.ends[0] else self.flows[::-1]
+        acceptor = self.other(opener)
+        self._streams = [one for one in self._streams if not (one[1].is_finished and one[2].is_finished)]
+        if sum(one[0] is opener for one in self._streams) >= STREAMS_PER_PEER_MAX:
+            raise PeerUnreachable(f"{acceptor.local.short} refused: {STREAMS_PER_PEER_MAX} streams are open already")
+        out, into = _Pipe(self, there), _Pipe(self, back)
+        self._streams.append((opener, out, into))
+        return (
+            _SimulatedStream(self, acceptor.local, into, out),
+            _SimulatedStream(self, opener.local, out, into),
+        )
+
+    def break_off(self, reason: str) -> None:
+        """The connection is gone, for both at the same moment, at whatever byte it was."""
+        if not self.is_up:
+            return
+        self.is_up = False
+        network = self._exchange.network
+        del network.crossings[self]
+        for _, out, into in self._streams:
+            out.break_off(reason, self._exchange.share())
+            into.break_off(reason, self._exchange.share())
+        self._streams.clear()
+        for action in self.on_break:
+            action()
+        a, b = self.ends
+        self._exchange.trace.note(f"broken {a.machine.name} {b.machine.name} {reason}")
+        self._exchange.connections_changed()
+        a.lost(self)
+        b.lost(self)
+
+
+class SimulatedTransport(Transport):
+    """One start of one mailbox's transport."""
+
+    def __init__(self, exchange: Exchange, machine: Machine, mailbox_id: MailboxId) -> None:
+        self.local = mailbox_id
+        self.machine = machine
+        self._exchange = exchange
+        self._address: str | None = None
+        self._protocols: dict[str, StreamHandler] = {}
+        self._channels: dict[str, Callable[[MailboxId, bytes], None]] = {}
+        self._watchers: list[Callable[[MailboxId, bool], None]] = []
+        self._connections: dict[MailboxId, _Connection] = {}
+        self._nursery: trio.Nursery | None = None
+        self._gossip_left = float(GOSSIP_PUBLISHER_MESSAGES_BURST)
+        self._gossip_at = 0.0
+        self.is_dead = False
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        async with trio.open_nursery() as nursery:
+            self._address = self._exchange.listen(self)
+            self._nursery = nursery
+            try:
+                task_status.started()
+                await trio.sleep_forever()
+            finally:
+                self._exchange.unlisten(self._address)
+                self._nursery = self._address = None
+                self._drop_all("the mailbox was stopped")
+
+    def die(self) -> None:
+        """The process is gone from one instant to the next: nothing that its code still does is heard of."""
+        self.is_dead = True
+        self._drop_all("the connection was reset")
+
+    def moved(self) -> None:
+        """The machine is in another LAN: connections are lost, and it listens at another address."""
+        if self._address is not None:
+            self._exchange.unlisten(self._address)
+            self._address = self._exchange.listen(self)
+        self._drop_all("the machine went elsewhere")
+
+    def break_all(self) -> None:
+        """Breaks every connection at whatever byte it is."""
+        self._drop_all("the connection was reset")
+
+    def _drop_all(self, reason: str) -> None:
+        for connection in list(self._connections.values()):
+            connection.break_off(reason)
+
+    @property
+    def is_running(self) -> bool:
+        return self._nursery is not None and not self.is_dead
+
+    def serve(self, protocol: str, handler: StreamHandler) -> None:
+        self._protocols[protocol] = handler
+
+    def listen(self, channel: str, handler: Callable[[MailboxId, bytes], None]) -> None:
+        self._channels[channel] = handler
+
+    def on_connection(self, handler: Callable[[MailboxId, bool], None]) -> None:
+        self._watchers.append(handler)
+
+    def addresses(self) -> Sequence[PeerAddress]:
+        return () if self._address is None else (PeerAddress(self._address, P2P_PORT, self.local),)
+
+    def connected(self) -> frozenset[MailboxId]:
+        return frozenset(self._connections)
+
+    def reaches(self) -> list[SimulatedTransport]:
+        """The transports at the other ends of its connections that are not held up."""
+        return [
+            connection.other(self)
+            for connection in self._connections.values()
+            if not self._exchange.network.is_held(self.machine, connection.other(self).machine)
+        ]
+
+    async def connect(self, addresses: Sequence[PeerAddress]) -> None:
+        await trio.lowlevel.checkpoint()
+        if not self.is_running:
+            raise PeerUnreachable("this mailbox's transport is not running")
+        silent = False
+        for address in addresses:
+            if address.mailbox_id in self._connections:
+                return
+            other = self._exchange.at(address.host)
+            silent = silent or other is None or not await self._dial(address, other)
+            if address.mailbox_id in self._connections:
+                return
+        if silent:
+            await trio.sleep(DIAL_S)
+        raise PeerUnreachable(f"no answer at {', '.join(map(str, addresses)) or 'no address at all'}")
+
+    async def _dial(self, address: PeerAddress, other: SimulatedTransport) -> bool:
+        """Tries one address; whether anything came back from it."""
+        network = self._exchange.network
+        if (
+            other is self
+            or network.is_held(self.machine, other.machine)
+            or network.is_held(other.machine, self.machine)
+        ):
+            return False
+        for source, target in ((self.machine, other.machine), (other.machine, self.machine)) * _HANDSHAKE_ROUND_TRIPS:
+            at, stalled, breaks = network.passage(source, target, 2 * _PACKET_BYTES)
+            if stalled > DIAL_S or breaks:
+                return False
+            await trio.sleep_until(at)
+        usable = self.is_running and other.is_running and other.local == address.mailbox_id
+        cut = network.is_cut(self.machine, other.machine) or network.is_cut(other.machine, self.machine)
+        if usable and not cut and other.local not in self._connections:
+            connection = _Connection(self._exchange, self, other)
+            self._exchange.trace.note(f"connected {self.machine.name} {other.machine.name}")
+            self._exchange.connections_changed()
+            self._up(other.local, connection)
+            other._up(self.local, connection)
+        return True
+
+    async def open_stream(self, peer: MailboxId, protocol: str) -> Stream:
+        await trio.lowlevel.checkpoint()
+        connection = self._connections.get(peer)
+        if connection is None:
+            raise PeerUnreachable(f"{peer.short} is not connected")
+        acceptor = connection.other(self)
+        handler = acceptor._protocols.get(protocol)
+        if handler is None:
+            raise PeerUnreachable(f"{peer.short} does not speak {protocol}")
+        ours, theirs = connection.open(self)
+        answered = trio.Event()
+        there, back = connection.flows if self is connection.ends[0] else connection.flows[::-1]
+
+        def accept() -> None:
+            if acceptor._nursery is not None:
+                acceptor._nursery.start_soon(_serve, handler, theirs, protocol)
+                connection.send(back, len(protocol), answered.set)
+
+        connection.send(there, len(protocol), accept)
+        connection.on_break[answered.set] = None
+        with trio.move_on_after(OPEN_STREAM_S) as scope:
+            await answered.wait()
+        connection.on_break.pop(answered.set, None)
+        if scope.cancelled_caught or not connection.is_up:
+            await ours.abort()
+            raise PeerUnreachable(f"{peer.short} did not answer")
+        return ours
+
+    async def publish(self, channel: str, data: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        if len(data) > ANNOUNCEMENT_BYTES_MAX:
+            log.error("an announcement of %d bytes on %s was not sent: it is too large", len(data), channel)
+            return
+        now = trio.current_time()
+        grown = self._gossip_left + (now - self._gossip_at) * GOSSIP_PUBLISHER_MESSAGES_PER_S
+        self._gossip_left, self._gossip_at = min(float(GOSSIP_PUBLISHER_MESSAGES_BURST), grown), now
+        if self._gossip_left >= 1 and self.is_running and not self.machine.asleep:
+            self._gossip_left -= 1
+            self._exchange.trace.note(f"hint {self.machine.name} {len(data)}")
+            self._exchange.gossip(self, channel, data)
+
+    async def disconnect(self, peer: MailboxId) -> None:
+        connection = self._connections.get(peer)
+        if connection is not None:
+            connection.break_off("the connection was closed")
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def hear(self, channel: str, publisher: MailboxId, data: bytes) -> None:
+        """An announcement has come."""
+        if self.is_running and channel in self._channels:
+            try:
+                self._channels[channel](publisher, data)
+            except Exception:
+                log.exception("the handler of announcements on %s failed", channel)
+
+    def lost(self, connection: _Connection) -> None:
+        """A connection is gone."""
+        peer = connection.other(self).local
+        if self._connections.get(peer) is connection:
+            del self._connections[peer]
+            self._tell(peer, False)
+
+    def _up(self, peer: MailboxId, connection: _Connection) -> None:
+        self._connections[peer] = connection
+        self._tell(peer, True)
+
+    def _tell(self, peer: MailboxId, up: bool) -> None:
+        if self.is_dead:
+            return
+        for watcher in self._watchers:
+            try:
+                watcher(peer, up)
+            except Exception:
+                log.exception("a connection handler failed")
+
+
+async def _serve(handler: Callable[[Stream], Awaitable[None]], stream: Stream, protocol: str) -> None:
+    try:
+        await handler(stream)
+    except Exception:
+        log.exception("the handler of %s failed", protocol)
+        await stream.abort()
+    except BaseException:
+        await stream.abort()
+        raise
+    else:
+        await stream.close()
