@@ -27,7 +27,7 @@ __all__ = ["Housekeeping"]
 log = logging.getLogger(__name__)
 
 _PAGE_BYTES: Final = 4096
-_PAGES_PER_MESSAGE: Final = 3  # of the key table, the expiry index and the watermarks, where all are scattered
+_PAGES_PER_MESSAGE: Final = (0.1, 3.0)  # of the key table, the expiry index and the watermarks: together, scattered
 _RECLAIM_EVERY: Final = 8  # batches between two steps while there is no pause
 
 
@@ -39,7 +39,11 @@ class Housekeeping:
         self._wal = path.with_name(path.name + "-wal")
         self._db = connection
         self._ledger = ledger
-        self._wal_pages = 0.0  # estimated; an overestimate only means that we copy a little too often
+        # Estimated, as SQLite tells the length of the log only when it copies it; what it told says how much a message
+        # takes now. Where that changes suddenly, SQLite's own limit steps in.
+        self._wal_pages = 0.0
+        self._pages_per_message = _PAGES_PER_MESSAGE[1]
+        self._messages = 0  # since the last copy
         self._batches = 0
         self._may_vacuum = True
 
@@ -54,7 +58,8 @@ class Housekeeping:
         if self._batches % _RECLAIM_EVERY == 0 and self._ledger.has_garbage:
             self.step()
         self._may_vacuum = self._may_vacuum or has_removed
-        self._wal_pages += size / _PAGE_BYTES + messages * _PAGES_PER_MESSAGE
+        self._messages += messages
+        self._wal_pages += size / _PAGE_BYTES + messages * self._pages_per_message
         if self._wal_pages >= CHECKPOINT_PAGES:
             self._guard(self._checkpoint)
 
@@ -120,14 +125,18 @@ class Housekeeping:
 
     def _checkpoint(self) -> None:
         """Copies the write-ahead log into the database, so that it starts again from its beginning."""
-        self._wal_pages = 0
-        self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        _, pages, _ = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if self._messages:
+            least, most = _PAGES_PER_MESSAGE
+            too_many = (self._wal_pages - pages) / self._messages / 2  # half of it: loads come in waves
+            self._pages_per_message = min(most, max(least, self._pages_per_message - too_many))
+        self._wal_pages, self._messages = 0.0, 0
         if self._wal.stat().st_size > WAL_BYTES_MAX:
             # Readers that overlap without a gap keep it from starting again: wait for those there are now.
             self._empty_wal()
 
     def _empty_wal(self) -> None:
-        self._wal_pages = 0
+        self._wal_pages, self._messages = 0.0, 0
         self._db.execute(f"PRAGMA busy_timeout = {int(WAL_READERS_WAIT_S * 1000)}")
         try:
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
