@@ -900,6 +900,9 @@ REPORT_MARKS_MAX: Final = 80
 REPORT_HAPPENINGS_MAX: Final = 5_000
 """Rows in the list of all that happened: about a megabyte. A week of churn in 200 mailboxes has more."""
 
+REPORT_ROWS_UNFOLDED: Final = 20
+"""Mailboxes in the table before the reader asks for the rest: a screen full."""
+
 REPORT_MOMENTS_MAX: Final = 24
 """Pictures of the network: more can't be stepped through with pleasure."""
 
@@ -916,6 +919,12 @@ messages is kept."""
 
 REPORT_DATA_LINKS_MAX: Final = 20_000
 """Links of all moments together in the page's JSON, for the same reason."""
+
+REPORT_DATA_SAMPLES_MAX: Final = 4_000
+"""Samples of each series in the page's JSON: a quarter of a megabyte. Three days at one a minute are as many."""
+
+REPORT_MAILBOXES_MAX: Final = 2_000
+"""Rows in the table of mailboxes: about a megabyte. Of more, those that sent most are shown."""
 
 # --- scenarios on real processes ----------------------------------------------------------------------------------
 

@@ -190,7 +190,7 @@ def series(
     most: int = REPORT_SERIES_POINTS_MAX,
 ) -> list[tuple[float, float]]:
     """(time, value), at most `most` of them: neighbours are made one by `how` (min, max, sum)."""
-    points = list(zip(times_s, values, strict=False))
+    points = [(at_s, value) for at_s, value in zip(times_s, values, strict=False) if math.isfinite(value)]
     width = math.ceil(len(points) / most) or 1
     chunks = (points[first : first + width] for first in range(0, len(points), width))
     return [(chunk[-1][0], how(value for _, value in chunk)) for chunk in chunks]

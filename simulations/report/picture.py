@@ -11,7 +11,7 @@ from typing import Final
 from node.bench.svg import WIDTH, document, label
 from simulations.recording import Recording
 from simulations.report.figures import Span, end_s, family, lanes, series, share_lines
-from simulations.report.words import axis_ticks, count_of, duration, kind_text
+from simulations.report.words import at_text, axis_ticks, count_of, duration, fit, kind_text
 
 __all__ = ["picture", "write_picture"]
 
@@ -61,7 +61,7 @@ def picture(recording: Recording) -> str:
         f"{count_of(len(recording.spreads), 'message')} in {duration(recording.simulated_s)}; {verdict}; "
         f"seed {recording.seed}"
     )
-    return document(recording.title or recording.scenario, subtitle, bottom + 50, body, _STYLE)
+    return document(fit(recording.title or recording.scenario), fit(subtitle), bottom + 50, body, _STYLE)
 
 
 def _shown_lanes(recording: Recording) -> dict[str, Sequence[Span]]:
@@ -79,7 +79,7 @@ def _x(at_s: float, length_s: float) -> float:
 
 def _lane(kind: str, spans: Sequence[Span], length_s: float, top: float) -> Iterator[str]:
     fill = _FILLS[family(kind)]
-    yield label(_LEFT - 12, top + 13, kind_text(kind), anchor="end", css="faint")
+    yield label(_LEFT - 12, top + 13, fit(kind_text(kind)), anchor="end", css="faint")
     yield f'<line class="grid" x1="{_LEFT}" x2="{_RIGHT}" y1="{top + 9}" y2="{top + 9}"/>'
     drawn: set[tuple[int, int]] = set()
     for span in spans:
@@ -105,7 +105,7 @@ def _axis(length_s: float, top: float, bottom: float) -> Iterator[str]:
     for tick_s in axis_ticks(length_s, 8):
         x = _x(tick_s, length_s)
         yield f'<line class="grid axis" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}"/>'
-        yield label(x, bottom + 22, duration(tick_s) if tick_s else "0", anchor="middle", css="faint")
+        yield label(x, bottom + 22, at_text(tick_s), anchor="middle", css="faint")
 
 
 def _shares(recording: Recording, length_s: float, top: float) -> Iterator[str]:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import re
 import shlex
 from collections.abc import Sequence
+from html import escape
 from typing import Final
 
 from node.bench.svg import si
 from simulations.recording import Happening, Recording
 
 __all__ = ["axis_ticks", "byte_text", "count_of", "duration", "kind_text", "names_text", "percent", "replay_line"]
+
+# No document may hold these, or they turn the text around them: C0 and C1 but tab and line feed, surrogates, marks that
+# override the direction of writing, and what is no character.
+_UNFIT: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
 _UNITS_S: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 _STEPS_S: Final = (
@@ -19,10 +26,22 @@ _STEPS_S: Final = (
 )
 
 
+def fit(text: str) -> str:
+    """The same as any document can hold it: U+FFFD stands for what it can't."""
+    return _UNFIT.sub("\ufffd", text)
+
+
+def safe(text: str) -> str:
+    """For HTML, in text and in quoted attributes."""
+    return escape(fit(text))
+
+
 def duration(span_s: float) -> str:
     """In the two largest units that matter: `3 ms`, `1.2 s`, `2 min 5 s`, `3 d 4 h`."""
     if span_s < 0:
         return "−" + duration(-span_s)
+    if not math.isfinite(span_s):
+        return "∞"
     if span_s < 0.9995:
         return "0 s" if span_s == 0 else f"{span_s * 1000:.3g} ms" if span_s >= 0.0005 else "< 1 ms"
     if span_s < 9.95:
@@ -37,6 +56,11 @@ def duration(span_s: float) -> str:
             more = below // smaller_s
             return f"{whole} {unit} {more} {smaller}" if more else f"{whole} {unit}"
     raise AssertionError(rest)
+
+
+def at_text(at_s: float) -> str:
+    """A place on an axis of time."""
+    return duration(at_s) if at_s else "0"
 
 
 def percent(share: float) -> str:
