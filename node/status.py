@@ -53,6 +53,12 @@ class Administration:
                 "synced_in": counters.synced_in + sum(peer.received for peer in self._plain.peers),
                 "synced_out": counters.synced_out + sum(peer.sent for peer in self._plain.peers),
             },
+            "sessions": {
+                "count": counters.sessions,
+                "round_trips": counters.round_trips,
+                "bytes_in": counters.bytes_in,
+                "bytes_out": counters.bytes_out,
+            },
             "audit": self._audit(),
             "peers": await self.peers(),
         }

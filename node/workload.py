@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -190,9 +190,12 @@ class HttpSession:
             raise WorkloadError(f"{url} can't be reached: {error}") from error
         return cls(stream, url.removeprefix("http://"))
 
-    async def request(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+    async def request(
+        self, method: str, path: str, body: bytes = b"", *, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes]:
         """Sends one request, returns status and body. Raises WorkloadError if the connection breaks."""
         head = f"{method} {path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Length: {len(body)}\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         if body:
             head += "Content-Type: application/json\r\n"
         answer = _Answer()

@@ -936,3 +936,43 @@ WIRE_CLOGGED_FRAMES_MAX: Final = 512
 
 WIRE_FLOWS_MAX: Final = 4_096
 """TCP connections that are followed, so that they can be broken; those of twenty machines at their busiest."""
+
+REAL_MAILBOXES_MAX: Final = 30
+"""Processes of some 100 MB each that must share a few cores; with more, what is measured is the scheduler."""
+
+REAL_PHONES_MAX: Final = 200
+"""Phones are tasks of one process; each costs a namespace and a request every few seconds."""
+
+REAL_DURATION_MAX_S: Final = 3600.0
+"""Nobody waits longer for a play that can be played faster."""
+
+REAL_BANDWIDTH_MIN_BYTES_PER_S: Final = 2_000.0
+"""Below it a single packet takes longer than TCP waits for its answer."""
+
+REAL_SETTLE_MIN_S: Final = 30.0
+"""However fast a play is, mailboxes get this long to come together: they try neighbours that were gone again at
+intervals of their own."""
+
+REAL_START_TIMEOUT_S: Final = 60.0
+"""A mailbox must be ready by then. It takes two seconds; thirty that start at once on two cores take half a minute."""
+
+REAL_DISK_BYTES: Final = 64 * MIB
+"""The file system of a mailbox whose disk fills up: room for all that phones write, and quickly filled."""
+
+REAL_SAMPLES_MAX: Final = 600
+"""Samples in a play, each of which asks every mailbox."""
+
+REAL_SAMPLE_INTERVAL_MIN_S: Final = 0.25
+"""And not more often than this: with twenty mailboxes, each is asked a hundred questions a second then."""
+
+REAL_ANSWER_TIMEOUT_S: Final = 3.0
+"""A mailbox that takes longer to answer a sample is left out of it."""
+
+PHONE_LOOK_S: Final = 5.0
+"""How often a phone asks its LAN for mailboxes."""
+
+PHONE_FORGET_S: Final = 120.0
+"""A phone forgets a mailbox that it has not heard of for so long: the life of an address in mDNS."""
+
+PHONE_CONNECT_TIMEOUT_S: Final = 5.0
+"""The app's patience with a connection."""

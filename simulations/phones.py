@@ -22,7 +22,7 @@ from simulations.network import Machine, Network
 from simulations.runtime import draw
 from simulations.scenario import Phones
 
-__all__ = ["Phone", "Witness"]
+__all__ = ["POLICIES", "Phone", "Policy", "Witness"]
 
 _HTTP_BYTES: Final = 250
 """What heads cost on top of a body."""
@@ -44,7 +44,7 @@ class Witness(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Policy:
+class Policy:
     """The times of one generation of the app, in seconds."""
 
     family: str
@@ -60,9 +60,9 @@ class _Policy:
         return next(pause_s for least, pause_s in reversed(self.after_error_s) if failures >= least)
 
 
-_POLICIES: Final[Mapping[str, _Policy]] = {
-    "round-robin": _Policy("blobs", 5.0, [(1, 15.0)], 60.0, keeps_turn=True),
-    "each": _Policy("blips", 2.5, [(1, 2.5), (5, 5.5), (10, 10.5)], 10.0, keeps_turn=False),
+POLICIES: Final[Mapping[str, Policy]] = {
+    "round-robin": Policy("blobs", 5.0, [(1, 15.0)], 60.0, keeps_turn=True),
+    "each": Policy("blips", 2.5, [(1, 2.5), (5, 5.5), (10, 10.5)], 10.0, keeps_turn=False),
 }
 
 
@@ -90,7 +90,7 @@ class Phone:
         self._held: dict[Key, bytes] = {}
         self._network = network
         self._witness = witness
-        self._policy = _POLICIES[spec.policy]
+        self._policy = POLICIES[spec.policy]
         self._random = draw(seed, "phone", machine.name)
         self._known: dict[MailboxId, _Known] = {}
         self._hosts: Callable[[str], Host | None] = lambda _address: None

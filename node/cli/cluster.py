@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -85,10 +86,12 @@ class Link:
 class MailboxProcess:
     """A `mailboxd run` of its own. `identity` is known before it starts, so that others can be told of it."""
 
-    def __init__(self, name: str, data_dir: Path) -> None:
-        """Makes the data directory and the identity if they are missing. Raises DataDirError or IdentityError."""
+    def __init__(self, name: str, data_dir: Path, *, log_path: Path | None = None) -> None:
+        """Makes the data directory and the identity if they are missing; `log_path` (default: `log` in the data
+        directory) is where its log goes. Raises DataDirError or IdentityError."""
         self.name = name
         self.data_dir = data_dir
+        self.log_path = log_path or data_dir / "log"
         with DataDir.open(data_dir) as opened:
             self.identity = Identity.load_or_create(opened.identity_path)
         self._process: subprocess.Popen[bytes] | None = None
@@ -98,24 +101,25 @@ class MailboxProcess:
         """This mailbox's address for a neighbour at the other end of `link`."""
         return f"/ip4/127.0.0.1/tcp/{link.port}/p2p/{self.identity.peer_id}"
 
-    def start(self, *options: str) -> None:
-        """Starts it with further options of `mailboxd run`; what it logs goes to `log` in its data directory."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILBOXD_")}
+    def start(self, *options: str, prefix: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> None:
+        """Starts it with further options of `mailboxd run`. `prefix` is a command that runs it in its own place (as
+        `setpriv` does), `environment` comes on top of ours."""
+        own = {name: value for name, value in os.environ.items() if not name.startswith("MAILBOXD_")}
         command = [sys.executable, "-m", "node.cli", "run", "--data-dir", str(self.data_dir), "--name", self.name]
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, *options],
+                [*prefix, *command, *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=environment,
+                env=own | dict(environment or {}),
                 start_new_session=True,  # Ctrl-C is for the parent, which then stops its children
             )
         self._info = None
 
     @property
-    def log_path(self) -> Path:
-        return self.data_dir / "log"
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int:

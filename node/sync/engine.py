@@ -63,10 +63,15 @@ BUSY: Final = "busy"
 
 @dataclass(slots=True)
 class EngineCounters:
-    """Messages that came in from, and went out to, other mailboxes since the start."""
+    """Messages that came in from, and went out to, other mailboxes since the start, and what that took. A session and
+    its round trips count on both sides, whoever opened it, also if it broke."""
 
     synced_in: int = 0
     synced_out: int = 0
+    sessions: int = 0
+    round_trips: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
 
 
 class SessionEnd(NamedTuple):
@@ -413,6 +418,10 @@ class SyncEngine:
             peer.under_way.remove(progress)
             peer.bytes_in += traffic.bytes_in
             peer.bytes_out += traffic.bytes_out
+            self.counters.sessions += 1
+            self.counters.round_trips += progress.round_trips
+            self.counters.bytes_in += traffic.bytes_in
+            self.counters.bytes_out += traffic.bytes_out
             end = SessionEnd(peer.mailbox_id, incoming, progress, traffic.bytes_in, traffic.bytes_out, failure)
             for watcher in self._watchers:
                 watcher(end)

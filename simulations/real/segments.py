@@ -26,7 +26,8 @@ class Segment:
     flow: bytes
     next_seq: int
     ack: int
-    payload_bytes: int
+    packet_bytes: int
+    """The whole IP packet."""
     ends: bool
     """It closes or breaks the connection."""
 
@@ -43,7 +44,7 @@ def segment_of(frame: bytes) -> Segment | None:
     payload_bytes = max(0, _ETHERNET_BYTES + total_bytes - tcp - 4 * (offset >> 4))
     length = payload_bytes + bool(flags & _SYN) + bool(flags & _FIN)
     flow = frame[26:30] + frame[tcp : tcp + 2] + frame[30:34] + frame[tcp + 2 : tcp + 4]
-    return Segment(flow, (seq + length) % _NUMBERS, ack, payload_bytes, bool(flags & (_FIN | _RST)))
+    return Segment(flow, (seq + length) % _NUMBERS, ack, total_bytes, bool(flags & (_FIN | _RST)))
 
 
 def reset_of(segment: Segment, *, back: bool = False) -> bytes:

@@ -103,7 +103,7 @@ class Switch:
         self._tell("wake", name)
 
     def traffic(self) -> dict[tuple[str, str], int]:
-        """(from, to) -> bytes inside TCP carried so far. Raises SwitchError."""
+        """(from, to) -> bytes carried so far, see `Wires.carried_bytes`. Raises SwitchError."""
         return {(source, target): count for source, target, count in self._ask("traffic")}
 
     def connected(self, names: Sequence[str]) -> list[tuple[str, str]]:

@@ -4,8 +4,8 @@ Theory of operation. Every machine's cable ends here, so that whatever happens t
 any kernel (few have all of netem, tbf and nft): latency, jitter, bandwidth, bursts of loss, one-way cuts, clogs. LANs
 are groups of cables that hear each other's multicast. What a machine sends to another LAN it sends to the gateway's
 Ethernet address; we find the receiver by its IP address and hand the frame over if there is a route, as a router would.
-Each direction between two machines is a way of its own with its own queue and its own weather, as in the simulated
-world.
+On its way a frame passes hops, the same as in the simulated world: the sender's link into its LAN, each route, and
+behind a route the receiver's link. Each hop has a queue and weather of its own, which all who use it share.
 
 Frames are bytes as they come from the cable (Ethernet II without preamble); times are seconds of any steady clock.
 """
@@ -16,6 +16,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
+from itertools import pairwise
 from typing import Final
 
 from protocols.limits import WIRE_CLOGGED_FRAMES_MAX, WIRE_FLOWS_MAX, WIRE_QUEUE_MAX_S
@@ -64,17 +65,52 @@ class _Rule:
         return source.is_one_of(self.a) and target.is_one_of(self.b)
 
 
+class _Hop:
+    """One direction of a link. Its weather follows Gilbert and Elliott: good and bad times take turns."""
+
+    __slots__ = ("_free_at_s", "_is_bad", "_random", "_turns_at_s", "breaks", "link")
+
+    def __init__(self, link: Link, chance: random.Random) -> None:
+        self.link = link
+        self.breaks = False
+        """Whether the present bad time breaks the connections that it meets."""
+        self._random = chance
+        self._free_at_s = 0.0
+        self._is_bad = False
+        self._turns_at_s: float | None = None
+
+    def passes(self, at_s: float, size: int) -> float | None:
+        """When a frame that comes at `at_s` is through; None if it is lost."""
+        link = self.link
+        if self._is_bad_at(at_s):
+            return None
+        starts_s = max(at_s, self._free_at_s)
+        if starts_s - at_s > WIRE_QUEUE_MAX_S:
+            return None
+        self._free_at_s = starts_s + size / link.bandwidth_bytes_per_s
+        return self._free_at_s + link.latency_s + link.jitter_s * self._random.random()
+
+    def _is_bad_at(self, at_s: float) -> bool:
+        link = self.link
+        if link.bad_s <= 0 or link.good_s == float("inf"):
+            return False
+        if self._turns_at_s is None:
+            self._turns_at_s = at_s + self._random.expovariate(1 / link.good_s)
+        while self._turns_at_s <= at_s:
+            self._is_bad = not self._is_bad
+            self._turns_at_s += self._random.expovariate(1 / (link.bad_s if self._is_bad else link.good_s))
+            self.breaks = self._is_bad and self._random.random() < link.break_chance
+        return self._is_bad
+
+
 @dataclass(slots=True)
 class _Way:
     """One direction between two machines."""
 
-    link: Link | None
+    hops: list[_Hop] | None
     """None: there is no way."""
     rule: _Rule | None
-    free_at_s: float = 0.0
     last_s: float = 0.0
-    bad: bool = False
-    turns_at_s: float | None = None
     held: list[bytes] = field(default_factory=list)
 
 
@@ -85,16 +121,18 @@ class Wires:
         self._lans = lans
         self._routes = routes
         self._gateway = gateway
+        self._seed = seed
         self._random = random.Random(seed)
         self._cables: dict[str, Cable] = {}
         self._by_mac: dict[bytes, Cable] = {}
         self._by_address: dict[bytes, Cable] = {}
         self._ways: dict[tuple[str, str], _Way] = {}
+        self._hops: dict[tuple[str, str], _Hop] = {}
         self._rules: dict[int, _Rule] = {}
         self._asleep: set[str] = set()
         self._flows: dict[bytes, tuple[str, str, Segment]] = {}
         self.carried_bytes: dict[tuple[str, str], int] = {}
-        """(from, to) -> bytes inside TCP that were handed over."""
+        """(from, to) -> bytes of the IP packets with TCP in them that were handed over."""
 
     # --- what is plugged in where ----------------------------------------------------------------------------------
 
@@ -125,7 +163,7 @@ class Wires:
 
     def _passes(self, source: Cable, target: Cable) -> bool:
         way = self._way(source, target)
-        return way.link is not None and way.rule is None and not self._asleep & {source.name, target.name}
+        return way.hops is not None and way.rule is None and not self._asleep & {source.name, target.name}
 
     # --- faults ----------------------------------------------------------------------------------------------------
 
@@ -151,18 +189,22 @@ class Wires:
     def reset(self, a: Sequence[str], b: Sequence[str] | None, now_s: float) -> list[Arrival]:
         """Breaks the TCP connections that were seen between `a` and `b` (None: anyone), on both sides."""
         ones, others = frozenset(a), None if b is None else frozenset(b)
-        arrivals = []
-        for key, (sender, receiver, segment) in list(self._flows.items()):
+        arrivals: list[Arrival] = []
+        for flow, (sender, receiver, _) in list(self._flows.items()):
             source, target = self._cables[sender], self._cables[receiver]
             there = source.is_one_of(ones) and (others is None or target.is_one_of(others))
             back = target.is_one_of(ones) and (others is None or source.is_one_of(others))
             if there or back:
-                # A RST counts only with exactly the number that its receiver expects next: that of the last segment
-                # seen in this direction, and the one that its sender has acknowledged in the other.
-                for cable, frame in ((target, reset_of(segment)), (source, reset_of(segment, back=True))):
-                    arrivals.append(Arrival(now_s, cable, self._addressed(frame, cable)))
-                self._flows.pop(key, None)
+                arrivals += self._break(flow, now_s)
         return arrivals
+
+    def _break(self, flow: bytes, now_s: float) -> Iterator[Arrival]:
+        """A RST to both ends. It counts only with exactly the number that its receiver expects next: that of the last
+        segment seen in this direction, and the one that its sender has acknowledged in the other."""
+        sender, receiver, segment = self._flows.pop(flow)
+        source, target = self._cables[sender], self._cables[receiver]
+        for cable, packet in ((target, reset_of(segment)), (source, reset_of(segment, back=True))):
+            yield Arrival(now_s, cable, self._addressed(packet, cable))
 
     def _addressed(self, packet: bytes, cable: Cable) -> bytes:
         return cable.mac + self._gateway + _IPV4 + packet
@@ -200,55 +242,75 @@ class Wires:
 
     def _pass(self, source: Cable, target: Cable, frame: bytes, now_s: float) -> Iterator[Arrival]:
         way = self._way(source, target)
-        link = way.link
-        if link is None or target.name in self._asleep or self._is_bad(way, link, now_s):
-            return
-        is_multicast = bool(frame[0] & 1) and frame[:6] != _BROADCAST
-        if is_multicast and link.multicast_loss and self._random.random() < link.multicast_loss:
+        if way.hops is None or target.name in self._asleep:
             return
         if way.rule is not None:
             if way.rule.clog and len(way.held) < WIRE_CLOGGED_FRAMES_MAX:
                 way.held.append(frame)
             return
-        starts_s = max(now_s, way.free_at_s)
-        if starts_s - now_s > WIRE_QUEUE_MAX_S:
-            return
-        way.free_at_s = starts_s + len(frame) / link.bandwidth_bytes_per_s
-        arrives_s = way.free_at_s + link.latency_s + link.jitter_s * self._random.random()
-        way.last_s = max(way.last_s, arrives_s)  # jitter changes no order: TCP would take that for loss
+        at_s = now_s
+        for hop in way.hops:
+            loss = hop.link.multicast_loss if frame[0] & 1 and frame[:6] != _BROADCAST else 0.0
+            through_s = None if loss and self._random.random() < loss else hop.passes(at_s, len(frame))
+            if through_s is None:
+                yield from self._lose(hop, frame, now_s)
+                return
+            at_s = through_s
+        way.last_s = max(way.last_s, at_s)  # jitter changes no order: TCP would take that for loss
         self._note(source, target, frame)
         yield Arrival(way.last_s, target, frame)
+
+    def _lose(self, hop: _Hop, frame: bytes, now_s: float) -> Iterator[Arrival]:
+        segment = segment_of(frame) if hop.breaks else None
+        if segment is not None and segment.flow in self._flows:
+            yield from self._break(segment.flow, now_s)
 
     def _note(self, source: Cable, target: Cable, frame: bytes) -> None:
         segment = segment_of(frame)
         if segment is None:
             return
         key = (source.name, target.name)
-        self.carried_bytes[key] = self.carried_bytes.get(key, 0) + segment.payload_bytes
+        self.carried_bytes[key] = self.carried_bytes.get(key, 0) + segment.packet_bytes
         if segment.ends or (len(self._flows) >= WIRE_FLOWS_MAX and segment.flow not in self._flows):
             self._flows.pop(segment.flow, None)
             return
         self._flows[segment.flow] = (source.name, target.name, segment)
 
-    def _is_bad(self, way: _Way, link: Link, now_s: float) -> bool:
-        """The weather of a way, after Gilbert and Elliott: good and bad times take turns."""
-        if link.bad_s <= 0 or link.good_s == float("inf"):
-            return False
-        if way.turns_at_s is None:
-            way.turns_at_s = now_s + self._random.expovariate(1 / link.good_s)
-        while way.turns_at_s <= now_s:
-            way.bad = not way.bad
-            way.turns_at_s += self._random.expovariate(1 / (link.bad_s if way.bad else link.good_s))
-        return way.bad
-
     def _way(self, source: Cable, target: Cable) -> _Way:
         key = (source.name, target.name)
         way = self._ways.get(key)
         if way is None:
-            lans = frozenset((source.lan, target.lan))
-            link = self._lans[source.lan] if len(lans) == 1 else self._routes.get(lans)
-            way = self._ways[key] = _Way(link, self._rule(source, target))
+            way = self._ways[key] = _Way(self._path(source, target), self._rule(source, target))
         return way
+
+    def _path(self, source: Cable, target: Cable) -> list[_Hop] | None:
+        lans = self._lans_between(source.lan, target.lan)
+        if lans is None:
+            return None
+        hops = [self._hop(source.name, f"to {source.lan}", self._lans[source.lan])]
+        hops += [self._hop(one, other, self._routes[frozenset((one, other))]) for one, other in pairwise(lans)]
+        if len(lans) > 1:
+            hops.append(self._hop(f"from {target.lan}", target.name, self._lans[target.lan]))
+        return hops
+
+    def _hop(self, begin: str, end: str, link: Link) -> _Hop:
+        hop = self._hops.get((begin, end))
+        if hop is None:
+            hop = self._hops[begin, end] = _Hop(link, random.Random(f"{self._seed} {begin} {end}"))
+        return hop
+
+    def _lans_between(self, start: str, end: str) -> list[str] | None:
+        """The LANs on the shortest way, both ends included."""
+        ways = [[start]]
+        reached = {start}
+        for way in ways:  # grows meanwhile
+            if way[-1] == end:
+                return way
+            for route in self._routes:
+                for lan in route - reached if way[-1] in route else ():
+                    reached.add(lan)
+                    ways.append([*way, lan])
+        return None
 
     def _rule(self, source: Cable, target: Cable) -> _Rule | None:
         """What stops this way; a cut comes before a clog."""

@@ -81,7 +81,7 @@ def test_tcp_crosses_links_and_routes_and_resets_break_it(machines: Machines) ->
         while left:
             left -= len(far.recv(left))
         assert time.monotonic() - began > 0.1, "the route's latency is felt"
-        assert machines.switch.traffic()["a", "c"] == 100_000
+        assert 100_000 < machines.switch.traffic()["a", "c"] < 110_000
         machines.switch.reset(["a"])
         far.settimeout(5)
         for end in (near, far):

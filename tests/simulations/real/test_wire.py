@@ -67,6 +67,20 @@ def test_a_route_leads_to_another_lan_but_carries_no_multicast() -> None:
     assert "c" not in names(list(made.carry("a", frame("a", "b", to=MULTICAST), 0.0)))
 
 
+def test_routes_lead_on_over_other_lans_and_share_their_rate() -> None:
+    link = Link(latency_s=0.01, bandwidth_bytes_per_s=1e9)
+    slow = Link(latency_s=0.1, bandwidth_bytes_per_s=1000)
+    routes = {frozenset(("left", "middle")): slow, frozenset(("middle", "right")): slow}
+    made = Wires(dict.fromkeys(("left", "middle", "right"), link), routes, gateway=GATEWAY, seed=1)
+    for name, (lan, _) in NAMES.items():
+        made.plug_in(Cable(name, mac(name), address(name), lan))
+    packet = frame("a", "c", bytes(446), to=GATEWAY)
+    (first,) = made.carry("a", packet, 0.0)
+    assert 1.2 < first.at_s < 1.25, "half a second and a tenth on each route"
+    (second,) = made.carry("b", frame("b", "c", bytes(446), to=GATEWAY), 0.0)
+    assert second.at_s > first.at_s + 0.4, "the route is shared"
+
+
 def test_who_walks_is_found_under_its_new_address() -> None:
     made = wires(route=Link())
     made.walk("a", "right", IPv4Address("10.101.0.99"))
@@ -95,6 +109,9 @@ def test_bad_weather_loses_its_share() -> None:
     sent = 20_000
     arrived = sum(1 for number in range(sent) for _ in made.carry("a", frame("a", "b"), number / 10))
     assert 0.85 < arrived / sent < 0.95
+    breaking = wires(Link(good_s=9.0, bad_s=1.0, break_chance=1.0))
+    found = [arrival for number in range(200) for arrival in breaking.carry("a", frame("a", "b"), number / 2)]
+    assert any(arrival.cable.name == "a" for arrival in found), "a burst that breaks its streams resets them"
     rainy = wires(Link(multicast_loss=0.5))
     packet = frame("a", "b", to=MULTICAST)
     assert 400 < sum(1 for number in range(1000) for _ in rainy.carry("a", packet, number)) < 600
@@ -132,14 +149,15 @@ def test_a_sleeping_machine_neither_sends_nor_hears() -> None:
     assert names(list(made.carry("a", frame("a", "b"), 0.0))) == ["b"]
 
 
-def test_only_what_tcp_carries_is_counted() -> None:
+def test_packets_with_tcp_in_them_are_counted_once_they_are_through() -> None:
     made = wires()
+    list(made.carry("a", frame("a", "b", to=MULTICAST)[:23] + b"\x11" + frame("a", "b")[24:], 0.0))
     list(made.carry("a", frame("a", "b", bytes(100)), 0.0))
     list(made.carry("a", frame("a", "b", bytes(50), seq=1100), 0.0))
     list(made.carry("b", frame("b", "a", b""), 0.0))
     made.block(1, ["a"], ["b"])
     list(made.carry("a", frame("a", "b", bytes(999)), 0.0))
-    assert made.carried_bytes == {("a", "b"): 150, ("b", "a"): 0}
+    assert made.carried_bytes == {("a", "b"): 40 + 100 + 40 + 50, ("b", "a"): 40}
 
 
 def test_a_reset_carries_the_numbers_that_both_sides_expect() -> None:
@@ -158,7 +176,7 @@ def test_a_reset_carries_the_numbers_that_both_sides_expect() -> None:
 def test_segments_are_read_and_answered_with_true_checksums() -> None:
     segment = segment_of(frame("a", "b", bytes(11)))
     assert segment is not None
-    assert (segment.payload_bytes, segment.next_seq, segment.ends) == (11, 1011, False)
+    assert (segment.packet_bytes, segment.next_seq, segment.ends) == (51, 1011, False)
     packet = reset_of(segment)
     assert sum(struct.unpack("!10H", packet[:20])) % 0xFFFF == 0
     pseudo = packet[12:20] + struct.pack("!HH", 6, 20) + packet[20:]
@@ -166,6 +184,6 @@ def test_segments_are_read_and_answered_with_true_checksums() -> None:
     padded = frame("a", "b", b"") + bytes(20)
     found = segment_of(padded)
     assert found is not None
-    assert found.payload_bytes == 0, "padding of short frames is no payload"
+    assert (found.packet_bytes, found.next_seq) == (40, 1000), "padding of short frames is no payload"
     assert segment_of(frame("a", "b")[:50]) is None
     assert segment_of(b"") is None
