@@ -132,9 +132,12 @@ READERS_MAX: Final = 4
 LOG_CACHE_MAX: Final = 65_536
 """Logs whose state the writer remembers (about 500 bytes each), so that most stores need no look-up at all."""
 
-INSERT_ROWS: Final = (64, 16, 4, 1)
-"""Rows that one statement inserts, as many as there are: half as fast again as one by one, and far more while other
-threads are busy; more gain nothing, and other numbers would only fill the cache of statements."""
+INSERT_ROWS: Final = 64
+"""Rows that one statement inserts: half as fast again as one by one, and far more while other threads are busy; more
+gain nothing. With the three tables there are so many statements for every number of rows, and all stay prepared."""
+
+STATEMENTS_PREPARED: Final = 4 * INSERT_ROWS
+"""Statements that the writer keeps prepared: those, and all others."""
 
 BLOBS_TOGETHER_BYTES: Final = 16 * KIB
 """Size of a blob above which each is inserted by itself: SQLite copies what a statement is given, 1 MiB
@@ -156,6 +159,10 @@ VERIFY_PROBLEMS_MAX: Final = 100
 DISK_RESERVE_BYTES: Final = 64 * MIB
 """Free space that is left on the disk, or a twentieth of a small one: expiry must be able to write in order to free
 anything, and a full disk breaks the rest of the machine."""
+
+DISK_LOOK_S: Final = 0.1
+"""How long the writer trusts in the room that it saw on the disk, of which it then takes half at most: others fill a
+disk at no more than some hundred MB/s, and where they are quicker SQLite reports it."""
 
 STORE_BUSY_TIMEOUT_S: Final = 5.0
 """How long the writer waits if another program has locked the store."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,7 @@ from node.store._schema import one, translate
 from node.store.api import StoreFull
 from protocols.limits import (
     CHECKPOINT_PAGES,
+    DISK_LOOK_S,
     DISK_RESERVE_BYTES,
     STORE_BUSY_TIMEOUT_S,
     VACUUM_FREE_PAGES_MIN,
@@ -44,6 +46,8 @@ class Housekeeping:
         self._wal_pages = 0.0
         self._pages_per_message = _PAGES_PER_MESSAGE[1]
         self._messages = 0  # since the last copy
+        self._granted_bytes = 0
+        self._look_again_at = 0.0
         self._batches = 0
         self._may_vacuum = True
 
@@ -69,12 +73,17 @@ class Housekeeping:
         They are needed twice: in the write-ahead log, and in the database when the log is copied there, as is all that
         the log already holds.
         """
-        if not size:
+        now = time.monotonic()
+        if not size or (size <= self._granted_bytes and now < self._look_again_at):
+            self._granted_bytes -= size
             return None
         try:
             free, reserve = self._disk()
             wal_bytes = self._wal.stat().st_size if self._wal.exists() else 0
-            if free - 2 * size - wal_bytes >= reserve:
+            left = free - 2 * size - wal_bytes - reserve
+            if left >= 0:
+                # Looking takes longer than storing a message. Half of what is left is ours for a moment.
+                self._granted_bytes, self._look_again_at = left // 4, now + DISK_LOOK_S
                 return None
             # Short of space: make the most of what there is.
             self._guard(self._empty_wal)

@@ -63,7 +63,7 @@ class PendingRows:
     def flush(self) -> None:
         """Inserts everything. Raises sqlite3.Error."""
         blobs, messages, watermarks = self._blobs, self._messages, self._watermarks
-        rows_max = INSERT_ROWS[0] if self._largest_bytes <= BLOBS_TOGETHER_BYTES else 1
+        rows_max = INSERT_ROWS if self._largest_bytes <= BLOBS_TOGETHER_BYTES else 1
         self.clear()
         if messages:
             self._insert("INTO blobs", blobs, _BLOB_COLUMNS, rows_max)
@@ -72,15 +72,11 @@ class PendingRows:
             rows = list(chain.from_iterable(sorted(watermarks.items())))
             self._insert("OR REPLACE INTO watermarks", rows, _WATERMARK_COLUMNS)
 
-    def _insert(self, into: str, values: Sequence[object], columns: int, rows_max: int = INSERT_ROWS[0]) -> None:
-        start, end = 0, len(values)
-        for rows in INSERT_ROWS:
-            step = rows * columns
-            if rows <= rows_max and end - start >= step:
-                sql = _statement(into, rows, columns)
-                while end - start >= step:
-                    self._db.execute(sql, values[start : start + step])
-                    start += step
+    def _insert(self, into: str, values: Sequence[object], columns: int, rows_max: int = INSERT_ROWS) -> None:
+        step = rows_max * columns
+        for start in range(0, len(values), step):
+            portion = values[start : start + step]
+            self._db.execute(_statement(into, len(portion) // columns, columns), portion)
 
 
 @cache

@@ -27,6 +27,7 @@ from protocols.limits import (
     BLOB_CHUNK_BYTES,
     CHECKPOINT_PAGES,
     READER_CACHE_BYTES,
+    STATEMENTS_PREPARED,
     STORE_BUSY_TIMEOUT_S,
     WAL_BYTES_MAX,
     WRITER_CACHE_BYTES,
@@ -164,7 +165,11 @@ def _create(path: Path) -> None:
 def connect_writer(path: Path) -> sqlite3.Connection:
     """The one connection that writes. Raises sqlite3.Error."""
     connection = sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, timeout=STORE_BUSY_TIMEOUT_S, cached_statements=256
+        path,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=STORE_BUSY_TIMEOUT_S,
+        cached_statements=STATEMENTS_PREPARED,
     )
     _configure(
         connection,

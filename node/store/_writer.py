@@ -75,6 +75,7 @@ class Writer:
         self._held_back: Job | None = None  # the thread's own: taken from the queue, but too much for the last batch
         self._is_stopping = False  # the thread's own
         # The trio thread's own:
+        self._gathered: list[Job] = []
         self._queued_bytes = 0
         self._admission: deque[tuple[int, trio.Event]] = deque()
         self.occupancy = Occupancy()
@@ -102,6 +103,7 @@ class Writer:
         self._is_closed = True
         for _, admitted in self._admission:
             admitted.set()
+        self._hand_over()
         self._queue.put(None)
         with trio.CancelScope(shield=True):
             await self._ended.wait()
@@ -109,7 +111,12 @@ class Writer:
     async def do(self, job: Job) -> Any:
         """Queues `job` and returns its result once it is durable. Raises StoreError."""
         await self._admit(job.bytes)
-        self._queue.put(job)
+        self._gathered.append(job)
+        if len(self._gathered) == 1:
+            # The thread is woken when all who have their turn now have added theirs: it would compete with them for
+            # Python's lock and find little to do.
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            self._hand_over()
         try:
             await job.done.wait()
         except trio.Cancelled:
@@ -117,6 +124,11 @@ class Writer:
             raise
         assert job.outcome is not None
         return job.outcome.unwrap()
+
+    def _hand_over(self) -> None:
+        for job in self._gathered:
+            self._queue.put(job)
+        self._gathered.clear()
 
     async def _admit(self, size: int) -> None:
         """Waits, first come first served, until the queue has room for `size` bytes (or is empty), and takes it."""

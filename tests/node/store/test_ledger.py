@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from unittest import mock
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.store import _ledger
@@ -40,6 +40,7 @@ def ledger() -> Iterator[tuple[Ledger, sqlite3.Connection]]:
             yield Ledger(connection, limit_bytes=None), connection
 
 
+@settings(deadline=None)
 @given(REQUESTS, st.sampled_from((1, 2, 100)))
 def test_requests_may_share_a_transaction(requests: Sequence[Sequence[Arrival]], remembered_logs: int) -> None:
     outcomes: list[tuple[list[tuple[PutResult, Change]], dict[str, list[object]]]] = []
