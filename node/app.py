@@ -35,6 +35,7 @@ from node.transport.libp2p import Libp2pTransport
 from protocols.addresses import PeerAddress
 from protocols.limits import CLOCK_PLAUSIBLE_FROM_S, GC_YOUNG_OBJECTS, SALT_BYTES, SYNC_VERSION_MAX, THREAD_SWITCH_S
 from protocols.model import MailboxId
+from protocols.sync.interest import Interest
 
 __all__ = ["run_mailbox"]
 
@@ -76,6 +77,7 @@ async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None]
                 fixed_peers=[peer for peer in config.peers if isinstance(peer, PeerAddress)],
                 jitter=random.Random(),
                 salt=partial(secrets.token_bytes, SALT_BYTES),
+                interest=Interest.of(config.topics) if config.topics else None,
             )
             async with trio.open_nursery() as nursery:
                 await nursery.start(core.run)
@@ -155,6 +157,7 @@ def _plain_peers(config: RunConfig, core: Core, data_dir: DataDir) -> ToyPeers:
         jitter=random.Random(),
         own_id=str(core.transport.local),
         is_met=is_met,
+        only_topics=config.topics,
     )
 
 

@@ -40,6 +40,8 @@ class RunConfig:
     http: tuple[ListenAddress, ...] = (ListenAddress("0.0.0.0", 3411),)
     p2p: ListenAddress = ListenAddress("0.0.0.0", 0)
     peers: tuple[PeerAddress | HttpPeer, ...] = ()
+    topics: frozenset[str] = frozenset()
+    """Those that are kept in step with other mailboxes; none: all."""
     mdns: bool = True
     network: str = "main"
     sync_interval_s: float = 30.0

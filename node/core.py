@@ -19,6 +19,7 @@ from node.transport.api import Transport
 from protocols.addresses import PeerAddress
 from protocols.limits import INDEX_SERIAL_BITS, SUPERVISE_PAUSE_FIRST_S, SUPERVISE_PAUSE_MAX_S
 from protocols.model import Retention
+from protocols.sync.interest import Interest
 
 __all__ = ["VERSION", "Core", "supervise"]
 
@@ -50,9 +51,10 @@ class Core:
         fixed_peers: Sequence[PeerAddress] = (),
         jitter: random.Random,
         salt: Callable[[], bytes],
+        interest: Interest | None = None,
     ) -> Core:
         """Joins the parts. `jitter` spreads timers, `salt` gives SALT_BYTES fresh random bytes, for each session
-        and for what must differ from one start to the next."""
+        and for what must differ from one start to the next. `interest` limits syncs to some topics."""
         mailbox = Mailbox(store, clock=clock, retention=retention)
         serial = int.from_bytes(salt()) & ((1 << INDEX_SERIAL_BITS) - 1)
         index = LogIndex(store, own_boundary=mailbox.alive_from_s, serial=serial)
@@ -66,6 +68,7 @@ class Core:
             fixed_peers=fixed_peers,
             jitter=jitter,
             salt=salt,
+            interest=interest,
         )
         return cls(mailbox, index, Audit(store, index, clock), engine, transport)
 

@@ -34,6 +34,7 @@ class Administration:
         except StoreError as error:
             raise AdminError(503, str(error)) from error
         totals = mailbox.store.statistics()
+        interest = self._core.engine.interest
         return {
             "mailbox_id": str(self._mailbox_id),
             "peer_id": self._mailbox_id.peer_id,
@@ -45,6 +46,7 @@ class Administration:
             "logs": totals.logs,
             "topics": totals.topics,
             "bytes": totals.bytes,
+            "topics_synced": None if interest is None else len(interest),
             "storage_limit": totals.storage_limit_bytes,
             "fingerprint": view.fingerprint,
             "relayed": {
@@ -142,6 +144,7 @@ def _peer(peer: Peer) -> dict[str, Any]:
         "bytes_in": peer.bytes_in,
         "bytes_out": peer.bytes_out,
         "progress": None if peer.progress is None else peer.progress._asdict(),
+        "topics_shared": peer.topics_shared,
         "software": peer.software,
         "addresses": [str(address) for address in peer.addresses],
     }
@@ -158,6 +161,7 @@ def _plain_peer(peer: ToyPeer) -> dict[str, Any]:
         "bytes_in": peer.bytes_in,
         "bytes_out": peer.bytes_out,
         "progress": None,
+        "topics_shared": None,
         "software": "",
         "addresses": [peer.url],
     }

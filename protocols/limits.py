@@ -25,6 +25,10 @@ HANDLE_BYTES: Final = 16
 """Truncated BLAKE3 of (topic, log). 128 bits: nobody finds two logs that share one by accident, and a deliberate
 collision (2^64 work) only merges two of the attacker's own logs in a fingerprint."""
 
+TOPIC_HASH_BYTES: Final = 16
+"""Truncated BLAKE3 of a topic, by which mailboxes say which topics they keep. As with handles, no two are equal by
+chance, and two made equal on purpose only make a mailbox take a topic more."""
+
 VARIANTS_MAX: Final = 8
 """Different blobs kept for one key. Honest logs have one; a fork or a forger makes more. Bounded so that one key
 can't fill a disk."""
@@ -594,6 +598,12 @@ CONTROL_FRAME_BYTES_MAX: Final = 64 * KIB
 CONTROL_BODY_BYTES: Final = CONTROL_FRAME_BYTES_MAX - 4 * KIB
 """What fills a control frame; the rest is for the array around it and for a hello."""
 
+INTEREST_ID_BYTES: Final = 16
+"""By which a set of topics is known once its topics have been told: 128 bits, as with handles."""
+
+INTEREST_TOPICS_MAX: Final = CONTROL_BODY_BYTES // TOPIC_HASH_BYTES
+"""Topics that a mailbox may limit itself to (3,840): what fits into a frame. Told once, later only by their id."""
+
 BLOCK_SEQS: Final = 64
 """Sequence numbers in a block of a log. A block's items (45 bytes each) fit into a frame even with every variant."""
 
@@ -720,8 +730,8 @@ PEER_TEXT_BYTES_MAX: Final = 256
 HINT_BYTES_MAX: Final = ANNOUNCEMENT_BYTES_MAX
 """Longest hint: what the channel takes."""
 
-HINT_LOGS_MAX: Final = 600
-"""Logs in one hint: 24 bytes each fit into HINT_BYTES_MAX."""
+HINT_LOGS_MAX: Final = 560
+"""Logs in one hint: 28 bytes each fit into HINT_BYTES_MAX."""
 
 # --- HTTP ------------------------------------------------------------------------------------------------------
 
@@ -867,8 +877,8 @@ SYNC_INTERVAL_MAX_S: Final = 24 * 3600.0
 STORAGE_LIMIT_MIN_BYTES: Final = 64 * MIB
 """Least `--storage-limit`: below it the largest message would not fit."""
 
-CONFIG_FILE_BYTES_MAX: Final = 256 * KIB
-"""Largest `config.toml`: ten times what FIXED_PEERS_MAX addresses take."""
+CONFIG_FILE_BYTES_MAX: Final = 2 * MIB
+"""Largest `config.toml`: INTEREST_TOPICS_MAX topics of the longest kind, and FIXED_PEERS_MAX addresses."""
 
 FIXED_PEERS_MAX: Final = 128
 """Mailboxes named with `--peer`: half of PEERS_MAX, so that those who come by themselves find room, too."""

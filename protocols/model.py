@@ -23,6 +23,7 @@ from protocols.limits import (
     RETENTION_MAX_S,
     RETENTION_MIN_S,
     SEQ_MAX,
+    TOPIC_HASH_BYTES,
 )
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "check_seq",
     "digest_of",
     "handle_of",
+    "topic_hash_of",
 ]
 
 # libp2p's PeerId of an Ed25519 key: an identity multihash (0x00, length) of the protobuf {type: Ed25519, key}.
@@ -161,6 +163,11 @@ def handle_of(name: LogName) -> bytes:
     """The 16-byte handle of a log: BLAKE3 over (topic length as 2 bytes big-endian, topic, log), truncated."""
     topic = name.topic.encode()
     return blake3(len(topic).to_bytes(2, "big") + topic + name.log.encode()).digest(length=HANDLE_BYTES)
+
+
+def topic_hash_of(topic: str) -> bytes:
+    """The 16-byte hash of a topic: BLAKE3 over (0xffff, topic), truncated. Never a handle: no topic is so long."""
+    return blake3(b"\xff\xff" + topic.encode()).digest(length=TOPIC_HASH_BYTES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from protocols.limits import SALT_BYTES, SYNC_VERSION_MAX
 from protocols.model import Retention
 from protocols.sync import answers
 from protocols.sync.codec import decode, encode
-from protocols.sync.common import Context, PeerInfo, SessionConfig, SessionResult
+from protocols.sync.common import Checkpoint, Context, PeerInfo, SessionConfig, SessionResult
 from protocols.sync.effects import Send
 from protocols.sync.messages import Hello, Message, Named, Names, News, Standing, Survey, Surveyed
 from protocols.sync.reconcile import session_key
@@ -328,7 +328,7 @@ def _config(side: Side, mode: str) -> SessionConfig:
         network=_NETWORK,
         software=f"mailboxd/{VERSION}",
         salt=os.urandom(SALT_BYTES),
-        checkpoint=side.since if mode == "warm" else None,
+        checkpoint=Checkpoint(side.since) if mode == "warm" else None,
     )
 
 

@@ -19,7 +19,7 @@ from node.cli import options as kinds
 from node.config import HttpPeer, ListenAddress, RunConfig
 from node.datadir import CONFIG_FILE, default_data_dir
 from protocols.addresses import PeerAddress
-from protocols.limits import CONFIG_FILE_BYTES_MAX, FIXED_PEERS_MAX
+from protocols.limits import CONFIG_FILE_BYTES_MAX, FIXED_PEERS_MAX, INTEREST_TOPICS_MAX
 from protocols.model import Retention
 
 __all__ = ["LOG_LEVELS", "env_name", "misspelt_variables", "run_config", "run_options"]
@@ -63,6 +63,13 @@ _OPTIONS: Final = (
         multiple=True,
         help="Another mailbox, where mDNS does not find it: an address with /p2p/… (as `mailboxd identity` shows on "
         "the other machine) or the http(s):// URL of one that only speaks the HTTP API. Repeatable.",
+    ),
+    _option(
+        "--topic",
+        type=kinds.ID,
+        multiple=True,
+        show_default="all",
+        help="Exchange only this topic with other mailboxes; phones may use any. Repeatable.",
     ),
     _option(
         "--no-mdns/--mdns",
@@ -124,12 +131,16 @@ def run_config(data_dir: Path | None, values: Mapping[str, Any]) -> RunConfig:
     peers: Sequence[PeerAddress | HttpPeer] = values["peer"]
     if len(peers) > FIXED_PEERS_MAX:
         raise click.UsageError(f"{len(peers)} mailboxes are named with --peer; at most {FIXED_PEERS_MAX} can be")
+    topics = frozenset(values["topic"])
+    if len(topics) > INTEREST_TOPICS_MAX:
+        raise click.UsageError(f"{len(topics)} topics are named with --topic; at most {INTEREST_TOPICS_MAX} can be")
     retention: Retention = values["retention"]
     return RunConfig(
         data_dir=data_dir or default_data_dir(),
         http=tuple(http),
         p2p=values["p2p"],
         peers=tuple(dict.fromkeys(peers)),
+        topics=topics,
         mdns=not values["no_mdns"],
         network=values["network"],
         sync_interval_s=float(values["sync_interval"]),

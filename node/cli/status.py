@@ -72,6 +72,8 @@ def _status_lines(answer: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     held += f"{count_text(answer['topics'], 'topic')}, {bytes_text(answer['bytes'])}"
     yield "holds", held + (f" of {bytes_text(limit)}" if limit is not None else "")
     yield "fingerprint", str(answer["fingerprint"])
+    if answer["topics_synced"] is not None:
+        yield "syncs", f"{count_text(answer['topics_synced'], 'topic')} only (--topic)"
     relayed = answer["relayed"]
     yield "phones", f"{relayed['stored']:,} stored, {relayed['served']:,} served"
     yield "mailboxes", f"{relayed['synced_in']:,} received, {relayed['synced_out']:,} sent"
@@ -99,11 +101,19 @@ def _peer_table(known: Sequence[Mapping[str, Any]]) -> str:
             ago(peer["last_sync"]),
             bytes_text(peer["last_sync_bytes"]),
             str(peer["last_sync_round_trips"]),
-            shorten(escape_controls(_progress_text(peer) or str(peer["reason"] or "")), 100),
+            shorten(escape_controls(_progress_text(peer) or str(peer["reason"] or _shared_text(peer))), 100),
         )
         for peer in known
     ]
     return table(("NEIGHBOUR", "STATE", "LAST SYNC", "BYTES>", "ROUND TRIPS>", "REASON"), rows)
+
+
+def _shared_text(peer: Mapping[str, Any]) -> str:
+    """What the two exchange, if it is not everything."""
+    shared = peer.get("topics_shared")
+    if shared is None:
+        return ""
+    return f"exchanges {count_text(shared, 'topic')}" if shared else "no topic in common: nothing is exchanged"
 
 
 def _progress_text(peer: Mapping[str, Any]) -> str:

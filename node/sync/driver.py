@@ -78,8 +78,8 @@ class _Driver:
                 return None
             case Receive():
                 return await self._receive()
-            case OpenView(alive_from_s):
-                return await self.index.view(alive_from_s)
+            case OpenView(alive_from_s, interest):
+                return await self.index.view(alive_from_s, interest)
             case ReadItems(spans):
                 return await self.store.items_of(spans)
             case ReadMessages(spans, alive_from_s, page_bytes, after):

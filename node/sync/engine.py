@@ -49,7 +49,8 @@ from protocols.limits import (
 )
 from protocols.model import MailboxId
 from protocols.sync.effects import SessionAborted
-from protocols.sync.hints import STATE_PREFIX_BYTES, Hint
+from protocols.sync.hints import STATE_PREFIX_BYTES, Hint, wanted
+from protocols.sync.interest import Interest
 from protocols.sync.session import SessionConfig, SessionRefused, SessionResult, initiate, refusal, respond
 from protocols.sync.wire import encode_frame
 
@@ -100,6 +101,7 @@ class SyncEngine:
         fixed_peers: Sequence[PeerAddress] = (),
         jitter: random.Random,
         salt: Callable[[], bytes],
+        interest: Interest | None = None,
     ) -> None:
         self._mailbox = mailbox
         self._index = index
@@ -109,6 +111,8 @@ class SyncEngine:
         self._interval_s = interval_s
         self._jitter = jitter
         self._salt = salt
+        self.interest = interest
+        """The topics that are kept in step with others; None: all."""
         self._claims = Claims()
         self._dials = trio.CapacityLimiter(SYNC_DIALS_MAX)
         self._out = Seats(seats_max=SYNC_SESSIONS_OUT_MAX, unproven_max=SYNC_STRANGERS_OUT_MAX)
@@ -123,9 +127,10 @@ class SyncEngine:
             mailbox=mailbox,
             index=index,
             transport=transport,
-            channel=f"/mailboxd/news/1/{network}",
+            channel=f"/mailboxd/news/2/{network}",
             heard=self._on_hint,
             lied=self._on_bad_hint,
+            interest=interest,
         )
         transport.serve(self._protocol, self._on_stream)
         transport.on_connection(self._on_connection)
@@ -223,11 +228,12 @@ class SyncEngine:
             return  # someone nearer will have it soon and say so
         if trio.current_time() < peer.shunned_until_at:
             return
-        if hint.overflow or len(peer.hinted) + len(hint.states) > HINT_LOGS_PENDING_MAX:
+        states = wanted(hint, self.interest)
+        if hint.overflow or len(peer.hinted) + len(states) > HINT_LOGS_PENDING_MAX:
             peer.hinted.clear()
             self._due_in(peer, 0.0)
         else:
-            peer.hinted.update(hint.states)
+            peer.hinted.update(states)
         peer.poke()
 
     def _on_bad_hint(self, publisher: MailboxId, error: RemoteProtocolError) -> None:
@@ -369,6 +375,8 @@ class SyncEngine:
             only=only,
             checkpoint=peer.checkpoint,
             is_full=self._mailbox.is_full,
+            interest=self.interest,
+            peer_interest=None if peer.interest is None else Interest(peer.interest),
         )
         traffic = seat.traffic
         before = (peer.state, peer.reason)
@@ -449,6 +457,8 @@ class SyncEngine:
         peer.last_sync_s = self._mailbox.clock.now_s()
         peer.last_sync_bytes = traffic.bytes_in + traffic.bytes_out
         peer.last_sync_round_trips = result.round_trips
+        peer.interest = None if result.peer_interest is None else result.peer_interest.packed
+        peer.topics_shared = None if result.interest is None else len(result.interest)
         if result.checkpoint is not None:
             peer.checkpoint = result.checkpoint
         reason = self._what_is_left(result, traffic, incoming=incoming)

@@ -39,6 +39,7 @@ from protocols.limits import (
     INDEX_SLICE_BLOCKS,
 )
 from protocols.model import LogName, handle_of
+from protocols.sync.interest import Interest
 
 __all__ = ["IndexView", "LogIndex"]
 
@@ -74,15 +75,15 @@ class LogIndex:
         async with self._lock:
             self._replace(await load(self._store, self._view.serial + 1))
 
-    async def view(self, alive_from_s: int, topics: frozenset[str] | None = None) -> IndexView:
-        """A picture of all messages with first stored >= `alive_from_s` as they are now; of these topics only, if any
-        are given. Raises StoreUnavailable."""
+    async def view(self, alive_from_s: int, interest: Interest | None = None) -> IndexView:
+        """A picture of all messages with first stored >= `alive_from_s` as they are now, of the topics of `interest`
+        (None: all). Raises StoreUnavailable."""
         async with self._lock:
             await self._refresh()
             whole = self._view
         self._interests.drop_unused()
         view = await self._boundaries.view(whole, alive_from_s)
-        return view if topics is None else await self._interests.view(view, alive_from_s, topics)
+        return view if interest is None else await self._interests.view(view, alive_from_s, interest)
 
     def blocks_held(self) -> int:
         """How many blocks there are, as of the last picture."""

@@ -5,13 +5,14 @@ An id of 64 lower-case hexadecimal digits is a NUL and its 32 bytes; any other i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from protocols.model import LogName
+from protocols.sync.interest import Interest
 
 __all__ = ["Names", "PackedName", "pack_id", "pack_name"]
 
@@ -105,8 +106,8 @@ class Names:
         names = self.packed()
         return Names([names[index] for index in chosen.tolist()])
 
-    def of_topics(self, topics: Set[bytes]) -> npt.NDArray[np.bool_]:
-        """For each log whether it is of one of these (packed) topics."""
-        wanted = np.array([topic in topics for topic in self._topics.all()], np.bool_)
+    def of_interest(self, interest: Interest) -> npt.NDArray[np.bool_]:
+        """For each log whether its topic is among these."""
+        wanted = np.array([interest.covers(_unpacked(topic)) for topic in self._topics.all()], np.bool_)
         found: npt.NDArray[np.bool_] = wanted[np.frombuffer(self._topic_of, "<u2")]
         return found

@@ -17,7 +17,8 @@ from node.transport.api import Transport
 from protocols.errors import RemoteProtocolError
 from protocols.limits import HINT_COALESCE_S, HINT_LOGS_PENDING_MAX
 from protocols.model import LogName, MailboxId, handle_of
-from protocols.sync.hints import Hint, decode_hint, encode_hints
+from protocols.sync.hints import Hint, HintedLog, decode_hint, encode_hints
+from protocols.sync.interest import Interest
 
 __all__ = ["News"]
 
@@ -36,6 +37,7 @@ class News:
         channel: str,
         heard: Callable[[MailboxId, Hint], None],
         lied: Callable[[MailboxId, RemoteProtocolError], None],
+        interest: Interest | None,
     ) -> None:
         self._mailbox = mailbox
         self._index = index
@@ -43,6 +45,7 @@ class News:
         self._channel = channel
         self._heard = heard
         self._lied = lied
+        self._interest = interest
         self._pending: set[LogName] = set()
         self._overflow = False
         self._wake = trio.Event()
@@ -86,10 +89,11 @@ class News:
 
     async def _publish(self, names: set[LogName], overflow: bool) -> None:
         view = await self._index.view(self._mailbox.alive_from_s())
-        states: dict[bytes, bytes] = {}
-        for handle in sorted(handle_of(name) for name in names):
+        logs: dict[bytes, HintedLog] = {}
+        for name in sorted(names):
+            handle = handle_of(name)
             state = view.state(handle)
-            if state is not None:
-                states[handle] = state
-        for data in encode_hints(states, overflow=overflow):
+            if state is not None and (self._interest is None or self._interest.covers(name.topic)):
+                logs[handle] = HintedLog.of(name.topic, state)
+        for data in encode_hints(logs, overflow=overflow):
             await self._transport.publish(self._channel, data)

@@ -12,7 +12,7 @@ import trio
 from protocols.addresses import PeerAddress
 from protocols.limits import PEERS_MAX
 from protocols.model import MailboxId
-from protocols.sync.session import SessionResult
+from protocols.sync.session import Checkpoint, SessionResult
 
 __all__ = ["Peer", "PeerState", "PeerTable", "SyncProgress", "SyncReport"]
 
@@ -74,8 +74,12 @@ class Peer:
     sessions: int = 0
     idle_syncs: int = 0
     """Full syncs in a row that found differences and could move nothing."""
-    checkpoint: int | None = None
-    """The serial of a picture of ours from when the two held the same; news since then are all that need be told."""
+    checkpoint: Checkpoint | None = None
+    """A picture of ours from when the two held the same; news since then are all that need be told."""
+    interest: bytes | None = None
+    """The topics that it keeps in step, as of the last session (`Interest.packed`, to save memory); None: all."""
+    topics_shared: int | None = None
+    """How many topics the last session covered; None: all."""
     under_way: list[SessionResult] = field(default_factory=list)
     """What the sessions that are running have done so far."""
     hinted: dict[bytes, bytes] = field(default_factory=dict)

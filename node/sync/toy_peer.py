@@ -15,8 +15,7 @@ from __future__ import annotations
 import json
 import logging
 import random
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -72,7 +71,8 @@ class ToyPeer:
 
 
 class ToyPeers:
-    """Keeps in step with all plain mailboxes of `urls`. `own_id` and `is_met` tell which are reached otherwise."""
+    """Keeps in step with all plain mailboxes of `urls`. `own_id` and `is_met` tell which are reached otherwise.
+    With `only_topics` no others are exchanged."""
 
     def __init__(
         self,
@@ -85,6 +85,7 @@ class ToyPeers:
         jitter: random.Random,
         own_id: str,
         is_met: Callable[[str], bool],
+        only_topics: Set[str] = frozenset(),
     ) -> None:
         self.peers = [ToyPeer(url) for url in urls]
         self._mailbox = mailbox
@@ -96,6 +97,7 @@ class ToyPeers:
         self._jitter = jitter
         self._own_id = own_id
         self._is_met = is_met
+        self._only_topics = only_topics
         mailbox.store.subscribe(self._on_change)
 
     def _on_change(self, change: Change) -> None:
@@ -157,9 +159,11 @@ class ToyPeers:
         now_s = int(self._mailbox.clock.now_s())
         await self._with_ledger(partial(self._ledger.forget_before, now_s - 2 * self._mailbox.retention.retention_s))
         view = await self._index.view(self._mailbox.alive_from_s())
-        logs: dict[str, list[LogName]] = defaultdict(list)
+        # Topics that we were told to keep are asked about even while we hold nothing of them.
+        logs: dict[str, list[LogName]] = {topic: [] for topic in self._only_topics}
         for at, name in enumerate(view.names()):
-            logs[name.topic].append(name)
+            if not self._only_topics or name.topic in self._only_topics:
+                logs.setdefault(name.topic, []).append(name)
             if at % TOY_PEER_NAMES_SLICE == 0:
                 await trio.lowlevel.checkpoint()
         topics = sorted(logs)

@@ -21,6 +21,8 @@ from protocols.limits import (
     FRAME_BYTES_MAX,
     HANDLE_BYTES,
     ID_BYTES_MAX,
+    INTEREST_ID_BYTES,
+    INTEREST_TOPICS_MAX,
     LISTED_LOGS_MAX,
     PARCEL_MESSAGES_MAX,
     PEER_TEXT_BYTES_MAX,
@@ -28,11 +30,13 @@ from protocols.limits import (
     RETENTION_MAX_S,
     SEQ_MAX,
     SYNC_ENTRIES_MAX,
+    TOPIC_HASH_BYTES,
     TRANSFER_LOGS_MAX,
     TRANSFER_SPANS_MAX,
 )
 from protocols.model import Item, LogName, check_id
 from protocols.sync.columns import pack_ascending, pack_varints, unpack_ascending, unpack_varints
+from protocols.sync.interest import EVERYTHING_ID, Interest
 from protocols.sync.listing import (
     FRAGMENT_BITS_MAX,
     NO_ENTRIES,
@@ -64,6 +68,7 @@ from protocols.sync.messages import (
     Surveyed,
     Tell,
     ToldLog,
+    Topics,
     Transfer,
     Want,
 )
@@ -89,6 +94,7 @@ TRANSFER: Final = 12
 WANT: Final = 13
 PARCEL: Final = 14
 DONE: Final = 15
+TOPICS: Final = 16
 
 TIME_MAX_S: Final = 2**53
 """Latest Unix time on the wire: exact in every language."""
@@ -96,7 +102,8 @@ TIME_MAX_S: Final = 2**53
 _VERSION_MAX: Final = 255
 _SALT_BYTES_MAX: Final = 32  # of any version; the session wants its own
 _HELLO_ELEMENTS_MIN: Final = 10  # of version 1, which is refused in words
-_HELLO_ELEMENTS: Final = 11
+_HELLO_LATER: Final = [0, [b"", b"", 0]]  # full, interest: what is meant where they are left out
+_HELLO_ELEMENTS: Final = _HELLO_ELEMENTS_MIN + len(_HELLO_LATER)
 _HELLO_ELEMENTS_MAX: Final = 32
 _ROW_BYTES: Final = HANDLE_BYTES + FINGERPRINT_BYTES
 
@@ -118,6 +125,8 @@ def _fields(message: Message) -> list[Any]:
             return _hello_fields(message)
         case Refuse():
             return [REFUSE, _cut(message.code, 32), _cut(message.text, PEER_TEXT_BYTES_MAX)]
+        case Topics():
+            return [TOPICS, message.interest.packed]
         case Transfer() | Want() | Parcel():
             return _transfer_fields(message)
         case Done():
@@ -151,6 +160,8 @@ def _comparing_fields(message: News | About | Standing | Survey | Surveyed | Nam
 
 
 def _hello_fields(hello: Hello) -> list[Any]:
+    interest = [hello.keeps, hello.believes, int(hello.asks_topics)]
+    has_interest = hello.keeps or hello.believes or hello.asks_topics  # seldom: left out, it costs nothing
     return [
         HELLO,
         hello.version_min,
@@ -163,6 +174,7 @@ def _hello_fields(hello: Hello) -> list[Any]:
         hello.salt,
         hello.first,
         int(hello.is_full),
+        *([interest] if has_interest else []),
     ]
 
 
@@ -296,8 +308,11 @@ def _hello(message: list[Any]) -> Hello:
     fields = as_array(message, "hello", length_max=_HELLO_ELEMENTS_MAX)
     if len(fields) < _HELLO_ELEMENTS_MIN:
         raise RemoteProtocolError("malformed", "a hello that is too short")
-    fields = [*fields, *[0] * (_HELLO_ELEMENTS - len(fields))]
-    _, low, high, network, now_s, retention_s, alive_from_s, software, salt, first, is_full = fields[:_HELLO_ELEMENTS]
+    fields += _HELLO_LATER[len(fields) - _HELLO_ELEMENTS_MIN :]
+    _, low, high, network, now_s, retention_s, alive_from_s, software, salt, first, is_full, interest = fields[
+        :_HELLO_ELEMENTS
+    ]
+    keeps, believes, asks_topics = as_array(interest, "interest", length=3)
     hello = Hello(
         version_min=as_int(low, "lowest version", maximum=_VERSION_MAX),
         version_max=as_int(high, "highest version", maximum=_VERSION_MAX),
@@ -309,10 +324,26 @@ def _hello(message: list[Any]) -> Hello:
         salt=as_bytes(salt, "salt", length_max=_SALT_BYTES_MAX),
         first=as_bytes(first, "first message", length_max=CONTROL_FRAME_BYTES_MAX),
         is_full=_flag(is_full, "full"),
+        keeps=_interest_id(keeps),
+        believes=_interest_id(believes),
+        asks_topics=_flag(asks_topics, "asks topics"),
     )
     if hello.version_min > hello.version_max or hello.retention_s == 0:
         raise RemoteProtocolError("malformed", "a hello that contradicts itself")
     return hello
+
+
+def _interest_id(value: Any) -> bytes:
+    return EVERYTHING_ID if value == EVERYTHING_ID else as_bytes(value, "interest id", length=INTEREST_ID_BYTES)
+
+
+def _topics(message: list[Any]) -> Topics:
+    _, packed = as_array(message, "message", length=2)
+    hashes = _split(as_bytes(packed, "topics"), TOPIC_HASH_BYTES, "topics")
+    if len(hashes) > INTEREST_TOPICS_MAX:
+        raise RemoteProtocolError("limit", f"more than {INTEREST_TOPICS_MAX} topics")
+    _ascending(hashes, "topics")
+    return Topics(Interest(packed))
 
 
 def _printable(text: str) -> str:
@@ -499,6 +530,7 @@ def _done(message: list[Any]) -> Done:
 _DECODERS: Final[dict[int, Callable[[list[Any]], Message]]] = {
     HELLO: _hello,
     REFUSE: _refuse,
+    TOPICS: _topics,
     NEWS: _news,
     ABOUT: _about,
     STANDING: _standing,

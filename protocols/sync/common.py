@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from protocols.errors import RemoteProtocolError
 from protocols.limits import BLOCK_SEQS, SEQ_MAX, SESSION_ROWS_MAX, TRANSFER_SPANS_MAX
 from protocols.model import Item, LogName, Retention
 from protocols.sync.codec import decode
 from protocols.sync.effects import Claim, Effect, LogTable, OpenView, ReadItems, Receive, Release, SessionAborted, Span
+from protocols.sync.interest import EVERYTHING_ID, Interest, id_of
 from protocols.sync.messages import Message, Refuse, Seqs
 from protocols.sync.reconcile import BlockRows, Budget, block_key
 from protocols.sync.spans import UNKNOWN_SEQS
 from protocols.sync.tables import KeyedTable
 
 __all__ = [
+    "Checkpoint",
     "Context",
     "PeerInfo",
     "SessionConfig",
@@ -46,6 +48,13 @@ class SessionRefused(Exception):
         self.by_peer = by_peer
 
 
+class Checkpoint(NamedTuple):
+    """A picture of ours from when both sides held the same of some topics: its serial, and the id of these topics."""
+
+    serial: int
+    interest_id: bytes = EVERYTHING_ID
+
+
 @dataclass(frozen=True, slots=True)
 class SessionConfig:
     """What a session is told at its start.
@@ -53,7 +62,8 @@ class SessionConfig:
     `now_s` is the wall clock in Unix seconds, `salt` SALT_BYTES fresh random bytes (only the initiator's are used).
     `only` limits an initiator to the logs with these handles, known or not: what a hint asks for. `checkpoint` is the
     `SessionResult.checkpoint` of the last session with this peer after which both held the same, if there was one.
-    `is_full`: we have no room, so that nothing is fetched or taken.
+    `is_full`: we have no room, so that nothing is fetched or taken. `interest` are the topics that we keep in step
+    (None: all), `peer_interest` those that the peer kept when we last met it (`SessionResult.peer_interest`).
     """
 
     now_s: float
@@ -62,8 +72,10 @@ class SessionConfig:
     software: str
     salt: bytes
     only: Sequence[bytes] | None = None
-    checkpoint: int | None = None
+    checkpoint: Checkpoint | None = None
     is_full: bool = False
+    interest: Interest | None = None
+    peer_interest: Interest | None = None
 
     @property
     def alive_from_s(self) -> int:
@@ -93,7 +105,8 @@ class SessionResult:
     another session, or found no room. `described` counts items that were told. `full`: it covered all logs, not only
     hinted ones. `complete`: no limit ended it early; if one did, another session goes on where it was. `settled`: and
     all that was found has been moved. `equal`: a comparison of all logs, after everything was moved, found no
-    difference. `checkpoint` is what the next session with this peer may start from.
+    difference. `checkpoint` is what the next session with this peer may start from. `interest` are the topics that it
+    covers, `peer_interest` those that the peer keeps (None: all; both hold once there is a `peer`).
     """
 
     round_trips: int = 0
@@ -108,10 +121,12 @@ class SessionResult:
     expected: int = 0
     settled: bool = False
     equal: bool = False
-    checkpoint: int | None = None
+    checkpoint: Checkpoint | None = None
     full: bool = True
     complete: bool = True
     peer: PeerInfo | None = None
+    interest: Interest | None = None
+    peer_interest: Interest | None = None
 
     @property
     def software(self) -> str:
@@ -137,14 +152,15 @@ class Context:
     table: KeyedTable = field(init=False)
 
     def __post_init__(self) -> None:
-        self.since = self.config.checkpoint
+        known = self.config.checkpoint
+        self.since = known.serial if known and known.interest_id == id_of(self.result.interest) else None
         self.budget = Budget(SESSION_ROWS_MAX + 16 * len(self.view))
         self.table = KeyedTable(self.view, key=self.key, budget=self.budget)
 
     def look_again(self) -> Steps[None]:
         """Takes a fresh picture; what has been spent stays spent."""
         self.since = self.view.serial
-        self.view = yield OpenView(self.alive_from_s)
+        self.view = yield OpenView(self.alive_from_s, self.result.interest)
         self.table = KeyedTable(self.view, key=self.key, budget=self.budget)
 
     def block_rows(self, handle: bytes) -> BlockRows:
@@ -159,6 +175,16 @@ class Context:
         """The log of a handle, None if it is not in the picture."""
         row = self.view.find(handle)
         return None if row is None else self.view.name_at(row)
+
+    def checkpoint(self) -> Checkpoint:
+        """That of the present picture."""
+        return Checkpoint(self.view.serial, id_of(self.result.interest))
+
+    def check_covered(self, name: LogName) -> None:
+        """Raises RemoteProtocolError if a log is not of the topics that both sides keep."""
+        interest = self.result.interest
+        if interest is not None and not interest.covers(name.topic):
+            raise RemoteProtocolError("unrequested", "a log of a topic that this session does not cover")
 
     @property
     def adopts_watermarks(self) -> bool:

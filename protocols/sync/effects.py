@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from protocols.model import Item, LogName
+from protocols.sync.interest import Interest
 
 __all__ = [
     "Claim",
@@ -152,9 +153,11 @@ class Receive:
 
 @dataclass(frozen=True, slots=True)
 class OpenView:
-    """Take a picture of all messages with first stored >= `alive_from_s`. Result: LogTable."""
+    """Take a picture of all messages with first stored >= `alive_from_s`, of the topics of `interest` (None: all).
+    Result: LogTable."""
 
     alive_from_s: int
+    interest: Interest | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Hints for gossip: "there is news in these logs". The spec is `hints.md`.
 
-A hint names logs by handle, with the beginning of their state, so that whoever holds the same has nothing to do. It
-makes a sync happen sooner and is never needed for one to be right.
+A hint names logs by handle, with the beginning of their state, so that whoever holds the same has nothing to do, and of
+their topic's hash, so that whoever keeps other topics has neither. It makes a sync happen sooner and is never needed
+for one to be right.
 """
 
 from __future__ import annotations
@@ -9,37 +10,54 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 from protocols.errors import RemoteProtocolError
 from protocols.limits import HANDLE_BYTES, HINT_BYTES_MAX, HINT_LOGS_MAX
+from protocols.model import topic_hash_of
+from protocols.sync.interest import Interest
 from protocols.sync.wire import as_array, as_bytes, as_int, pack, unpack
 
-__all__ = ["STATE_PREFIX_BYTES", "Hint", "decode_hint", "encode_hints"]
+__all__ = ["STATE_PREFIX_BYTES", "Hint", "HintedLog", "decode_hint", "encode_hints", "wanted"]
 
 STATE_PREFIX_BYTES: Final = 8
 """Bytes of a log's state in a hint. Equal by chance once in 2^64; the next full sync would find it."""
 
-_VERSION: Final = 1
+TOPIC_PREFIX_BYTES: Final = 4
+"""Bytes of a topic's hash in a hint: one in 2^20 of other topics' hints is followed in vain by whoever keeps 4,000."""
+
+_VERSION: Final = 2
+
+
+class HintedLog(NamedTuple):
+    """The beginnings of a log's state (STATE_PREFIX_BYTES) and of its topic's hash (TOPIC_PREFIX_BYTES)."""
+
+    state: bytes
+    topic: bytes
+
+    @classmethod
+    def of(cls, topic: str, state: bytes) -> HintedLog:
+        """That of a log of `topic` in this whole state."""
+        return cls(state[:STATE_PREFIX_BYTES], topic_hash_of(topic)[:TOPIC_PREFIX_BYTES])
 
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """`states` maps handles to the first STATE_PREFIX_BYTES of the publisher's state of the log. `overflow`: there is
-    more news than is worth listing, so a full sync is in order."""
+    """`logs` are those that have changed, by handle. `overflow`: there is more news than is worth listing, so a full
+    sync is in order."""
 
-    states: Mapping[bytes, bytes] = field(default_factory=dict)
+    logs: Mapping[bytes, HintedLog] = field(default_factory=dict)
     overflow: bool = False
 
 
-def encode_hints(states: Mapping[bytes, bytes], *, overflow: bool = False) -> list[bytes]:
-    """As many announcements of at most HINT_BYTES_MAX as `states` (handle to state digest) needs; none for nothing."""
+def encode_hints(logs: Mapping[bytes, HintedLog], *, overflow: bool = False) -> list[bytes]:
+    """As many announcements of at most HINT_BYTES_MAX as `logs` (by handle) need; none for nothing."""
     if overflow:
-        return [pack([_VERSION, 1, b"", b""])]
-    handles = sorted(states)
+        return [pack([_VERSION, 1, b"", b"", b""])]
+    handles = sorted(logs)
     parts = [handles[start : start + HINT_LOGS_MAX] for start in range(0, len(handles), HINT_LOGS_MAX)]
     return [
-        pack([_VERSION, 0, b"".join(part), b"".join([states[handle][:STATE_PREFIX_BYTES] for handle in part])])
+        pack([_VERSION, 0, b"".join(part), *(b"".join(column) for column in zip(*map(logs.get, part), strict=True))])
         for part in parts
     ]
 
@@ -51,16 +69,28 @@ def decode_hint(data: bytes) -> Hint:
     fields = unpack(data)
     if not fields or as_int(fields[0], "version", maximum=255) != _VERSION:
         raise RemoteProtocolError("version", "a hint of a version that we don't know")
-    _, overflow, handles, prefixes = as_array(fields, "hint", length=4)
-    handles = as_bytes(handles, "handles", length_max=HINT_LOGS_MAX * HANDLE_BYTES)
-    if len(handles) % HANDLE_BYTES:
+    _, overflow, packed, states, topics = as_array(fields, "hint", length=5)
+    packed = as_bytes(packed, "handles", length_max=HINT_LOGS_MAX * HANDLE_BYTES)
+    if len(packed) % HANDLE_BYTES:
         raise RemoteProtocolError("malformed", "handles of a wrong length")
-    count = len(handles) // HANDLE_BYTES
-    prefixes = as_bytes(prefixes, "states", length=count * STATE_PREFIX_BYTES)
-    split = [handles[at * HANDLE_BYTES : (at + 1) * HANDLE_BYTES] for at in range(count)]
-    if any(one >= other for one, other in pairwise(split)):
+    handles = _split(packed, HANDLE_BYTES)
+    if any(one >= other for one, other in pairwise(handles)):
         raise RemoteProtocolError("order", "handles are not strictly ascending")
-    states = {
-        handle: prefixes[at * STATE_PREFIX_BYTES : (at + 1) * STATE_PREFIX_BYTES] for at, handle in enumerate(split)
-    }
-    return Hint(states, as_int(overflow, "overflow", maximum=1) == 1)
+    columns = (
+        _split(as_bytes(states, "states", length=len(handles) * STATE_PREFIX_BYTES), STATE_PREFIX_BYTES),
+        _split(as_bytes(topics, "topics", length=len(handles) * TOPIC_PREFIX_BYTES), TOPIC_PREFIX_BYTES),
+    )
+    logs = dict(zip(handles, map(HintedLog, *columns), strict=True))
+    return Hint(logs, as_int(overflow, "overflow", maximum=1) == 1)
+
+
+def wanted(hint: Hint, interest: Interest | None) -> dict[bytes, bytes]:
+    """The logs of a hint (handle to state) that may be of a topic that we keep."""
+    if interest is None:
+        return {handle: log.state for handle, log in hint.logs.items()}
+    topics = {topic[:TOPIC_PREFIX_BYTES] for topic in interest.hashes}
+    return {handle: log.state for handle, log in hint.logs.items() if log.topic in topics}
+
+
+def _split(data: bytes, size: int) -> list[bytes]:
+    return [data[start : start + size] for start in range(0, len(data), size)]

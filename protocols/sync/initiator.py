@@ -68,7 +68,7 @@ class Initiator:
             if self._is_exhausted:
                 break
             if not self._has_failed and self._result.full:
-                self._result.checkpoint = self._context.view.serial
+                self._result.checkpoint = self._context.checkpoint()
             self._result.equal = not self._work.found
             if self._result.equal or not self._has_moved:
                 break

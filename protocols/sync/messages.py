@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, TypeAlias
 from protocols.limits import DIGEST_BYTES
 from protocols.model import Item, LogName
 from protocols.sync.columns import Numbers
+from protocols.sync.interest import EVERYTHING_ID, Interest
 from protocols.sync.listing import NO_ENTRIES, NO_LISTING, Entries, Listing
 from protocols.sync.reconcile import Range
 from protocols.sync.regions import END, Region
@@ -38,6 +39,7 @@ __all__ = [
     "Surveyed",
     "Tell",
     "ToldLog",
+    "Topics",
     "Transfer",
     "Want",
     "item_bytes",
@@ -53,7 +55,10 @@ class Hello:
 
     `alive_from_s` is the smallest first stored that the sender takes part with (the answer holds what was agreed).
     `salt` is empty in the answer. `first` is the first question (in the answer the reply to it) in the sender's highest
-    version as a frame, or empty. `is_full`: the sender has no room, so that offering it anything is no use.
+    version as a frame, or empty. `is_full`: the sender has no room, so that offering it anything is no use. `keeps` is
+    the id of the topics that the sender keeps in step (empty: all). `believes`, in a question, is the id of those that
+    it takes the other to keep, and with which `first` counts. `asks_topics`, in an answer: I don't know the topics of
+    your `keeps`, tell me.
     """
 
     version_min: int
@@ -66,6 +71,16 @@ class Hello:
     salt: bytes = b""
     first: bytes = b""
     is_full: bool = False
+    keeps: bytes = EVERYTHING_ID
+    believes: bytes = EVERYTHING_ID
+    asks_topics: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The topics behind the `keeps` of the sender's hello."""
+
+    interest: Interest
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +280,7 @@ class Done:
 Message: TypeAlias = (
     Hello
     | Refuse
+    | Topics
     | News
     | About
     | Standing

@@ -111,7 +111,7 @@ class Responder:
         self._result.complete = self._result.settled = done.is_complete
         self._result.equal = done.is_equal and done.is_complete
         if done.is_complete and self._result.full:
-            self._result.checkpoint = self._context.view.serial
+            self._result.checkpoint = self._context.checkpoint()
         yield Settle()  # the acknowledgement speaks for everything that we were given
         if done.ack:
             yield Send(encode(Done(done.is_complete, done.is_equal)))
@@ -154,6 +154,8 @@ class Responder:
         """What we want of each offer: everything that no other session is fetching."""
         if not offers:
             return []
+        for log in offers:
+            self._context.check_covered(log.name)
         granted = yield from claim([Span(log.name, *span) for log in offers for span in log.spans])
         by_name: dict[LogName, list[Seqs]] = {}
         for name, first, last in granted:

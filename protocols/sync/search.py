@@ -359,6 +359,7 @@ class Search:
                 raise RemoteProtocolError("name", "a name that does not belong to its fragment")
             row = table.find(handle)
             if row is None:
+                self._context.check_covered(name)
                 self._work.differs(handle, name, [EVERYTHING] if spans is None else spans, ())
                 continue
             alone.discard(row)

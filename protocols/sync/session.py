@@ -16,6 +16,7 @@ The initiator asks and the responder answers; the two never wait for each other 
     initiator                              responder
     Hello (with the first question) ->
                                     <-     Hello (with the first answer), or Refuse
+    Topics, where the responder asks       Topics, where the initiator guessed wrong
     News, Survey, About, Names, Ask ->
                                     <-     Standing, Surveyed, Named, Tell    as often as needed
     Transfer                        ->
@@ -33,14 +34,33 @@ from protocols.errors import RemoteProtocolError
 from protocols.limits import CLOCK_SKEW_MAX_S, SALT_BYTES, SYNC_VERSION_MAX, SYNC_VERSION_MIN
 from protocols.model import Retention
 from protocols.sync.codec import decode, encode
-from protocols.sync.common import Context, PeerInfo, SessionConfig, SessionRefused, SessionResult, Steps, receive
+from protocols.sync.common import (
+    Checkpoint,
+    Context,
+    PeerInfo,
+    SessionConfig,
+    SessionRefused,
+    SessionResult,
+    Steps,
+    receive,
+)
 from protocols.sync.effects import OpenView, Send, SessionAborted
 from protocols.sync.initiator import Initiator, reply_to
-from protocols.sync.messages import About, Hello, News, Refuse, Survey
+from protocols.sync.interest import EVERYTHING_ID, Interest, common, id_of
+from protocols.sync.messages import About, Hello, News, Refuse, Survey, Topics
 from protocols.sync.reconcile import session_key
 from protocols.sync.responder import Responder
 
-__all__ = ["PeerInfo", "SessionConfig", "SessionRefused", "SessionResult", "initiate", "refusal", "respond"]
+__all__ = [
+    "Checkpoint",
+    "PeerInfo",
+    "SessionConfig",
+    "SessionRefused",
+    "SessionResult",
+    "initiate",
+    "refusal",
+    "respond",
+]
 
 
 def initiate(config: SessionConfig, result: SessionResult | None = None) -> Steps[SessionResult]:
@@ -80,7 +100,15 @@ def _telling_failure(session: Steps[SessionResult]) -> Steps[SessionResult]:
         raise
 
 
-def _hello(config: SessionConfig, *, alive_from_s: int, salt: bytes = b"", first: bytes = b"") -> Hello:
+def _hello(
+    config: SessionConfig,
+    alive_from_s: int,
+    *,
+    salt: bytes = b"",
+    first: bytes = b"",
+    believes: bytes = EVERYTHING_ID,
+    asks_topics: bool = False,
+) -> Hello:
     return Hello(
         version_min=SYNC_VERSION_MIN,
         version_max=SYNC_VERSION_MAX,
@@ -92,6 +120,9 @@ def _hello(config: SessionConfig, *, alive_from_s: int, salt: bytes = b"", first
         salt=salt,
         first=first,
         is_full=config.is_full,
+        keeps=id_of(config.interest),
+        believes=believes,
+        asks_topics=asks_topics,
     )
 
 
@@ -118,22 +149,30 @@ def _meet(config: SessionConfig, hello: Hello) -> PeerInfo:
 
 
 def _initiate(config: SessionConfig, result: SessionResult) -> Steps[SessionResult]:
-    """Says hello with the first question in it, guessing that our own boundary will be the common one. It is unless the
-    peer's retention is shorter or the hour has just changed; then it is asked again."""
+    """Says hello with the first question in it, guessing that our own boundary will be the common one, and that the
+    peer keeps the topics that it kept when we last met. Mostly it is so; if not, it is asked again."""
     result.full = config.only is None
     alive_from_s = config.alive_from_s
+    _agree(config, result, config.peer_interest)
     us = PeerInfo(SYNC_VERSION_MAX, config.software, 0.0, config.retention, int(config.now_s))
-    view = yield OpenView(alive_from_s)
+    view = yield OpenView(alive_from_s, result.interest)
     context = Context(config, us, alive_from_s, session_key(config.salt, alive_from_s), view, result)
     initiator = Initiator(context)
     question = initiator.first()
-    yield Send(encode(_hello(config, alive_from_s=alive_from_s, salt=config.salt, first=encode(question))))
+    believes = id_of(config.peer_interest)
+    said = _hello(config, alive_from_s, salt=config.salt, first=encode(question), believes=believes)
+    yield Send(encode(said))
     result.round_trips = 1
     hello = yield from receive(Hello)
     context.peer = result.peer = _meet(config, hello)
     if hello.alive_from_s < alive_from_s:
         raise RemoteProtocolError("boundary", "an agreed boundary below our own")
-    if hello.alive_from_s > alive_from_s or not hello.first:
+    if hello.keeps != believes:
+        _agree(config, result, (yield from _learn_topics(hello)))
+    if hello.asks_topics:
+        yield from _tell_topics(config)
+    has_guessed = hello.alive_from_s == alive_from_s and hello.keeps == believes and not hello.asks_topics
+    if not (has_guessed and hello.first):
         yield from _ask_again(context, hello.alive_from_s)
         return result
     reply = decode(hello.first)
@@ -144,8 +183,8 @@ def _initiate(config: SessionConfig, result: SessionResult) -> Steps[SessionResu
 
 
 def _ask_again(met: Context, alive_from_s: int) -> Steps[None]:
-    """The session from the first question on, for the boundary (and the version) on which we have agreed."""
-    view = yield OpenView(alive_from_s)
+    """The session from the first question on, for the boundary, the version and the topics on which we have agreed."""
+    view = yield OpenView(alive_from_s, met.result.interest)
     key = session_key(met.config.salt, alive_from_s)
     initiator = Initiator(Context(met.config, met.peer, alive_from_s, key, view, met.result))
     question = initiator.first()
@@ -158,20 +197,53 @@ def _ask_again(met: Context, alive_from_s: int) -> Steps[None]:
 def _respond(config: SessionConfig, result: SessionResult) -> Steps[SessionResult]:
     hello = yield from receive(Hello)
     peer = result.peer = _meet(config, hello)
+    result.round_trips = 1
     if len(hello.salt) != SALT_BYTES:
         raise RemoteProtocolError("malformed", f"a salt of {len(hello.salt)} bytes")
     alive_from_s = max(hello.alive_from_s, config.alive_from_s)
-    view = yield OpenView(alive_from_s)
+    is_known = hello.keeps in (EVERYTHING_ID, id_of(config.peer_interest))
+    is_believed = hello.believes == id_of(config.interest)
+    if not (is_known and is_believed):  # the first question is about other topics than ours in common
+        yield Send(encode(_hello(config, alive_from_s, asks_topics=not is_known)))
+        if not is_believed and config.interest is not None:
+            yield from _tell_topics(config)
+    kept = config.peer_interest if hello.keeps else None
+    _agree(config, result, kept if is_known else (yield from _learn_topics(hello)))
+    view = yield OpenView(alive_from_s, result.interest)
     context = Context(config, peer, alive_from_s, session_key(hello.salt, alive_from_s), view, result)
     responder = Responder(context)
-    first = b""
-    if hello.first and alive_from_s == hello.alive_from_s and peer.version == hello.version_max:
-        question = decode(hello.first)
-        if not isinstance(question, News | About | Survey):
-            raise RemoteProtocolError("state", f"a hello with a {type(question).__name__}")
-        reply = yield from responder.answer(question)
-        first = encode(reply)
-    result.round_trips = 1
-    yield Send(encode(_hello(config, alive_from_s=alive_from_s, first=first)))
+    if is_known and is_believed:
+        first = b""
+        if hello.first and alive_from_s == hello.alive_from_s and peer.version == hello.version_max:
+            question = decode(hello.first)
+            if not isinstance(question, News | About | Survey):
+                raise RemoteProtocolError("state", f"a hello with a {type(question).__name__}")
+            reply = yield from responder.answer(question)
+            first = encode(reply)
+        yield Send(encode(_hello(config, alive_from_s, first=first)))
     yield from responder.run()
     return result
+
+
+# --- topics ---------------------------------------------------------------------------------------------------------
+
+
+def _agree(config: SessionConfig, result: SessionResult, peer_interest: Interest | None) -> None:
+    result.peer_interest = peer_interest
+    result.interest = common(config.interest, peer_interest)
+
+
+def _learn_topics(hello: Hello) -> Steps[Interest | None]:
+    """The topics behind the peer's hello, which it tells now. Raises RemoteProtocolError if they are others."""
+    if hello.keeps == EVERYTHING_ID:
+        return None
+    topics = yield from receive(Topics)
+    if topics.interest.id != hello.keeps:
+        raise RemoteProtocolError("topics", "other topics than those of the hello")
+    return topics.interest
+
+
+def _tell_topics(config: SessionConfig) -> Steps[None]:
+    if config.interest is None:
+        raise RemoteProtocolError("topics", "a question for our topics, where we keep all")
+    yield Send(encode(Topics(config.interest)))

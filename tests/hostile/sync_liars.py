@@ -23,7 +23,7 @@ from protocols.sync.messages import (
     ParcelLog,
     Refuse,
 )
-from protocols.sync.session import SessionConfig, SessionResult, initiate, respond
+from protocols.sync.session import Checkpoint, SessionConfig, SessionResult, initiate, respond
 from tests.protocols.sync.world import NOW_S, Box, Outcome, Side, name_of, run_pair
 
 Steps = Generator[Any, Any, Any]
@@ -100,7 +100,7 @@ def liar_as_responder(tells: Iterator[Message], box: Box, heard: list[Message]) 
 
 
 def attack_initiator(
-    tells: Iterator[Message], *, box: Box | None = None, checkpoint: int | None = None
+    tells: Iterator[Message], *, box: Box | None = None, checkpoint: Checkpoint | None = None
 ) -> tuple[Outcome, list[Message], Box]:
     box = box or mailbox()
     heard: list[Message] = []

@@ -27,7 +27,7 @@ from protocols.limits import PEER_SESSIONS_MAX, SALT_BYTES
 from protocols.model import LogName, handle_of
 from protocols.sync.codec import decode, encode
 from protocols.sync.effects import Receive, Runs, Send
-from protocols.sync.hints import encode_hints
+from protocols.sync.hints import HintedLog, encode_hints
 from protocols.sync.listing import Entries, Listing
 from protocols.sync.messages import (
     Ask,
@@ -51,7 +51,7 @@ from tests.protocols.sync.world import Box
 
 PROTOCOL = "/mailboxd/sync/1"
 NETWORK = "hostile"
-CHANNEL = f"/mailboxd/news/1/{NETWORK}"
+CHANNEL = f"/mailboxd/news/2/{NETWORK}"
 LOG = LogName("lies", "log")
 BLOB = b"a lie"
 _numbers = itertools.count()
@@ -420,7 +420,7 @@ async def flood(scene: Scene, transport: Libp2pTransport, make: Callable[[], byt
 
 
 def random_hint() -> bytes:
-    return encode_hints({os.urandom(16): os.urandom(16) for _ in range(50)})[0]
+    return encode_hints({os.urandom(16): HintedLog.of("a", os.urandom(16)) for _ in range(50)})[0]
 
 
 @pytest.mark.parametrize("kind", ["nonsense", "false news"])

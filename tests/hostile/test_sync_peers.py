@@ -35,7 +35,7 @@ from protocols.sync.messages import (
 from protocols.sync.reconcile import FP
 from protocols.sync.regions import END, SHOW, Region
 from protocols.sync.regions import LIST as LISTED
-from protocols.sync.session import SessionResult, initiate
+from protocols.sync.session import Checkpoint, SessionResult, initiate
 from tests.hostile.sync_liars import (
     HANDLE,
     ITEM,
@@ -261,7 +261,7 @@ def test_news_that_lie_are_found_out() -> None:
         Standing((), entries(), listing(HANDLE, (0, 5)), b"x" * 8),
     ]
     for reply in replies:
-        outcome, heard, _ = attack_initiator(iter([reply]), box=box, checkpoint=box.serial)
+        outcome, heard, _ = attack_initiator(iter([reply]), box=box, checkpoint=Checkpoint(box.serial))
         if isinstance(reply, Standing) and reply.differing:
             assert code_of(outcome.initiator.error) == "unrequested"
         else:

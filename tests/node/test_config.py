@@ -18,6 +18,7 @@ from node.config import HttpPeer, ListenAddress, RunConfig
 from node.identity import Identity
 from protocols.addresses import PeerAddress
 from protocols.discovery import PeerInfo
+from protocols.limits import INTEREST_TOPICS_MAX
 from protocols.model import Retention
 
 PEER_ID = Identity.from_seed(bytes(32)).peer_id
@@ -50,7 +51,7 @@ def test_the_defaults_are_those_of_run_config(configure: Configure, tmp_path: Pa
 def test_every_option_is_a_field_and_every_field_an_option() -> None:
     named = {param.name for param in run.params if isinstance(param, click.Option)} - {"help"}
     renamed = {"peer": "peers", "no_mdns": "mdns", "sync_interval": "sync_interval_s"}
-    renamed |= {"storage_limit": "storage_limit_bytes"}
+    renamed |= {"storage_limit": "storage_limit_bytes", "topic": "topics"}
     fields = {field.name for field in dataclasses.fields(RunConfig)}
     assert {renamed.get(str(name), name) for name in named} == fields
 
@@ -70,6 +71,7 @@ ALL = {
         "peers",
         (PeerAddress.parse(PEER), HttpPeer("https://example.org/box")),
     ),
+    "topic": (["tea", "0f" * 32], "topics", frozenset(["tea", "0f" * 32])),
     "sync-interval": ("1.5", "sync_interval_s", 1.5),
     "retention": ("90s", "retention", Retention(90)),
     "storage-limit": ("2GiB", "storage_limit_bytes", 2 << 30),
@@ -243,6 +245,8 @@ def test_a_config_file_of_another_kind(tmp_path: Path, capsys: pytest.CaptureFix
         (["--retention", "0.5s"], "whole number of seconds"),
         (["--retention", "1w"], "use s, m, h or d"),
         (["--retention", "9" * 30 + "d"], "not a duration"),
+        (["--topic", "a:b"], "contains ':'"),
+        ([word for number in range(INTEREST_TOPICS_MAX + 1) for word in ("--topic", f"t{number}")], "at most 3840"),
         (["--storage-limit", "2G"], "write 2GiB or 2GB"),
         (["--storage-limit", "2XB"], "unknown unit"),
         (["--storage-limit", "1.0000000001GiB"], "not a size"),

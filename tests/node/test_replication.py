@@ -242,3 +242,31 @@ async def test_the_earlier_date_wins_everywhere(nursery: trio.Nursery) -> None:
     for core in (a, b):
         page = await core.mailbox.read({"t": {}})
         assert [entry.messages for entry in page.entries] == [[(1, b"seen today")]]
+
+
+async def test_a_mailbox_with_topics_of_its_own_exchanges_these_only(make: MakeMailbox) -> None:
+    whole = make("whole")
+    assert whole.store("tea", "anna", {0: b"kettle"}) == 201
+    assert whole.store("rent", "anna", {0: b"due"}) == 201
+    garden = make("garden", whole, options=("--topic", "tea", "--topic", "seeds"))
+    eventually(lambda: garden.read("tea"), what="the topic that it keeps")
+    assert garden.store("rent", "ben", {0: b"paid"}) == 201  # phones may use it for any
+    assert garden.store("seeds", "ben", {0: b"beans"}) == 201
+    eventually(lambda: whole.read("seeds"), what="news of a topic that it keeps")
+    mailbox_id = whole.info["mailbox_id"]
+
+    def at_rest() -> dict[str, Any] | None:
+        peer = garden.peer(mailbox_id)
+        return peer if peer and peer["state"] == "in-sync" and peer["last_sync_round_trips"] == 1 else None
+
+    peer = eventually(at_rest, what="a sync of one round trip")
+    assert peer["topics_shared"] == 2
+    assert peer["last_sync_bytes"] < 500
+    assert garden.status()["topics_synced"] == 2
+    assert "exchanges 2 topics" in garden.command("status").stdout
+    assert whole.read("rent") == {("anna", 0): b"due"}
+    assert garden.read("rent") == {("ben", 0): b"paid"}
+    # The other way round: whoever keeps no topic in common has nothing to do with it.
+    attic = make("attic", garden, options=("--topic", "attic"))
+    shown = eventually(lambda: "no topic in common" in attic.command("peers").stdout, what="the reason")
+    assert shown and attic.status()["messages"] == 0

@@ -21,6 +21,7 @@ from node.sync.index import IndexView, LogIndex
 from protocols.limits import LOG_RUNS_MAX, SEQ_MAX
 from protocols.model import Item, LogName, digest_of, handle_of
 from protocols.sync.effects import LogTable, Rows
+from protocols.sync.interest import Interest
 from protocols.sync.reconcile import live_fingerprint
 from tests.node.sync.index_model import (
     BOUNDARIES,
@@ -149,10 +150,13 @@ class Play:
             for taken in self.taken:
                 taken.touched.add(handle_of(name))
 
+    async def view(self, alive_from_s: int, topics: frozenset[str] | None = None) -> IndexView:
+        return await self.index.view(alive_from_s, None if topics is None else Interest.of(topics))
+
     async def look(self, alive_from_s: int, topics: frozenset[str] | None = None) -> None:
-        view = await self.index.view(alive_from_s, topics)
+        view = await self.view(alive_from_s, topics)
         await _check(view, self.store, alive_from_s, topics)
-        assert await self.index.view(alive_from_s, topics) is view  # nothing has changed
+        assert await self.view(alive_from_s, topics) is view  # nothing has changed
         if alive_from_s == 0 and topics is None:
             assert self.index.blocks_held() == sum(len(view.blocks_at(row)) for row in range(len(view)))
         states = _states(view)
@@ -171,7 +175,7 @@ class Play:
             async with trio.open_nursery() as nursery:
                 for inner, argument in what:
                     if inner == "look":
-                        nursery.start_soon(self.index.view, *argument)
+                        nursery.start_soon(self.view, *argument)
                     else:
                         nursery.start_soon(change, self.store, inner, argument)
         elif kind == "fail":
@@ -188,7 +192,7 @@ class Play:
             self.store.silent = True
             for inner, argument in what:
                 if inner == "look":
-                    await self.index.view(*argument)
+                    await self.view(*argument)
                 else:
                     await change(self.store, inner, argument)
             self.store.speak()

@@ -36,6 +36,7 @@ from protocols.limits import (
     LOG_RUNS_MAX,
 )
 from protocols.model import LogName, digest_of, handle_of
+from protocols.sync.interest import Interest
 from protocols.sync.reconcile import log_state
 from tests.node.sync.index_model import LOGS, PUT, change, expected
 
@@ -54,7 +55,7 @@ def test_names_come_out_as_they_went_in(names: list[LogName]) -> None:
     some = np.arange(len(names))[::2]
     assert packed.pick(some).all() == names[::2]
     topics = {name.topic for name in names[::3]}
-    assert packed.of_topics(set(map(pack_id, topics))).tolist() == [name.topic in topics for name in names]
+    assert packed.of_interest(Interest.of(topics)).tolist() == [name.topic in topics for name in names]
 
 
 def test_an_id_of_hexadecimal_digits_takes_half_its_length() -> None:
@@ -311,18 +312,18 @@ async def test_pictures_that_leave_out_nothing_any_more_are_dropped() -> None:
 async def test_pictures_of_few_topics_are_bounded() -> None:
     async with MemoryStore() as store:
         index = await stored(store)
-        kept = [await index.view(0, frozenset([LOGS[0].topic, str(other)])) for other in range(INDEX_INTERESTS_MAX)]
-        assert await index.view(0, frozenset([LOGS[0].topic, "0"])) is kept[0]
-        await index.view(0, frozenset(["one more"]))
+        kept = [await index.view(0, Interest.of([LOGS[0].topic, str(other)])) for other in range(INDEX_INTERESTS_MAX)]
+        assert await index.view(0, Interest.of([LOGS[0].topic, "0"])) is kept[0]
+        await index.view(0, Interest.of(["one more"]))
         assert len(index._interests._kept) == INDEX_INTERESTS_MAX
-        assert await index.view(0, frozenset([LOGS[0].topic, "0"])) is kept[0]
-        assert await index.view(0, frozenset([LOGS[0].topic, "1"])) is not kept[1]
+        assert await index.view(0, Interest.of([LOGS[0].topic, "0"])) is kept[0]
+        assert await index.view(0, Interest.of([LOGS[0].topic, "1"])) is not kept[1]
 
 
 async def test_pictures_that_nobody_asks_for_are_dropped(autojump_clock: MockClock) -> None:
     async with MemoryStore() as store:
         index = await stored(store)
-        topics = frozenset([LOGS[0].topic])
+        topics = Interest.of([LOGS[0].topic])
         other, few = await index.view(77), await index.view(3, topics)
         own = await index.view(3)
         for _ in range(3):

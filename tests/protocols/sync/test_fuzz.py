@@ -19,7 +19,8 @@ from protocols.limits import CONTROL_FRAME_BYTES_MAX, FRAME_BYTES_MAX, HINT_BYTE
 from protocols.model import Item, LogName, digest_of, handle_of
 from protocols.sync.codec import decode, encode
 from protocols.sync.effects import Runs, SessionAborted
-from protocols.sync.hints import Hint, decode_hint, encode_hints
+from protocols.sync.hints import Hint, HintedLog, decode_hint, encode_hints, wanted
+from protocols.sync.interest import Interest
 from protocols.sync.listing import Entries, Listing
 from protocols.sync.messages import (
     About,
@@ -41,6 +42,7 @@ from protocols.sync.messages import (
     Surveyed,
     Tell,
     ToldLog,
+    Topics,
     Transfer,
     Want,
 )
@@ -72,6 +74,8 @@ REGIONS = [Region(0, 1 << 60, FP, b"f" * 8), Region(1 << 61, 3 << 60, SHOW), Reg
 BLOCKS = [Range(bytes(8), b"\0" * 7 + b"\1", NONE), Range(b"\0" * 7 + b"\1", None, DIFF, hashes=(b"h" * 8,))]
 MESSAGES = [
     Hello(2, 2, "main", 1_800_000_000, 604800, 1_799_000_000, "mailboxd/1", b"s" * 8, encode(Survey(REGIONS)), True),
+    Hello(2, 2, "main", 1_800_000_000, 604800, 1, "m", b"s" * 8, b"", False, b"k" * 16, b"b" * 16, asks_topics=True),
+    Topics(Interest.of(["one", "two"])),
     Refuse("clock", "set it"),
     News(LISTING, True),
     News(),
@@ -386,27 +390,31 @@ def test_an_empty_frame_is_refused() -> None:
 
 @given(st.dictionaries(st.binary(min_size=16, max_size=16), st.binary(min_size=16, max_size=16), max_size=5))
 def test_hints_come_back(states: dict[bytes, bytes]) -> None:
-    hints = [decode_hint(data) for data in encode_hints(states)]
+    logs = {handle: HintedLog.of("a topic", state) for handle, state in states.items()}
+    hints = [decode_hint(data) for data in encode_hints(logs)]
     assert len(hints) == (1 if states else 0)
     for hint in hints:
-        assert hint == Hint({handle: state[:8] for handle, state in states.items()})
+        assert hint == Hint(logs)
+        assert wanted(hint, None) == {handle: state[:8] for handle, state in states.items()}
+        assert wanted(hint, Interest.of(["another", "a topic"])) == wanted(hint, None)
+        assert wanted(hint, Interest.of(["another"])) == {}
 
 
 def test_many_hints_are_split_and_too_many_collapse() -> None:
-    states = {digest_of(b"%d" % number)[:16]: bytes(16) for number in range(2000)}
-    hints = encode_hints(states)
+    logs = {digest_of(b"%d" % number)[:16]: HintedLog.of("topic", bytes(16)) for number in range(2000)}
+    hints = encode_hints(logs)
     assert all(len(data) <= HINT_BYTES_MAX for data in hints)
-    assert sum(len(decode_hint(data).states) for data in hints) == 2000
-    assert [decode_hint(data) for data in encode_hints(states, overflow=True)] == [Hint({}, overflow=True)]
+    assert sum(len(decode_hint(data).logs) for data in hints) == 2000
+    assert [decode_hint(data) for data in encode_hints(logs, overflow=True)] == [Hint({}, overflow=True)]
 
 
 def test_hints_of_another_version_or_too_long() -> None:
     with pytest.raises(RemoteProtocolError, match="version"):
-        decode_hint(msgpack.packb([2, "anything"]))
+        decode_hint(msgpack.packb([3, "anything"]))
     with pytest.raises(RemoteProtocolError):
         decode_hint(bytes(HINT_BYTES_MAX + 1))
     with pytest.raises(RemoteProtocolError):
-        decode_hint(msgpack.packb([1, 0, b"b" * 16 + b"a" * 16, bytes(16)]))
+        decode_hint(msgpack.packb([2, 0, b"b" * 16 + b"a" * 16, bytes(16), bytes(8)]))
 
 
 @given(seed=st.integers(0, 2**32), at=st.integers(1, 30), kind=st.integers(0, 4))

@@ -14,7 +14,7 @@ from protocols.limits import BATCH_BYTES_MAX, SEQ_MAX, SURVEY_PART_LOGS
 from protocols.model import LogName, Retention, handle_of
 from protocols.sync import search as search_module
 from protocols.sync.effects import SessionAborted
-from protocols.sync.session import initiate, respond
+from protocols.sync.session import Checkpoint, initiate, respond
 from tests.protocols.sync import world
 from tests.protocols.sync.world import (
     HOUR_S,
@@ -270,7 +270,7 @@ def test_news_since_the_last_time_lead_to_the_same(
     assert None not in right
     fill(one, mine)
     fill(other, theirs)
-    meant = {"right": right, "none": (None, None), "old": (0, 0), "absurd": (2**63, 2**63)}
+    meant = {"right": right, "none": (None, None), "old": (Checkpoint(0),) * 2, "absurd": (Checkpoint(2**63),) * 2}
     outcome = sync(one, other, checkpoints=(meant[checkpoints[0]][0], meant[checkpoints[1]][1]))
     assert_equal(one, other)
     assert outcome.initiator.result and outcome.initiator.result.equal

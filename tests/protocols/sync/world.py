@@ -19,8 +19,9 @@ from protocols.model import Item, LogName, Retention, digest_of, handle_of
 from protocols.sync import effects as fx
 from protocols.sync.codec import PARCEL, REFUSE
 from protocols.sync.effects import Rows, Runs
+from protocols.sync.interest import Interest
 from protocols.sync.reconcile import block_digest, live_fingerprint, log_state
-from protocols.sync.session import SessionConfig, SessionResult, initiate, respond
+from protocols.sync.session import Checkpoint, SessionConfig, SessionResult, initiate, respond
 
 NOW_S = 1_800_000_000.0
 HOUR_S = 3600
@@ -99,6 +100,7 @@ class Box:
     serial: int = 1000
     serials: dict[LogName, int] = field(default_factory=dict)
     is_full: bool = False
+    interest: Interest | None = None
     commits: int = 0
     settled: int = 0
 
@@ -141,10 +143,12 @@ class Box:
             for digest in sorted(held[seq])
         ]
 
-    def view(self, alive_from_s: int) -> View:
+    def view(self, alive_from_s: int, interest: Interest | None = None) -> View:
         logs: list[Log] = []
         is_partial = False
         for name, held in self.logs.items():
+            if interest is not None and not interest.covers(name.topic):
+                continue
             by_block: dict[int, list[Item]] = {}
             seqs: list[int] = []
             for seq in sorted(held):
@@ -175,7 +179,12 @@ class Box:
         return live_fingerprint([log[0] for log in view.logs], [log[2] for log in view.logs])
 
     def config(
-        self, *, salt: bytes = b"s" * 8, only: Sequence[bytes] | None = None, checkpoint: int | None = None
+        self,
+        *,
+        salt: bytes = b"s" * 8,
+        only: Sequence[bytes] | None = None,
+        checkpoint: Checkpoint | None = None,
+        peer_interest: Interest | None = None,
     ) -> SessionConfig:
         return SessionConfig(
             now_s=self.now_s,
@@ -186,14 +195,16 @@ class Box:
             only=only,
             checkpoint=checkpoint,
             is_full=self.is_full,
+            interest=self.interest,
+            peer_interest=peer_interest,
         )
 
     # --- effects -----------------------------------------------------------------------------------------------
 
     def perform(self, effect: Any) -> Any:
         match effect:
-            case fx.OpenView(alive_from_s):
-                return self.view(alive_from_s)
+            case fx.OpenView(alive_from_s, interest):
+                return self.view(alive_from_s, interest)
             case fx.ReadItems(spans):
                 return [self.items(*span) for span in spans]
             case fx.ReadMessages():
@@ -385,13 +396,18 @@ def sync(
     *,
     only: Sequence[bytes] | None = None,
     salt: bytes = b"s" * 8,
-    checkpoints: tuple[int | None, int | None] = (None, None),
+    checkpoints: tuple[Checkpoint | None, Checkpoint | None] = (None, None),
+    peer_interests: tuple[Interest | None, Interest | None] = (None, None),
     on_frame: Callable[[int, bytes], bytes | None] | None = None,
 ) -> Outcome:
     """One session; raises what either side raised unless the test cuts the stream."""
+    configs = (
+        initiator.config(salt=salt, only=only, checkpoint=checkpoints[0], peer_interest=peer_interests[0]),
+        responder.config(checkpoint=checkpoints[1], peer_interest=peer_interests[1]),
+    )
     outcome = run_pair(
-        Side(initiator, initiate(initiator.config(salt=salt, only=only, checkpoint=checkpoints[0]))),
-        Side(responder, respond(responder.config(checkpoint=checkpoints[1]))),
+        Side(initiator, initiate(configs[0])),
+        Side(responder, respond(configs[1])),
         on_frame=on_frame,
     )
     if on_frame is None:
