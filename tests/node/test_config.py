@@ -18,7 +18,7 @@ from node.config import HttpPeer, ListenAddress, RunConfig
 from node.identity import Identity
 from protocols.addresses import PeerAddress
 from protocols.discovery import PeerInfo
-from protocols.limits import INTEREST_TOPICS_MAX
+from protocols.limits import CONFIG_FILE_BYTES_MAX, INTEREST_TOPICS_MAX
 from protocols.model import Retention
 
 PEER_ID = Identity.from_seed(bytes(32)).peer_id
@@ -187,7 +187,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         ("name = 'a'\nname = 'b'", "not valid TOML"),
         ("name = ", "not valid TOML"),
         ("a = " + "[" * 5000, "nested too deeply"),
-        ("#" * 300_000, "larger than 256 KiB"),
+        ("#" * (CONFIG_FILE_BYTES_MAX + 1), "larger than 2048 KiB"),
         ("name = 'a\0b'", "not valid TOML"),
     ],
 )

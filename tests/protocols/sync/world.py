@@ -17,8 +17,8 @@ import numpy as np
 from protocols.limits import BLOCK_SEQS, CONTROL_FRAME_BYTES_MAX, FRAME_BYTES_MAX, LOG_RUNS_MAX, VARIANTS_MAX
 from protocols.model import Item, LogName, Retention, digest_of, handle_of
 from protocols.sync import effects as fx
-from protocols.sync.codec import PARCEL, REFUSE
 from protocols.sync.effects import Rows, Runs
+from protocols.sync.fields import PARCEL, REFUSE
 from protocols.sync.interest import Interest
 from protocols.sync.reconcile import block_digest, live_fingerprint, log_state
 from protocols.sync.session import Checkpoint, SessionConfig, SessionResult, initiate, respond
