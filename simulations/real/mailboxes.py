@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,53 +18,23 @@ from node.datadir import DataDirError
 from node.identity import IdentityError
 from node.workload import WorkloadError
 from protocols.errors import RemoteProtocolError
-from protocols.limits import REAL_ANSWER_TIMEOUT_S, REAL_DISK_BYTES, REAL_START_TIMEOUT_S
+from protocols.limits import REAL_ANSWER_TIMEOUT_S, REAL_START_TIMEOUT_S
 from protocols.toy_answers import TopicAnswer, decode_get_answer
 from protocols.toy_api import Family, encode_get
+from simulations.real.disks import Disk
 from simulations.real.feasible import clock_library
 from simulations.real.network import Machine
 from simulations.scenario import Mailboxes
 
-__all__ = ["Disk", "MailboxError", "RealMailbox"]
+__all__ = ["MailboxError", "RealMailbox"]
 
 HTTP_PORT: Final = 3411
 P2P_PORT: Final = 4001
 _IDENTITY_FILE: Final = "identity.key"
-_FILL_BYTES: Final = 1 << 20
 
 
 class MailboxError(Exception):
     """A mailbox did not do what was asked; the message is fit for a user."""
-
-
-class Disk:
-    """A small file system in memory that can be filled up. A context manager: it is unmounted at the end."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._ballast = path / "ballast"
-
-    def __enter__(self) -> Disk:
-        self._path.mkdir()
-        options = f"size={REAL_DISK_BYTES},mode=700"
-        words = ["mount", "-t", "tmpfs", "-o", options, "mailboxd", str(self._path)]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise MailboxError(f"no file system of its own for {self._path.name}: {done.stderr.strip()}")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        subprocess.run(["umount", "--lazy", str(self._path)], capture_output=True, check=False)
-
-    def fill(self) -> None:
-        """Takes all the room that is left."""
-        with suppress(OSError), self._ballast.open("ab", buffering=0) as file:
-            while True:
-                file.write(bytes(_FILL_BYTES))
-
-    def free(self) -> None:
-        """Gives it back."""
-        self._ballast.unlink(missing_ok=True)
 
 
 class RealMailbox:

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import random
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import trio
 
 from node.cli.cluster import ClusterError
+from node.cli.signals import until_signal
 from protocols.limits import REAL_SAMPLE_INTERVAL_MIN_S, REAL_SAMPLES_MAX
 from protocols.model import MailboxId
 from simulations.checking import members_of, names_of
+from simulations.real.disks import Disk, DiskError, scratch_folder
 from simulations.real.feasible import feasible
 from simulations.real.judge import Judge
 from simulations.real.ledger import Ledger
-from simulations.real.mailboxes import Disk, MailboxError, RealMailbox
+from simulations.real.mailboxes import MailboxError, RealMailbox
 from simulations.real.namespaces import NamespaceError, why_no_namespaces
 from simulations.real.network import Network
 from simulations.real.observer import Observer
@@ -53,8 +53,9 @@ def play_real(scenario: Scenario, seed: int, *, watch: Watch | None = None) -> R
     if reason := why_no_namespaces():
         raise RealWorldError(reason)
     try:
-        return trio.run(_Play(scenario, seed, watch).run, restrict_keyboard_interrupt_to_checkpoints=True)
-    except* (MailboxError, NamespaceError, SwitchError, ClusterError, OSError) as group:
+        play = partial(until_signal, _Play(scenario, seed, watch).run, note="stopping the mailboxes …")
+        return trio.run(play, restrict_keyboard_interrupt_to_checkpoints=True)
+    except* (MailboxError, DiskError, NamespaceError, SwitchError, ClusterError, OSError) as group:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
@@ -86,7 +87,7 @@ class _Play:
     async def run(self) -> Recording:
         began = time.monotonic()
         with ExitStack() as stack:
-            folder = stack.enter_context(_folder())
+            folder = stack.enter_context(scratch_folder())
             network = stack.enter_context(Network(self._scenario, seed=self._seed))
             self._set_up(network, folder, stack)
             observer = Observer(network, self._mailboxes, self._ledger, self._topics())
@@ -268,12 +269,3 @@ class _Play:
             totals=observer.totals(),
             verdicts=judge.verdicts(),
         )
-
-
-@contextmanager
-def _folder() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="mailboxd-real-"))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 
 from simulations.real.compare import compare
+from simulations.real.disks import FOLDER_PREFIX, scratch_folder
 from simulations.real.namespaces import why_no_namespaces
 from simulations.real.play import RealWorldError, play_real
 from simulations.recording import Glimpse
@@ -26,6 +31,9 @@ from simulations.scenario import (
     Walk,
     WipeDisk,
 )
+from tests.mailboxes import eventually
+
+ROOT = Path(__file__).resolve().parents[3]
 
 needs_namespaces = pytest.mark.skipif(why_no_namespaces() is not None, reason=str(why_no_namespaces()))
 
@@ -50,7 +58,7 @@ SPLIT = Scenario(
 
 
 def left_behind() -> set[Path]:
-    return set(Path(tempfile.gettempdir()).glob("mailboxd-real-*"))
+    return set(Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"))
 
 
 @needs_namespaces
@@ -112,6 +120,40 @@ def test_what_is_not_feasible_is_refused_with_its_reasons() -> None:
     upgrade = SPLIT.with_faults([Upgrade(1, ("n",), every_s=1, from_version=1, to_version=2)])
     with pytest.raises(RealWorldError, match="one version of the sync protocol"):
         play_real(upgrade, 1)
+
+
+PLAY_AND_TELL = """
+import sys
+from simulations.real.play import play_real
+from tests.simulations.real.test_play import SPLIT
+from simulations.scenario import DiskFull
+full = SPLIT.with_faults([DiskFull(0, ("n-1",), for_s=5)])
+play_real(full, 1, watch=lambda glimpse: print(glimpse.at_s, flush=True))
+"""
+
+
+@needs_namespaces
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_of_a_play_that_is_ended(number: signal.Signals) -> None:
+    before = left_behind()
+    player = subprocess.Popen(
+        [sys.executable, "-c", PLAY_AND_TELL], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT, text=True
+    )
+    assert player.stdout is not None
+    with player.stdout:
+        assert player.stdout.readline()
+        started = [child.pid for child in psutil.Process(player.pid).children(recursive=True)]
+        assert len(started) == 5, "four mailboxes and the switch"
+        player.send_signal(number)
+        player.wait(timeout=30)
+    eventually(lambda: not any(psutil.pid_exists(pid) for pid in started), what="the end of all processes")
+    if number is signal.SIGKILL:  # files and mounts go with the next play
+        assert left_behind() > before
+        with scratch_folder():
+            pass
+    assert left_behind() == before
+    mounts = Path("/proc/mounts").read_text()
+    assert f"{FOLDER_PREFIX}{player.pid}-" not in mounts
 
 
 @needs_namespaces
