@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import trio
 
@@ -34,6 +34,9 @@ from simulations.scenario import (
 __all__ = ["Faults"]
 
 _OfOne: TypeAlias = Reset | Crash | Stop | Start | Pause | DiskFull | WipeDisk | ClockChange | Churn
+
+_HEALING_S: Final = (5.0, 60.0)
+"""How long after a heal it is looked at."""
 
 
 class Faults:
@@ -66,9 +69,10 @@ class Faults:
             case Clog():
                 self._clog(fault)
             case Heal():
+                self._recorder.moment("before the heal")
                 self._recorder.happened("heal", (), "everything passes again")
                 self._network.heal()
-                self._moment("after the heal")
+                self._healed()
             case Walk():
                 self._walk(fault)
             case Upgrade():
@@ -104,8 +108,10 @@ class Faults:
     def _among(self, names: Sequence[str]) -> list[Host]:
         return [host for host in self._hosts.values() if host.machine.is_among(names)]
 
-    def _moment(self, title: str) -> None:
-        self._timeline.after(0.0, partial(self._recorder.moment, title))
+    def _healed(self) -> None:
+        """How they come together again is worth seeing."""
+        for after_s in _HEALING_S:
+            self._timeline.after(after_s, partial(self._recorder.moment, f"{after_s:.0f} s after the heal"))
 
     # --- the network -----------------------------------------------------------------------------------------------
 
@@ -126,9 +132,13 @@ class Faults:
         self._timeline.after(clog.for_s, partial(self._uncut, rule, "end-of-clog"))
 
     def _uncut(self, rule: Rule, kind: str) -> None:
-        if self._network.remove_rule(rule):
-            self._recorder.happened(kind, (*rule.a, *rule.b), "it passes again")
-            self._moment("after the heal")
+        if not self._network.has_rule(rule):
+            return
+        if not rule.is_clog:
+            self._recorder.moment("before the heal")
+            self._healed()
+        self._recorder.happened(kind, (*rule.a, *rule.b), "it passes again")
+        self._network.remove_rule(rule)
 
     def _reset(self, host: Host) -> None:
         if host.transport is not None:
@@ -153,13 +163,18 @@ class Faults:
         if restart_after_s is None:
             host.is_wanted = False
         else:
-            self._timeline.after(restart_after_s, partial(_restart, host))
+            self._timeline.after(restart_after_s, partial(self._restart, host))
+
+    def _restart(self, host: Host) -> None:
+        if host.is_wanted:
+            self._recorder.happened("start", (host.name,), f"{host.name}: back")
+            host.start()
 
     def _wipe(self, restart_after_s: float, host: Host) -> None:
         host.crash()
         host.wipe()
         self._recorder.wiped(host)
-        self._timeline.after(restart_after_s, partial(_restart, host))
+        self._timeline.after(restart_after_s, partial(self._restart, host))
 
     def _pause(self, for_s: float, host: Host) -> None:
         host.sleep(asleep=True)
@@ -204,11 +219,6 @@ class Faults:
         host.stop()
         host.sync_version = version
         self._timeline.after(2.0, host.start)
-
-
-def _restart(host: Host) -> None:
-    if host.is_wanted:
-        host.start()
 
 
 def _set(change: ClockChange, host: Host) -> None:

@@ -294,13 +294,14 @@ class Network:
         self._rules.append(rule)
         self.changed(silently=silently)
 
-    def remove_rule(self, rule: Rule) -> bool:
-        """It is out of the way again; whether it was still in it."""
-        if rule not in self._rules:
-            return False
+    def has_rule(self, rule: Rule) -> bool:
+        """Whether it is still in the way."""
+        return rule in self._rules
+
+    def remove_rule(self, rule: Rule) -> None:
+        """It is out of the way again."""
         self._rules.remove(rule)
         self.changed()
-        return True
 
     def heal(self) -> None:
         """Removes all rules."""
