@@ -11,9 +11,14 @@ from simulations.recording import Recording
 from simulations.report.figures import Delays, delays, spread_evenly
 from simulations.report.words import duration, percent, safe
 
-__all__ = ["delay_chart", "delay_table", "share_text"]
+__all__ = ["DELAYS_LEAD", "delay_chart", "delay_table", "share_text"]
 
-_PARTS: Final = ((0.5, "half of the messages"), (0.9, "90 %"), (0.99, "99 %"), (1.0, "every message"))
+DELAYS_LEAD: Final = (
+    '<p class="lead">From being written to being held by half, 90\u202f%, 99\u202f% and all of the mailboxes. The '
+    "curves are the share of messages that had come so far.</p>"
+)
+
+_PARTS: Final = ((0.5, "Half of them"), (0.9, "90\u202f%"), (0.99, "99\u202f%"), (1.0, "All"))
 _LEAST_S: Final = 0.001
 _TICKS_S: Final = (0.001, 0.01, 0.1, 1, 10, 60, 600, 3600, 6 * 3600, 86_400, 7 * 86_400, 56 * 86_400)
 _DECADE: Final = 10.0
@@ -21,7 +26,7 @@ _DECADE: Final = 10.0
 
 def share_text(share: float) -> str:
     """Of mailboxes."""
-    return {0.5: "half of the mailboxes", 1.0: "all mailboxes"}.get(share, f"{100 * share:g} % of them")
+    return {0.5: "half of the mailboxes", 1.0: "all mailboxes"}.get(share, f"{100 * share:g}\u202f% of them")
 
 
 def delay_chart(recording: Recording) -> str:
@@ -71,7 +76,7 @@ def delay_table(recording: Recording) -> str:
     rows = "".join(_table_row(one, colour) for colour, one in enumerate(delays(recording)))
     return (
         '<div class="scroll"><table class="delays"><thead><tr><th scope="col">Held by</th>'
-        f'{head}<th scope="col">never</th></tr></thead><tbody>{rows}</tbody></table></div>'
+        f'{head}<th scope="col">Never</th></tr></thead><tbody>{rows}</tbody></table></div>'
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -51,7 +51,7 @@ Item = TypeVar("Item")
 _END: Final = "end-of-"
 _ENDED_BY_HEAL: Final = ("cut", "clog")
 _ENDED_BY_START: Final = ("crash", "stop", "wipe-disk")
-_LASTING: Final = {"cut", "clog", "pause", "disk-full", "churn", "crash", "stop", "wipe-disk"}
+_LASTING: Final = frozenset(("cut", "clog", "pause", "disk-full", "churn", "crash", "stop", "wipe-disk"))
 _EASED_S: Final = 1e-9
 
 
@@ -101,45 +101,52 @@ def family(kind: str) -> str:
 def spans(recording: Recording) -> list[Span]:
     """All happenings, in order of time. An end is joined to its beginning, if it has one."""
     found: list[Span] = []
-    open_spans: list[Span] = []
+    lasting = _LASTING | {one.kind.removeprefix(_END) for one in recording.happenings if one.kind.startswith(_END)}
+    running: dict[str, list[Span]] = {kind: [] for kind in lasting}
     last_s = end_s(recording)
     for one in sorted(recording.happenings, key=lambda one: one.at_s):
-        if _ends_something(one, open_spans):
+        if _ends_something(one, running):
             continue
         span = Span(one.kind, one.at_s, None, tuple(one.who), happening_text(one))
-        if one.kind in _LASTING or _has_end(one.kind, recording.happenings):
+        if one.kind in lasting:
             span.end_s, span.is_open = last_s, True
-            open_spans.append(span)
+            running[one.kind].append(span)
         found.append(span)
     return found
 
 
-def _has_end(kind: str, happenings: Sequence[Happening]) -> bool:
-    return any(one.kind == _END + kind for one in happenings)
-
-
-def _ends_something(one: Happening, open_spans: list[Span]) -> bool:
-    """Closes what `one` ends; True if it needs no mark of its own."""
+def _ends_something(one: Happening, running: Mapping[str, list[Span]]) -> bool:
+    """Closes what `one` ends; True if it needs no mark of its own. What befell a group ends with the last of them."""
     ended: list[Span] = []
     if one.kind.startswith(_END):
-        kind = one.kind.removeprefix(_END)
-        same_kind = [span for span in open_spans if span.kind == kind]
-        ended = [span for span in same_kind if sorted(span.who) == sorted(one.who)][:1] or same_kind[:1]
-    elif one.kind == "heal":
-        ended = [span for span in open_spans if span.kind in _ENDED_BY_HEAL]
+        ended = _latest_of(one.who, running[one.kind.removeprefix(_END)])
     elif one.kind == "start":
-        ended = [span for span in open_spans if span.kind in _ENDED_BY_START and set(span.who) & set(one.who)]
+        ended = [span for kind in _ENDED_BY_START for span in _latest_of(one.who, running.get(kind, []))]
+    elif one.kind == "heal":
+        ended = [span for kind in _ENDED_BY_HEAL for span in running[kind] if span.is_open]
     for span in ended:
         span.end_s, span.is_open = one.at_s, False
-        open_spans.remove(span)
+        if set(span.who) <= set(one.who):
+            running[span.kind].remove(span)
     return bool(ended) and one.kind != "heal"
 
 
+def _latest_of(who: Sequence[str], spans: Sequence[Span]) -> list[Span]:
+    """The one that began last of those that befell one of `who`, alone or as one of a group `NAME-1`, `NAME-2`, …"""
+    names = {*who, *(name.rpartition("-")[0] for name in who)}
+    for span in reversed(spans):
+        if names & set(span.who) or any(name.rpartition("-")[0] in who for name in span.who):
+            return [span]
+    return []
+
+
 def lanes(recording: Recording) -> dict[str, list[Span]]:
-    """Spans by kind, in the order of families and of their first appearance; violations come first."""
+    """Spans by kind, in the order of families and of their first appearance; violations come first. That mailboxes
+    start at the beginning is left out."""
     by_kind: defaultdict[str, list[Span]] = defaultdict(list)
     for span in spans(recording):
-        by_kind[span.kind].append(span)
+        if span.kind != "start" or span.begin_s > 0:
+            by_kind[span.kind].append(span)
     order = ["violation", *dict.fromkeys(FAMILIES.values()), "other"]
     return dict(sorted(by_kind.items(), key=lambda item: order.index(family(item[0]))))
 

@@ -18,7 +18,7 @@ _GOLDEN: Final = math.pi * (3 - math.sqrt(5))
 _LABEL: Final = 44
 _GAP: Final = 36
 _MARGIN: Final = 8
-_NODE_MAX: Final = 15.0
+_NODE_MAX: Final = 20.0
 _NODE_MIN: Final = 2.2
 _SHRINK: Final = 0.93
 
@@ -114,7 +114,7 @@ def _places(count: int, radius: float) -> list[tuple[float, float]]:
     if count == 1:
         return [(0.0, 0.0)]
     if count <= _RING_MAX:
-        ring = max(2.6 * radius, 3.3 * radius * count / (2 * math.pi))
+        ring = max(2.8 * radius, 3.9 * radius * count / (2 * math.pi))
         turns = [2 * math.pi * index / count - math.pi / 2 for index in range(count)]
         return [(ring * math.cos(turn), ring * math.sin(turn)) for turn in turns]
     far = 1.36 * radius

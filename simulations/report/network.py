@@ -11,7 +11,7 @@ from typing import Final
 from protocols.limits import REPORT_LINKS_MAX
 from simulations.recording import MailboxSample, Moment
 from simulations.report.layout import Layout, layout
-from simulations.report.words import count_of, duration, safe
+from simulations.report.words import count_of, duration, safe, sentence
 
 __all__ = ["network"]
 
@@ -19,6 +19,7 @@ _WIDE: Final = (960.0, 520.0)
 _NARROW: Final = (360.0, 620.0)
 """Width and greatest height of the picture on a desktop and on a phone."""
 
+_BEND: Final = 0.16
 _COLOURS: Final = 6
 """So many sets have a colour and a letter; what is rarer is grey together."""
 
@@ -26,6 +27,10 @@ _SINGLE_MAX: Final = 150
 """Up to so many mailboxes each is an element that tells its name; more are one path for each colour."""
 
 _LETTER_RADIUS: Final = 7.5
+_NAMED_RADIUS: Final = 13.0
+"""Mailboxes drawn at least so large have their names beneath them, if these are short."""
+
+_NODE_NAME_CHARS_MAX: Final = 13
 _NAME_CHARS_MAX: Final = 22
 _OTHERS: Final = _COLOURS
 _DOWN: Final = -1
@@ -54,7 +59,7 @@ def network(moments: Sequence[Moment], hostile: Collection[str], run: str) -> st
         pictures = "".join(f'<div class="{css}">{_picture(seen, shape, links_ever)}</div>' for css, shape in shapes)
         panels.append(
             f'<figure class="moment" id="{run}-moment-{index}" data-moment="{index}">'
-            f"<figcaption><h4><span>{duration(moment.at_s)}</span> {safe(moment.title)}</h4>"
+            f"<figcaption><h4><span>{duration(moment.at_s)}</span> {safe(sentence(moment.title))}</h4>"
             f"<p>{safe(_summary(seen))}</p></figcaption>{pictures}{_key(seen)}</figure>"
         )
     return f'<div class="network">{_stepper(moments, run)}{"".join(panels)}</div>'
@@ -65,7 +70,7 @@ def _stepper(moments: Sequence[Moment], run: str) -> str:
         return ""
     tabs = "".join(
         f'<a class="step" href="#{run}-moment-{index}" data-moment="{index}"><b>{index + 1}</b>'
-        f"<span><time>{duration(moment.at_s)}</time> {safe(moment.title)}</span></a>"
+        f"<span><time>{duration(moment.at_s)}</time> {safe(sentence(moment.title))}</span></a>"
         for index, moment in enumerate(moments)
     )
     return (
@@ -101,13 +106,15 @@ def _summary(seen: _Seen) -> str:
 def _picture(seen: _Seen, shape: Layout, links_ever: Collection[tuple[str, str]]) -> str:
     lan_of = {one.name: one.lan for one in seen.moment.mailboxes}
     is_single = len(shape.nodes) <= _SINGLE_MAX
+    is_bundled = len(seen.moment.connected) > REPORT_LINKS_MAX
     body = [
         *_lost_links(seen.moment, shape, links_ever),
+        *(_bundles(seen.moment, shape) if is_bundled else ()),
         *(
             f'<circle class="lan" cx="{disc.x:.0f}" cy="{disc.y:.0f}" r="{disc.radius:.0f}"/>'
             for disc in shape.discs.values()
         ),
-        *_links(seen.moment, shape, lan_of),
+        *(() if is_bundled else _links(seen.moment, shape, lan_of)),
         *(_singles(seen, shape) if is_single else _crowd(seen, shape)),
         *_names(seen, shape),
     ]
@@ -127,26 +134,26 @@ def _between_lans(moment: Moment) -> Counter[tuple[str, str]]:
 def _lost_links(moment: Moment, shape: Layout, links_ever: Collection[tuple[str, str]]) -> Iterator[str]:
     """Between LANs that were joined at another moment and aren't now."""
     for a, b in sorted(set(links_ever) - set(_between_lans(moment))):
-        yield f'<path class="lost" d="{_rim_to_rim(shape, a, b)}"/>'
+        yield f'<path class="lost" d="{_bow(shape, a, b)}"/>'
 
 
-def _rim_to_rim(shape: Layout, a: str, b: str) -> str:
+def _bow(shape: Layout, a: str, b: str) -> str:
+    """From LAN to LAN, a little bent, so that it does not hide behind others in the same row."""
     one, other = shape.discs[a], shape.discs[b]
-    away = math.hypot(other.x - one.x, other.y - one.y) or 1.0
-    dx, dy = (other.x - one.x) / away, (other.y - one.y) / away
-    return (
-        f"M{one.x + dx * one.radius:.0f} {one.y + dy * one.radius:.0f}"
-        f"L{other.x - dx * other.radius:.0f} {other.y - dy * other.radius:.0f}"
-    )
+    dx, dy = other.x - one.x, other.y - one.y
+    x, y = (one.x + other.x) / 2 - _BEND * dy, (one.y + other.y) / 2 + _BEND * dx
+    return f"M{one.x:.0f} {one.y:.0f}Q{x:.0f} {y:.0f} {other.x:.0f} {other.y:.0f}"
+
+
+def _bundles(moment: Moment, shape: Layout) -> Iterator[str]:
+    """Only those between LANs: a line for each pair, as wide as there are many."""
+    for (a, b), count in sorted(_between_lans(moment).items()):
+        wide = 1.2 + 1.2 * math.log10(count)
+        yield f'<path class="bundle" stroke-width="{wide:.1f}" d="{_bow(shape, a, b)}"/>'
 
 
 def _links(moment: Moment, shape: Layout, lan_of: Mapping[str, str]) -> Iterator[str]:
-    """One by one if they are few, else only between LANs, as bundles that tell how many they are."""
-    if len(moment.connected) > REPORT_LINKS_MAX:
-        for (a, b), count in sorted(_between_lans(moment).items()):
-            wide = 1.5 + 1.5 * math.log10(count)
-            yield f'<path class="bundle" stroke-width="{wide:.1f}" d="{_rim_to_rim(shape, a, b)}"/>'
-        return
+    """One by one."""
     inside: list[str] = []
     across: list[str] = []
     pairs = {(min(a, b), max(a, b)) for a, b in moment.connected if a in lan_of and b in lan_of}
@@ -174,6 +181,8 @@ def _singles(seen: _Seen, shape: Layout) -> Iterator[str]:
             size = round(radius * 1.05)
             place = f'x="{x:.1f}" y="{y + size * 0.36:.1f}" font-size="{size}"'
             yield f'<text class="letter" {place}>{_letter(colour)}</text>'
+        if radius >= _NAMED_RADIUS and len(one.name) <= _NODE_NAME_CHARS_MAX:
+            yield f'<text class="node-name" x="{x:.1f}" y="{y + radius + 13:.1f}">{safe(one.name)}</text>'
 
 
 def _crowd(seen: _Seen, shape: Layout) -> Iterator[str]:

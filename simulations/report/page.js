@@ -9,25 +9,25 @@
   /* As words.py writes them. */
   const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
   const duration = (span) => {
-    if (span < 0.9995) return span <= 0 ? "0 s" : `${Number((span * 1000).toPrecision(3))} ms`;
-    if (span < 9.95) return `${Number(span.toPrecision(2))} s`;
+    if (span < 0.9995) return span <= 0 ? "0\u202fs" : `${Number((span * 1000).toPrecision(3))}\u202fms`;
+    if (span < 9.95) return `${Number(span.toPrecision(2))}\u202fs`;
     const rest = Math.round(span);
     const index = UNITS.findIndex(([unit]) => rest >= unit);
     const whole = Math.floor(rest / UNITS[index][0]);
-    if (index === 3) return `${whole} s`;
+    if (index === 3) return `${whole}\u202fs`;
     const more = Math.floor((rest % UNITS[index][0]) / UNITS[index + 1][0]);
-    return `${whole} ${UNITS[index][1]}` + (more ? ` ${more} ${UNITS[index + 1][1]}` : "");
+    return `${whole}\u202f${UNITS[index][1]}` + (more ? `\u00a0${more}\u202f${UNITS[index + 1][1]}` : "");
   };
   const count = (value) => value.toLocaleString("en-US");
   const percent = (share) => {
-    if (share >= 1) return "100 %";
-    if (share <= 0) return "0 %";
-    return `${Math.min(99.9, Math.max(0.1, 100 * share)).toFixed(share >= 0.1 && share < 0.985 ? 0 : 1)} %`;
+    if (share >= 1) return "100\u202f%";
+    if (share <= 0) return "0\u202f%";
+    return `${Math.min(99.9, Math.max(0.1, 100 * share)).toFixed(share >= 0.1 && share < 0.985 ? 0 : 1)}\u202f%`;
   };
   const rate = (value) => {
     let prefix = 0;
     while (value >= 999.5 && prefix < 3) { value /= 1000; prefix += 1; }
-    return `${Number(value.toPrecision(value >= 99.5 ? 3 : 2))} ${["", "k", "M", "G"][prefix]}B/s`;
+    return `${Number(value.toPrecision(value >= 99.5 ? 3 : 2))}\u202f${["", "k", "M", "G"][prefix]}B/s`;
   };
 
   /* Words about what is pointed at or focused. */
@@ -91,7 +91,10 @@
     const atRest = shown.map((element) => element.textContent);
     const text = {
       held_share: percent, groups: count, up: count, messages: count,
-      traffic_bytes: (size, index) => rate(size / Math.max(1e-9, data.sampled_s[index] - (data.sampled_s[index - 1] || 0))),
+      traffic_bytes: (size, index) => {
+        const span = data.sampled_s[index] - (data.sampled_s[index - 1] || 0);
+        return rate(span > 0 ? size / span : 0);
+      },
     };
     let index = data.sampled_s.length - 1;
     const read = (to) => {
@@ -139,6 +142,22 @@
       if (to !== undefined) { event.preventDefault(); read(to); }
     });
   });
+
+  /* Pins that would cover each other stand beside each other. */
+  const spread = (track) => {
+    const pins = all(".pin", track);
+    if (!pins.length) return;
+    const gap = 100 * (pins[0].offsetWidth + 2) / track.clientWidth;
+    const places = pins.map((pin) => Number(pin.dataset.place));
+    for (let index = 1; index < pins.length; index += 1) places[index] = Math.max(places[index], places[index - 1] + gap);
+    for (let limit = 100, index = pins.length - 1; index >= 0; index -= 1) {
+      places[index] = Math.min(places[index], limit);
+      limit = places[index] - gap;
+      pins[index].style.left = `${places[index]}%`;
+    }
+  };
+  const tracks = new ResizeObserver((entries) => entries.forEach((entry) => spread(entry.target)));
+  all(".pins .track").forEach((track) => tracks.observe(track));
 
   /* One moment of the network at a time. */
   for (const run of all(".run")) {
@@ -246,11 +265,11 @@
       setTimeout(() => { button.textContent = "Copy"; }, 2000);
     });
   }
-  document.querySelector(".download").addEventListener("click", () => {
+  all(".download").forEach((button) => button.addEventListener("click", () => {
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([document.getElementById("data").textContent], { type: "application/json" }));
     link.download = `${recordings[0].scenario.replace(/[^\w-]+/g, "-") || "recording"}-${recordings[0].seed}.json`;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-  });
+  }));
 })();

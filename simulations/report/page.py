@@ -7,17 +7,21 @@ import hashlib
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Final
 
 from simulations.recording import Recording
 from simulations.report.compare import comparison, world_text
 from simulations.report.data import page_data, shown_moments
-from simulations.report.delay_chart import delay_chart, delay_table
+from simulations.report.delay_chart import DELAYS_LEAD, delay_chart, delay_table
 from simulations.report.network import network
 from simulations.report.tables import all_happenings, facts, hostile_names, invariants, mailboxes, verdict_line
 from simulations.report.timeline import timeline
 from simulations.report.words import replay_line, safe
 
 __all__ = ["page", "write_report"]
+
+
+_TRACE_CHARS: Final = 16
 
 
 def write_report(recordings: Sequence[Recording], path: Path | str) -> None:
@@ -54,8 +58,7 @@ def page(recordings: Sequence[Recording]) -> str:
         _compared(recordings),
         *(_run(recording, index, is_alone=len(recordings) == 1) for index, recording in enumerate(recordings)),
         "</main>",
-        "<footer><p>Made by mailboxd. This file holds everything that is shown, and its data; it loads nothing.</p>"
-        '<button type="button" class="download" hidden>Download the data (JSON)</button></footer>',
+        "<footer><p>Made by mailboxd. This file holds all that is shown, and its data; it loads nothing.</p></footer>",
         '<div class="tip" role="tooltip" id="tip" hidden></div>',
         f'<script type="application/json" id="data">{page_data(recordings)}</script>',
         f"<script>{script}</script></body></html>",
@@ -108,8 +111,8 @@ def _run(recording: Recording, index: int, *, is_alone: bool) -> str:
     run = f"run-{index}"
     moments = shown_moments(recording)
     title = "" if is_alone else f'<h2 class="run-title">{safe(world_text(recording))}</h2>'
-    sections = (
-        ("checked", "What was checked", invariants(recording)),
+    checked = ("checked", "What was checked", invariants(recording))
+    sections = [
         (
             "time",
             "What happened, and who held what",
@@ -119,12 +122,12 @@ def _run(recording: Recording, index: int, *, is_alone: bool) -> str:
         (
             "delays",
             "How long messages took",
-            "<p class='lead'>From being written to being held by half, 90 %, 99 % and all of the mailboxes: the share "
-            f"of messages that had come so far.</p><div class='columns'>{delay_chart(recording)}"
-            f"{delay_table(recording)}</div>",
+            f"{DELAYS_LEAD}<div class='columns'>{delay_chart(recording)}{delay_table(recording)}</div>",
         ),
         ("mailboxes", "Mailbox by mailbox", mailboxes(recording.totals)),
-    )
+    ]
+    # What broke is what the reader came for; what held can wait.
+    sections.insert(len(sections) - 1 if recording.passed else 0, checked)
     cards = "".join(
         f'<section class="card {name}" id="{run}-{name}"><h2>{heading}</h2>{body}</section>'
         for name, heading, body in sections
@@ -134,10 +137,12 @@ def _run(recording: Recording, index: int, *, is_alone: bool) -> str:
 
 def _replay(recording: Recording) -> str:
     line = safe(replay_line(recording))
-    traced = (
-        f'<span class="trace">trace <code>{safe(recording.trace_hash)}</code></span>' if recording.trace_hash else ""
-    )
+    traced = ""
+    if recording.trace_hash:
+        short = recording.trace_hash[:_TRACE_CHARS]
+        traced = f'<span class="trace">trace <code title="{safe(recording.trace_hash)}">{safe(short)}</code></span>'
     return (
         f'<div class="replay"><span>Play it again</span><code class="command">{line}</code>'
-        f'<button type="button" class="copy" hidden>Copy</button>{traced}</div>'
+        f'<button type="button" class="copy" hidden>Copy</button>{traced}'
+        '<button type="button" class="download" hidden>Download the data</button></div>'
     )

@@ -65,12 +65,7 @@ def picture(recording: Recording) -> str:
 
 
 def _shown_lanes(recording: Recording) -> dict[str, Sequence[Span]]:
-    """Faults by kind: mailboxes that start at the beginning are none."""
-    found = {
-        kind: [span for span in spans if kind != "start" or span.begin_s > 0]
-        for kind, spans in lanes(recording).items()
-    }
-    return dict([(kind, spans) for kind, spans in found.items() if spans][:_LANES_MAX])
+    return dict(list(lanes(recording).items())[:_LANES_MAX])
 
 
 def _x(at_s: float, length_s: float) -> float:

@@ -66,21 +66,21 @@ def _facts(recording: Recording) -> Iterator[tuple[str, str, str]]:
     yield "Mailboxes", f"{mailboxes:,}", f"{hostile:,} of them hostile" if hostile else "none of them hostile"
     written = len(recording.spreads)
     lost = sum(1 for one in recording.spreads if one.acknowledged_s is None)
-    yield "Messages written", f"{written:,}", f"{lost:,} never acknowledged" if lost else "all acknowledged"
+    yield "Messages", f"{written:,}", f"{lost:,} never acknowledged" if lost else "all acknowledged"
     found = delays(recording)
-    for one, name in ((found[0], "Held by half"), (found[-1], "Held by all")):
+    for one, name in ((found[0], "Half hold it in"), (found[-1], "All hold it in")):
         middle, most = one.percentile(0.5), one.percentile(0.99)
-        note = "99 % of messages: " + ("never" if most is None else duration(most)) if one.total else ""
+        note = "99\u202f% of them: " + ("never" if most is None else duration(most)) if one.total else ""
         yield name, "–" if middle is None else duration(middle), note
     again_s = in_step_again_s(recording)
     yield "In step again", "–" if again_s is None else duration(again_s), "after the last fault"
     sent = sum(recording.traffic_bytes) or sum(one.bytes_out for one in recording.totals)
-    yield "Traffic", byte_text(sent), f"{byte_text(sent / written)} a message" if written else "between mailboxes"
+    yield "Traffic", byte_text(sent), f"{byte_text(sent / written)} per message" if written else "between mailboxes"
     faults = [span for span in spans(recording) if span.kind not in _NO_FAULTS]
     yield "Faults", f"{len(faults):,}", count_of(len({span.kind for span in faults}), "kind")
     played = "played" if recording.world == "real" else "simulated"
     pace = recording.simulated_s / recording.wall_s if recording.wall_s > 0 else 0.0
-    took = f"in {duration(recording.wall_s)}" + (f", {pace:,.0f} × as fast" if pace >= 2 else "")
+    took = f"in {duration(recording.wall_s)}" + (f", {pace:,.0f}\u202f× as fast" if pace >= 2 else "")
     yield f"Time {played}", duration(recording.simulated_s), took if recording.wall_s > 0 else ""
 
 

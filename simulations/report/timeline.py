@@ -29,7 +29,6 @@ from simulations.report.words import (
 __all__ = ["timeline"]
 
 _ROWS_MAX: Final = 4
-_PIN_GAP_PERCENT: Final = 2.8
 _CLUSTER_TEXTS: Final = 4
 _WIDTH: Final = 1000
 _HEIGHT: Final = 100
@@ -72,24 +71,14 @@ def _row(css: str, label: str, track: str) -> str:
 
 
 def _pins(moments: Sequence[Moment], length_s: float, run: str) -> str:
-    places = _apart([_percent(moment.at_s, length_s) for moment in moments])
+    places = [_percent(moment.at_s, length_s) for moment in moments]
     pins = "".join(
-        f'<a class="pin" href="#{run}-moment-{index}" data-moment="{index}" style="left:{place:.4g}%" '
+        f'<a class="pin" href="#{run}-moment-{index}" data-moment="{index}" data-place="{place:.4g}" '
+        f'style="left:{place:.4g}%" '
         f'aria-label="{safe(f"The network at {duration(moment.at_s)}: {moment.title}")}">{index + 1}</a>'
         for index, (moment, place) in enumerate(zip(moments, places, strict=True))
     )
     return _row("pins", "<span>Moments</span>", pins)
-
-
-def _apart(places: list[float]) -> list[float]:
-    """The same, ascending, moved so far that no pin covers another."""
-    for index in range(1, len(places)):
-        places[index] = max(places[index], places[index - 1] + _PIN_GAP_PERCENT)
-    limit = 100.0
-    for index in reversed(range(len(places))):
-        places[index] = min(places[index], limit)
-        limit = places[index] - _PIN_GAP_PERCENT
-    return places
 
 
 # --- faults -----------------------------------------------------------------------------------------------------------

@@ -19,6 +19,10 @@ __all__ = ["axis_ticks", "byte_text", "count_of", "duration", "kind_text", "name
 _UNFIT: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
 _UNITS_S: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+_THIN: Final = "\u202f"
+"""Between a number and its unit: narrow, and no line breaks there."""
+_TIGHT: Final = "\u00a0"
+
 _STEPS_S: Final = (
     *(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30),
     *(60, 120, 300, 600, 900, 1800, 3600, 7200, 3 * 3600, 6 * 3600, 12 * 3600),
@@ -43,18 +47,19 @@ def duration(span_s: float) -> str:
     if not math.isfinite(span_s):
         return "∞"
     if span_s < 0.9995:
-        return "0 s" if span_s == 0 else f"{span_s * 1000:.3g} ms" if span_s >= 0.0005 else "< 1 ms"
+        ms = f"{span_s * 1000:.3g}{_THIN}ms" if span_s >= 0.0005 else f"<{_TIGHT}1{_THIN}ms"
+        return ms if span_s else f"0{_THIN}s"
     if span_s < 9.95:
-        return f"{span_s:.2g} s"
+        return f"{span_s:.2g}{_THIN}s"
     rest = round(span_s)
     for index, (unit_s, unit) in enumerate(_UNITS_S):
         if rest >= unit_s:
             whole, below = divmod(rest, unit_s)
             if index + 1 == len(_UNITS_S):
-                return f"{whole} {unit}"
+                return f"{whole}{_THIN}{unit}"
             smaller_s, smaller = _UNITS_S[index + 1]
             more = below // smaller_s
-            return f"{whole} {unit} {more} {smaller}" if more else f"{whole} {unit}"
+            return f"{whole}{_THIN}{unit}" + (f"{_TIGHT}{more}{_THIN}{smaller}" if more else "")
     raise AssertionError(rest)
 
 
@@ -66,15 +71,15 @@ def at_text(at_s: float) -> str:
 def percent(share: float) -> str:
     """Never rounds up to 100 % nor down to 0 %: what is almost everything is not everything."""
     if share >= 1:
-        return "100 %"
+        return f"100{_THIN}%"
     if share <= 0:
-        return "0 %"
-    return f"{min(99.9, max(0.1, 100 * share)):.{0 if 0.1 <= share < 0.985 else 1}f} %"
+        return f"0{_THIN}%"
+    return f"{min(99.9, max(0.1, 100 * share)):.{0 if 0.1 <= share < 0.985 else 1}f}{_THIN}%"
 
 
 def byte_text(size_bytes: float) -> str:
     """`0 B`, `1.2 kB`, `34 MB`."""
-    return si(size_bytes, "B")
+    return si(size_bytes, "B").replace(" ", _THIN)
 
 
 def count_of(number: int, one: str, many: str | None = None) -> str:
@@ -82,10 +87,14 @@ def count_of(number: int, one: str, many: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
+def sentence(text: str) -> str:
+    """The same with a capital letter."""
+    return text[:1].upper() + text[1:]
+
+
 def kind_text(kind: str) -> str:
     """`disk-full` becomes `Disk full`."""
-    words = kind.replace("-", " ").strip()
-    return words[:1].upper() + words[1:] if words else "Unnamed"
+    return sentence(kind.replace("-", " ").strip()) or "Unnamed"
 
 
 def names_text(names: Sequence[str], shown: int = 6) -> str:

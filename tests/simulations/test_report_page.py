@@ -239,9 +239,11 @@ def test_in_a_browser_everything_works_without_an_error(tmp_path: Path) -> None:
         # Reading the charts with keys.
         tab.run("document.querySelector('.cursor').focus()")
         tab.press("Home")
-        assert tab.run("document.querySelector('.cursor').getAttribute('aria-valuetext')").startswith("0 s: Share of")
+        assert tab.run("document.querySelector('.cursor').getAttribute('aria-valuetext')").startswith(
+            "0\u202fs: Share of"
+        )
         tab.press("ArrowRight")
-        assert tab.run("document.querySelector('.cursor output').textContent") == "1 min"
+        assert tab.run("document.querySelector('.cursor output').textContent") == "1\u202fmin"
 
         # The words about a fault, and the way from one to the next.
         tab.run("document.querySelectorAll('.lane .mark')[0].focus()")
