@@ -62,7 +62,7 @@ async def _follow(limited: _Limited, source: IndexView, interest: Interest) -> N
         else:
             chosen = np.flatnonzero(leaf.columns.names.of_interest(interest))
             leaves[leaf] = leaf.pick(chosen) if len(chosen) else None
-            await pace.spend(blocks=16)
+            await pace.spend(blocks=len(leaf) // 2)
     found = [leaf for leaf in leaves.values() if leaf is not None]
     limited.leaves = leaves
     limited.source = source

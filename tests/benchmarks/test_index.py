@@ -25,6 +25,7 @@ from node.sync.audit import Audit
 from node.sync.index import LogIndex
 from protocols.limits import BLOCK_SEQS, GC_YOUNG_OBJECTS
 from protocols.model import LogName, digest_of, handle_of
+from protocols.sync.interest import Interest
 
 MESSAGES = 1_000_000
 BATCH = 4096
@@ -192,7 +193,7 @@ async def test_index_of_a_million(tmp_path: Path, logs: int, stride: int) -> Non
             report = await Audit(store, index, SystemClock()).check_now()
         assert report.differences == 0
         async with watched("a hundredth of the topics: first picture"):
-            topics = frozenset(name_of(log).topic for log in range(max(1, logs // 100)))
+            topics = Interest.of(name_of(log).topic for log in range(max(1, logs // 100)))
             few = await index.view(0, topics)
         await touch(store, [0], length * stride + 9999)
         async with watched("  after a change of one log"):
