@@ -90,7 +90,11 @@ async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None]
                 nursery.start_soon(supervise, "plain peers", plain.run)
                 administration = Administration(core, plain=plain, mailbox_id=identity.mailbox_id, name=config.name)
                 await nursery.start(serve_http, admin, admin_router(administration, token, http=statistics))
-                nursery.start_soon(supervise, "discovery", partial(_discover, config, core, phones, p2p[0].port))
+                discovery: Discovery = MdnsDiscovery() if config.mdns else NoDiscovery()
+                transport.on_connection(discovery.met)
+                nursery.start_soon(
+                    supervise, "discovery", partial(_discover, discovery, config, core, phones, p2p[0].port)
+                )
                 info = NodeInfo(
                     pid=os.getpid(),
                     version=VERSION,
@@ -161,8 +165,9 @@ def _plain_peers(config: RunConfig, core: Core, data_dir: DataDir) -> ToyPeers:
     )
 
 
-async def _discover(config: RunConfig, core: Core, phones: Sequence[Listener], p2p_port: int) -> None:
-    discovery: Discovery = MdnsDiscovery() if config.mdns else NoDiscovery()
+async def _discover(
+    discovery: Discovery, config: RunConfig, core: Core, phones: Sequence[Listener], p2p_port: int
+) -> None:
     announcement = Announcement(
         mailbox_id=core.transport.local,
         http_port=phones[0].address.port,

@@ -183,7 +183,7 @@ LOG_OVERHEAD_BYTES: Final = 1 * KIB
 """Counted against the storage limit for each log that holds messages: names of up to 256 bytes each in tables and
 indexes."""
 
-EXPIRY_CHECK_INTERVAL_S: Final = 30.0
+EXPIRY_CHECK_INTERVAL_S: Final = 300.0
 """How often expiry looks for what is too old (every second where the granule is a second). What is too old is
 not served even before; an empty check costs one index look-up."""
 
@@ -351,7 +351,7 @@ AUDIT_PASS_S: Final = 7200.0
 for a million messages, reading 70 MB of keys and a second of hashing; on a Raspberry Pi five seconds of an hour, and 20
 kB/s of reads where they are not cached."""
 
-AUDIT_PAUSE_MAX_S: Final = 60.0
+AUDIT_PAUSE_MAX_S: Final = 600.0
 """Longest pause between two steps of that: a small store is gone through more often than it would have to be."""
 
 AUDIT_LOOKS: Final = 3
@@ -457,6 +457,25 @@ loss, and still far below the second in which a neighbour should have a message.
 
 HINT_LOGS_PENDING_MAX: Final = 4096
 """Logs with news that are remembered by name; above that a hint says "much news" and a whole sync follows."""
+
+HINT_HEARD_MAX: Final = 4096
+"""Logs of which it is remembered who announced their last state, so that it need not be announced again."""
+
+HINT_ECHOES: Final = 3
+"""How many of those who need not announce a state do so nevertheless, on average: gossip loses a few in a hundred."""
+
+HINT_SPREAD_S: Final = 0.004
+"""For each mailbox that is told of news, those who ask for them spread over so much longer: a session takes as long,
+and a hundred that come at once would find all seats taken."""
+
+SYNC_PARTNERS: Final = 1
+"""With how many of its peers a mailbox compares in each sync interval, in turn. If every pair did so, a hundred
+mailboxes would run ten thousand sessions a minute that find nothing; this way, too, news spread to all in a few
+intervals if every hint is lost."""
+
+SYNC_CALM_DOUBLINGS_MAX: Final = 3
+"""How often the pause between comparisons of a pair is doubled while they find that hints have brought everything (from
+half a minute to four). One that finds something is followed by the next after a single interval again."""
 
 GC_YOUNG_OBJECTS: Final = 20_000
 """New objects after which Python's garbage collector looks at the young ones: a store of a thousand messages makes
@@ -730,8 +749,11 @@ PEER_TEXT_BYTES_MAX: Final = 256
 HINT_BYTES_MAX: Final = ANNOUNCEMENT_BYTES_MAX
 """Longest hint: what the channel takes."""
 
-HINT_LOGS_MAX: Final = 560
-"""Logs in one hint: 28 bytes each fit into HINT_BYTES_MAX."""
+HINT_LOGS_MAX: Final = 512
+"""Logs in one hint: 28 bytes each fit into HINT_BYTES_MAX, beside the audience."""
+
+HINT_AUDIENCE_MAX: Final = 384
+"""Mailboxes named in a hint as those who are told by it (1.5 kB): more than a mailbox knows."""
 
 # --- HTTP ------------------------------------------------------------------------------------------------------
 

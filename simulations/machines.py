@@ -183,6 +183,7 @@ class Host:
             salt=partial(self._random.randbytes, SALT_BYTES),
         )
         core.engine.on_session(self._session_ended)
+        transport.on_connection(self.discovery.met)
         announcement = Announcement(self.mailbox_id, _HTTP_PORT, P2P_PORT, SYNC_VERSION_MAX, _NETWORK)
         async with trio.open_nursery() as nursery:
             await nursery.start(core.run)

@@ -125,6 +125,7 @@ class SimulatedDiscovery(Discovery):
         self._announcement: Announcement | None = None
         self._table: NeighbourTable | None = None
         self._prober: Prober | None = None
+        self._met: set[MailboxId] = set()
         self._spoke_at = float("-inf")
         self._is_due = False
         self.is_dead = False
@@ -140,6 +141,8 @@ class SimulatedDiscovery(Discovery):
         multicast = self._multicast
         self._announcement = announcement
         self._table = NeighbourTable(self.mailbox_id, network=announcement.network, timing=self._timing)
+        for mailbox_id in sorted(self._met):
+            self._table.met(mailbox_id, trio.current_time(), up=True)
         probe = partial(multicast.probe, self.machine)
         self._prober = Prober(self._table, report, probe, timeout_s=PROBE_TIMEOUT_S)
         self.moved()
@@ -158,6 +161,13 @@ class SimulatedDiscovery(Discovery):
             del multicast.hearers[self]
             del multicast.speakers[self]
             self._speak(goodbye=True)
+
+    def met(self, mailbox_id: MailboxId, up: bool) -> None:
+        (self._met.add if up else self._met.discard)(mailbox_id)
+        if self._table is not None and self._prober is not None:
+            self._table.met(mailbox_id, trio.current_time(), up=up)
+            if not up:
+                self._prober.wake()
 
     def moved(self) -> None:
         """The machine has another address, or its first."""

@@ -45,18 +45,20 @@ def play(scenario: Scenario, seed: int, *, watch: Watch | None = None) -> Record
 
 @contextmanager
 def _heard(errors: logging.Handler) -> Iterator[None]:
-    """What the node logs as an error comes to the judges; the rest is nobody's business here."""
-    node = logging.getLogger("node")
-    before = node.level, node.propagate
-    node.addHandler(errors)
-    node.setLevel(logging.ERROR)
-    node.propagate = False
+    """What the node (or the world's ports) logs as an error comes to the judges; the rest is nobody's business here."""
+    loggers = [logging.getLogger(name) for name in ("node", "simulations")]
+    before = [(one.level, one.propagate) for one in loggers]
+    for one in loggers:
+        one.addHandler(errors)
+        one.setLevel(logging.ERROR)
+        one.propagate = False
     try:
         yield
     finally:
-        node.removeHandler(errors)
-        node.setLevel(before[0])
-        node.propagate = before[1]
+        for one, (level, propagates) in zip(loggers, before, strict=True):
+            one.removeHandler(errors)
+            one.setLevel(level)
+            one.propagate = propagates
 
 
 class _World:

@@ -149,7 +149,8 @@ class _Pipe:
                 await self._changed.park()
 
     async def receive_some(self, max_bytes: int) -> bytes:
-        await trio.lowlevel.checkpoint()
+        if self._inbox or self._arrived or self._broken is not None:
+            await trio.lowlevel.checkpoint()
         while not self._inbox:
             if self._broken is not None:
                 raise StreamBroken(self._broken)

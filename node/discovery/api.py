@@ -66,6 +66,9 @@ Report = Callable[[Found | Lost], None]
 class Discovery(abc.ABC):
     """Runs beside the node for as long as it lives."""
 
+    def met(self, mailbox_id: MailboxId, up: bool) -> None:  # noqa: B027  # who probes nobody has no use for it
+        """Tells that we have a connection to a mailbox, or the last is gone; one that we have needs no probing."""
+
     @abc.abstractmethod
     async def run(
         self,

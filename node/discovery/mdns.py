@@ -43,6 +43,7 @@ from protocols.limits import (
     MDNS_SOURCES_MAX,
     PROBE_TIMEOUT_S,
 )
+from protocols.model import MailboxId
 
 __all__ = ["DiscoveryStatistics", "MdnsDiscovery", "discover_once"]
 
@@ -85,6 +86,7 @@ class MdnsDiscovery(Discovery):
         self._query_interval_s = query_interval_s
         self._interface_poll_s = interface_poll_s
         self._probe_timeout_s = probe_timeout_s
+        self._met: set[MailboxId] = set()
         self._run: _Run | None = None
 
     async def run(
@@ -104,8 +106,18 @@ class MdnsDiscovery(Discovery):
         table = NeighbourTable(
             None if announcement is None else announcement.mailbox_id, network=network, timing=self._timing
         )
+        for mailbox_id in self._met:
+            table.met(mailbox_id, trio.current_time(), up=True)
         self._run = _Run(self, announcement, report, table)
         await self._run.run(task_status)
+
+    def met(self, mailbox_id: MailboxId, up: bool) -> None:
+        """See `Discovery.met`."""
+        (self._met.add if up else self._met.discard)(mailbox_id)
+        if self._run is not None:
+            self._run.table.met(mailbox_id, trio.current_time(), up=up)
+            if not up:
+                self._run.wake()
 
     def statistics(self) -> DiscoveryStatistics:
         """Figures of the present or last run."""
@@ -145,6 +157,10 @@ class _Run:
         self._sources = Buckets(
             per_second=MDNS_SOURCE_PACKETS_PER_SECOND, burst=MDNS_SOURCE_PACKETS_BURST, keys_max=MDNS_SOURCES_MAX
         )
+
+    def wake(self) -> None:
+        """Has the table looked at soon."""
+        self._prober.wake()
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
         started = _Once(task_status)

@@ -1,9 +1,10 @@
 """Which mailboxes are near: decides from sightings and probe results, without any I/O or clock of its own.
 
 Theory of operation. A mailbox that was announced *waits* until a TCP connection to one of its addresses succeeds; then
-it is *live* and reported as Found. It stays live while probes succeed and is reported as Lost when it says goodbye or
-when none has succeeded for a minute, whatever is announced meanwhile: an announcement proves nothing. A lost mailbox
-waits again, is tried with growing pauses, and is forgotten some minutes after its last announcement.
+it is *live* and reported as Found. It stays live while probes succeed, or while we have a connection to it, and is
+reported as Lost when it says goodbye or when none has succeeded for a minute, whatever is announced meanwhile: an
+announcement proves nothing. A lost mailbox waits again, is tried with growing pauses, and is forgotten some minutes
+after its last announcement.
 
 An announcement can be forged by anyone on the link, so it never displaces what works: a new port of a live mailbox
 counts only once it answers and the old one does not, other changes and a goodbye only if they come from the mailbox's
@@ -112,6 +113,7 @@ class NeighbourTable:
         self._live: dict[MailboxId, _Entry] = {}
         self._waiting: dict[MailboxId, _Entry] = {}
         self._by_source: dict[str, dict[MailboxId, None]] = {}
+        self._met: set[MailboxId] = set()
         self._events: list[Found | Lost] = []
         self.refused_full = 0
         self.evicted = 0
@@ -182,6 +184,15 @@ class NeighbourTable:
         """Whether a mailbox that was only named in a packet is known already and need not be asked about."""
         return str(mailbox_id).lower() == self._own or mailbox_id in self._live or mailbox_id in self._waiting
 
+    def met(self, mailbox_id: MailboxId, now_s: float, *, up: bool) -> None:
+        """We have a connection to a mailbox, whose id is proven by it, or have none any more. While there is one, a
+        mailbox that is live needs no probing."""
+        (self._met.add if up else self._met.discard)(mailbox_id)
+        entry = self._live.get(mailbox_id)
+        if entry is not None:
+            entry.due_at = float("inf") if up else now_s
+            entry.answered = dict.fromkeys(entry.answered, now_s)
+
     # --- probing ---------------------------------------------------------------------------------------------------
 
     def due(self, now_s: float, *, live_max: int, waiting_max: int) -> list[Job]:
@@ -223,7 +234,8 @@ class NeighbourTable:
         entry.answered = dict.fromkeys(answers, now_s) or entry.answered
         if answers and entry.current is not None:
             entry.failures = 0
-            entry.due_at = now_s + self._timing.probe_interval_s
+            is_met = entry.mailbox_id in self._met
+            entry.due_at = float("inf") if is_met else now_s + self._timing.probe_interval_s
             self._report(entry, set(answers))
             return
         pause_s = self._timing.probe_retry_s * 2 ** min(entry.failures, 10)
@@ -278,6 +290,8 @@ class NeighbourTable:
             self._leave_waiting(entry)
 
     def _lost_at(self, entry: _Entry) -> float:
+        if entry.mailbox_id in self._met:
+            return float("inf")
         return max(entry.answered.values(), default=float("-inf")) + self._timing.lost_after_s
 
     def _lose(self, entry: _Entry, reason: str) -> None:

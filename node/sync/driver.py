@@ -57,6 +57,7 @@ class _Driver:
     holder: ClaimHolder
     traffic: SessionTraffic
     is_full: Callable[[], bool]
+    on_progress: Callable[[], None]
     nursery: trio.Nursery
     decoder: FrameDecoder = field(default_factory=FrameDecoder)
     slots: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(SYNC_COMMITS_UNDER_WAY_MAX))
@@ -83,6 +84,7 @@ class _Driver:
             case ReadItems(spans):
                 return await self.store.items_of(spans)
             case ReadMessages(spans, alive_from_s, page_bytes, after):
+                self.on_progress()
                 return await self.store.messages(spans, alive_from_s=alive_from_s, page_bytes=page_bytes, after=after)
             case ReadWatermarks(names):
                 known = await self.store.watermarks(names)
@@ -93,6 +95,7 @@ class _Driver:
                 self.claims.release(self.holder, spans)
                 return None
             case Commit():
+                self.on_progress()
                 await self._commit(effect)
                 return None
             case Settle():
@@ -148,6 +151,9 @@ class _Driver:
             self.slots.release()
 
     async def _settle(self) -> None:
+        if self.slots.value == SYNC_COMMITS_UNDER_WAY_MAX:  # nothing is being stored
+            self._check()
+            return
         for _ in range(SYNC_COMMITS_UNDER_WAY_MAX):
             await self.slots.acquire()
         for _ in range(SYNC_COMMITS_UNDER_WAY_MAX):
@@ -168,8 +174,10 @@ async def run_session(
     claims: Claims,
     traffic: SessionTraffic,
     is_full: Callable[[], bool],
+    on_progress: Callable[[], None] = lambda: None,
 ) -> SessionResult:
-    """Drives `session` to its end and counts its bytes in `traffic`. With `is_full` nothing is taken.
+    """Drives `session` to its end and counts its bytes in `traffic`. With `is_full` nothing is taken. `on_progress` is
+    called whenever messages are moved.
 
     Raises SessionAborted (the world failed), RemoteProtocolError (the peer broke the protocol) or SessionRefused. What
     was committed until then stays. The stream is neither closed nor aborted here.
@@ -178,7 +186,7 @@ async def run_session(
     outcome: SessionResult | Exception | None = None
     try:
         async with trio.open_nursery() as nursery:
-            driver = _Driver(stream, store, index, claims, holder, traffic, is_full, nursery)
+            driver = _Driver(stream, store, index, claims, holder, traffic, is_full, on_progress, nursery)
             try:
                 outcome = await _drive(session, driver)
             except Exception as error:

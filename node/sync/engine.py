@@ -31,6 +31,7 @@ from protocols.addresses import PeerAddress
 from protocols.errors import RemoteProtocolError
 from protocols.limits import (
     HINT_LOGS_PENDING_MAX,
+    HINT_SPREAD_S,
     PEER_DIAL_GRACE_S,
     PEER_FORGET_S,
     PEER_IDLE_DOUBLINGS_MAX,
@@ -39,8 +40,10 @@ from protocols.limits import (
     PEER_SESSIONS_MAX,
     PEER_SHUN_FIRST_S,
     PEER_SHUN_MAX_S,
+    SYNC_CALM_DOUBLINGS_MAX,
     SYNC_DIALS_MAX,
     SYNC_LOGGED_MESSAGES_MIN,
+    SYNC_PARTNERS,
     SYNC_PROGRESS_S,
     SYNC_SESSIONS_IN_MAX,
     SYNC_SESSIONS_OUT_MAX,
@@ -127,10 +130,11 @@ class SyncEngine:
             mailbox=mailbox,
             index=index,
             transport=transport,
-            channel=f"/mailboxd/news/2/{network}",
+            channel=f"/mailboxd/news/3/{network}",
             heard=self._on_hint,
             lied=self._on_bad_hint,
             interest=interest,
+            chance=jitter.random,
         )
         transport.serve(self._protocol, self._on_stream)
         transport.on_connection(self._on_connection)
@@ -144,7 +148,6 @@ class SyncEngine:
             self._nursery = nursery
             try:
                 nursery.start_soon(self.news.run)
-                nursery.start_soon(self._tell_progress)
                 for address in self._fixed_peers:
                     if peer := self._meet(address.mailbox_id):
                         peer.fixed |= {address}
@@ -154,26 +157,28 @@ class SyncEngine:
             finally:
                 self._nursery = None
 
-    async def _tell_progress(self) -> None:
-        """Logs how far long syncs are, for whoever watches the terminal."""
-        before: dict[MailboxId, int] = {}
-        while True:
-            await trio.sleep(SYNC_PROGRESS_S)
-            now: dict[MailboxId, int] = {}
-            for peer in self.table.all():
-                if (progress := peer.progress) is None:
-                    continue
-                moved = now[peer.mailbox_id] = progress.received + progress.sent
-                if moved - before.get(peer.mailbox_id, moved) >= SYNC_LOGGED_MESSAGES_MIN:
-                    log.info(
-                        "mailbox %s: %d of %d messages received (%d MB), %d sent, and going on",
-                        peer.mailbox_id.short,
-                        progress.received,
-                        progress.expected,
-                        progress.received_bytes // 1_000_000,
-                        progress.sent,
-                    )
-            before = now
+    def _progress_teller(self, peer: Peer) -> Callable[[], None]:
+        """Logs how far a long sync is, for whoever watches the terminal, when it is called after a while."""
+        told_at, told = trio.current_time(), 0
+
+        def tell() -> None:
+            nonlocal told_at, told
+            progress = peer.progress
+            if trio.current_time() - told_at < SYNC_PROGRESS_S or progress is None:
+                return
+            moved = progress.received + progress.sent
+            if moved - told >= SYNC_LOGGED_MESSAGES_MIN:
+                log.info(
+                    "mailbox %s: %d of %d messages received (%d MB), %d sent, and going on",
+                    peer.mailbox_id.short,
+                    progress.received,
+                    progress.expected,
+                    progress.received_bytes // 1_000_000,
+                    progress.sent,
+                )
+            told_at, told = trio.current_time(), moved
+
+        return tell
 
     def on_session(self, watcher: Callable[[SessionEnd], None]) -> None:
         """`watcher` is told of every session that ends. It must not block or raise."""
@@ -218,7 +223,7 @@ class SyncEngine:
             self._due_in(peer, PEER_RETRY_FIRST_S)
             return
         log.debug("mailbox %s: connected", mailbox_id.short)  # the sync that follows tells more
-        peer.failures = 0
+        peer.failures = peer.calm_syncs = 0
         # On meeting one side starts; the other steps in if that did not work.
         self._due_in(peer, 0.0 if self._transport.local < mailbox_id else PEER_DIAL_GRACE_S)
 
@@ -229,10 +234,14 @@ class SyncEngine:
         if trio.current_time() < peer.shunned_until_at:
             return
         states = wanted(hint, self.interest)
+        if self._index.has_states(states, STATE_PREFIX_BYTES) and not hint.overflow:
+            return
         if hint.overflow or len(peer.hinted) + len(states) > HINT_LOGS_PENDING_MAX:
             peer.hinted.clear()
             self._due_in(peer, 0.0)
         else:
+            if not peer.hinted:
+                peer.ask_at = trio.current_time() + HINT_SPREAD_S * len(hint.audience) * self._jitter.random()
             peer.hinted.update(states)
         peer.poke()
 
@@ -282,9 +291,11 @@ class SyncEngine:
         peer.poke()
 
     def _rest(self, peer: Peer) -> None:
-        """After a sync, by whichever side: the next one is an interval away, give or take a fifth; longer where the two
-        differ in what neither can help (one has no room)."""
-        pause_s = self._interval_s * 2.0 ** min(peer.idle_syncs, PEER_IDLE_DOUBLINGS_MAX)
+        """After a sync, by whichever side: the next one is an interval away, give or take a fifth; longer among many,
+        where hints bring everything, and where the two differ in what neither can help (one has no room)."""
+        crowd = max(1.0, len(self._transport.connected()) / SYNC_PARTNERS)
+        doublings = max(min(peer.idle_syncs, PEER_IDLE_DOUBLINGS_MAX), min(peer.calm_syncs, SYNC_CALM_DOUBLINGS_MAX))
+        pause_s = self._interval_s * crowd * 2.0**doublings
         peer.due_at = trio.current_time() + pause_s * self._jitter.uniform(0.8, 1.2)
 
     def _retry(self, peer: Peer) -> None:
@@ -297,7 +308,7 @@ class SyncEngine:
         """One peer's task, for as long as it is in the table."""
         try:
             while self.table.get(peer.mailbox_id) is peer:
-                with trio.move_on_at(peer.due_at):
+                with trio.move_on_at(min(peer.due_at, peer.ask_at) if peer.hinted else peer.due_at):
                     await peer.wake.wait()
                 peer.wake = trio.Event()
                 try:
@@ -318,10 +329,12 @@ class SyncEngine:
             self.table.remove(peer)
             return
         full = bool(peer.waiting) or now_at >= peer.due_at
+        if not connected or now_at < peer.shunned_until_at:
+            peer.hinted.clear()  # whoever comes back is synced with anyway
         if now_at < peer.shunned_until_at:
             peer.due_at = peer.shunned_until_at
             peer.answer(SyncReport(peer.mailbox_id, error=peer.reason))
-        elif full or (connected and peer.hinted):
+        elif full or (peer.hinted and now_at >= peer.ask_at):
             await self._sync(peer, full=full)
 
     async def _sync(self, peer: Peer, *, full: bool) -> None:
@@ -398,6 +411,7 @@ class SyncEngine:
                     claims=self._claims,
                     traffic=traffic,
                     is_full=lambda: self._mailbox.is_full,
+                    on_progress=self._progress_teller(peer),
                 )
             if result is None:
                 raise SessionAborted(seat.why_ended)
@@ -471,6 +485,8 @@ class SyncEngine:
         if result.full:
             idle = bool(reason) and not (result.received or result.sent or result.merged)
             peer.idle_syncs = peer.idle_syncs + 1 if idle else 0
+            moved = result.received or result.sent or result.merged
+            peer.calm_syncs = 0 if reason or moved else peer.calm_syncs + 1
             self._rest(peer)
         if not result.complete and not traffic.full:
             # If it was the peer's sync, the next step is the peer's as well, and ours only if it doesn't come.

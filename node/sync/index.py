@@ -78,12 +78,22 @@ class LogIndex:
     async def view(self, alive_from_s: int, interest: Interest | None = None) -> IndexView:
         """A picture of all messages with first stored >= `alive_from_s` as they are now, of the topics of `interest`
         (None: all). Raises StoreUnavailable."""
-        async with self._lock:
-            await self._refresh()
+        if self._stale or self._staged or self._lock.locked():
+            async with self._lock:
+                await self._refresh()
+                whole = self._view
+        else:
+            await trio.lowlevel.checkpoint()
             whole = self._view
         self._interests.drop_unused()
         view = await self._boundaries.view(whole, alive_from_s)
         return view if interest is None else await self._interests.view(view, alive_from_s, interest)
+
+    def has_states(self, states: Mapping[bytes, bytes], prefix_bytes: int) -> bool:
+        """Whether the last picture has exactly these states (their beginnings) of these logs, by handle. It may be a
+        moment old, and leaves nothing out for its age: a no means nothing, a yes that they are or were held here."""
+        view = self._view
+        return all((view.state(handle) or b"")[:prefix_bytes] == prefix for handle, prefix in states.items())
 
     def blocks_held(self) -> int:
         """How many blocks there are, as of the last picture."""

@@ -6,6 +6,7 @@ A hint carries a log's handle and the beginning of its state, so whoever holds t
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Callable
 
 import trio
@@ -15,9 +16,9 @@ from node.store.api import Change, StoreError
 from node.sync.index import LogIndex
 from node.transport.api import Transport
 from protocols.errors import RemoteProtocolError
-from protocols.limits import HINT_COALESCE_S, HINT_LOGS_PENDING_MAX
+from protocols.limits import HINT_COALESCE_S, HINT_ECHOES, HINT_HEARD_MAX, HINT_LOGS_PENDING_MAX
 from protocols.model import LogName, MailboxId, handle_of
-from protocols.sync.hints import Hint, HintedLog, decode_hint, encode_hints
+from protocols.sync.hints import SHORT_ID_BYTES, STATE_PREFIX_BYTES, Hint, HintedLog, decode_hint, encode_hints
 from protocols.sync.interest import Interest
 
 __all__ = ["News"]
@@ -38,7 +39,9 @@ class News:
         heard: Callable[[MailboxId, Hint], None],
         lied: Callable[[MailboxId, RemoteProtocolError], None],
         interest: Interest | None,
+        chance: Callable[[], float],
     ) -> None:
+        """`chance` draws from 0 to 1."""
         self._mailbox = mailbox
         self._index = index
         self._transport = transport
@@ -46,6 +49,9 @@ class News:
         self._heard = heard
         self._lied = lied
         self._interest = interest
+        self._chance = chance
+        self._told: OrderedDict[bytes, tuple[bytes, set[bytes]]] = OrderedDict()
+        """Handle -> the state that was heard announced last (its beginning), and whom those who did so have told."""
         self._pending: set[LogName] = set()
         self._overflow = False
         self._wake = trio.Event()
@@ -70,7 +76,26 @@ class News:
             log.debug("a hint from %s was not understood: %s", publisher.short, error)
             self._lied(publisher, error)
         else:
+            self._note(publisher, hint)
             self._heard(publisher, hint)
+
+    def _note(self, publisher: MailboxId, hint: Hint) -> None:
+        """Remembers who needs not be told by us."""
+        for handle, log in hint.logs.items():
+            told = self._told.pop(handle, None)
+            if told is None or told[0] != log.state:
+                told = (log.state, set())
+            told[1].update(hint.audience, (publisher.public_key[:SHORT_ID_BYTES],))
+            self._told[handle] = told
+        while len(self._told) > HINT_HEARD_MAX:
+            self._told.popitem(last=False)
+
+    def _is_told(self, handle: bytes, state: bytes, near: frozenset[bytes]) -> bool:
+        """Whether everybody near has heard of this state from somebody else, and it is not our turn to repeat it."""
+        prefix, audience = self._told.get(handle, (b"", set()))
+        if prefix != state[:STATE_PREFIX_BYTES] or not near <= audience:
+            return False
+        return self._chance() * len(near) > HINT_ECHOES
 
     async def run(self) -> None:
         """Publishes until cancelled."""
@@ -90,10 +115,14 @@ class News:
     async def _publish(self, names: set[LogName], overflow: bool) -> None:
         view = await self._index.view(self._mailbox.alive_from_s())
         logs: dict[bytes, HintedLog] = {}
+        audience = [peer.public_key for peer in self._transport.connected()]
+        near = frozenset(key[:SHORT_ID_BYTES] for key in audience)
         for name in sorted(names):
             handle = handle_of(name)
             state = view.state(handle)
-            if state is not None and (self._interest is None or self._interest.covers(name.topic)):
+            if state is None or (self._interest is not None and not self._interest.covers(name.topic)):
+                continue
+            if not self._is_told(handle, state, near):
                 logs[handle] = HintedLog.of(name.topic, state)
-        for data in encode_hints(logs, overflow=overflow):
+        for data in encode_hints(logs, overflow=overflow, audience=audience):
             await self._transport.publish(self._channel, data)

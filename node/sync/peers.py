@@ -74,6 +74,8 @@ class Peer:
     sessions: int = 0
     idle_syncs: int = 0
     """Full syncs in a row that found differences and could move nothing."""
+    calm_syncs: int = 0
+    """Full syncs in a row that found both equal."""
     checkpoint: Checkpoint | None = None
     """A picture of ours from when the two held the same; news since then are all that need be told."""
     interest: bytes | None = None
@@ -84,6 +86,8 @@ class Peer:
     """What the sessions that are running have done so far."""
     hinted: dict[bytes, bytes] = field(default_factory=dict)
     """Handle -> state prefix of logs in which the peer has announced news."""
+    ask_at: float = 0.0
+    """When to ask for what is hinted."""
     wake: trio.Event = field(default_factory=trio.Event)
     waiting: list[trio.MemorySendChannel[SyncReport]] = field(default_factory=list)
 

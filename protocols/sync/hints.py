@@ -7,18 +7,18 @@ for one to be right.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final, NamedTuple
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import HANDLE_BYTES, HINT_BYTES_MAX, HINT_LOGS_MAX
+from protocols.limits import HANDLE_BYTES, HINT_AUDIENCE_MAX, HINT_BYTES_MAX, HINT_LOGS_MAX
 from protocols.model import topic_hash_of
 from protocols.sync.interest import Interest
 from protocols.sync.wire import as_array, as_bytes, as_int, pack, unpack
 
-__all__ = ["STATE_PREFIX_BYTES", "Hint", "HintedLog", "decode_hint", "encode_hints", "wanted"]
+__all__ = ["SHORT_ID_BYTES", "STATE_PREFIX_BYTES", "Hint", "HintedLog", "decode_hint", "encode_hints", "wanted"]
 
 STATE_PREFIX_BYTES: Final = 8
 """Bytes of a log's state in a hint. Equal by chance once in 2^64; the next full sync would find it."""
@@ -26,7 +26,10 @@ STATE_PREFIX_BYTES: Final = 8
 TOPIC_PREFIX_BYTES: Final = 4
 """Bytes of a topic's hash in a hint: one in 2^20 of other topics' hints is followed in vain by whoever keeps 4,000."""
 
-_VERSION: Final = 2
+SHORT_ID_BYTES: Final = 4
+"""Bytes of a mailbox id in a hint. Two ids that begin alike cost a mailbox one hint at worst."""
+
+_VERSION: Final = 3
 
 
 class HintedLog(NamedTuple):
@@ -44,20 +47,35 @@ class HintedLog(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Hint:
     """`logs` are those that have changed, by handle. `overflow`: there is more news than is worth listing, so a full
-    sync is in order."""
+    sync is in order. `audience` are the beginnings of the ids of those with whom the publisher is connected: they need
+    not be told again."""
 
     logs: Mapping[bytes, HintedLog] = field(default_factory=dict)
     overflow: bool = False
+    audience: frozenset[bytes] = frozenset()
 
 
-def encode_hints(logs: Mapping[bytes, HintedLog], *, overflow: bool = False) -> list[bytes]:
-    """As many announcements of at most HINT_BYTES_MAX as `logs` (by handle) need; none for nothing."""
+def encode_hints(
+    logs: Mapping[bytes, HintedLog], *, overflow: bool = False, audience: Iterable[bytes] = ()
+) -> list[bytes]:
+    """As many announcements of at most HINT_BYTES_MAX as `logs` (by handle) need; none for nothing. `audience` are
+    public keys; of more than HINT_AUDIENCE_MAX none is told."""
+    short = sorted({one[:SHORT_ID_BYTES] for one in audience})
+    told = b"".join(short) if len(short) <= HINT_AUDIENCE_MAX else b""
     if overflow:
-        return [pack([_VERSION, 1, b"", b"", b""])]
+        return [pack([_VERSION, 1, b"", b"", b"", told])]
     handles = sorted(logs)
     parts = [handles[start : start + HINT_LOGS_MAX] for start in range(0, len(handles), HINT_LOGS_MAX)]
     return [
-        pack([_VERSION, 0, b"".join(part), *(b"".join(column) for column in zip(*map(logs.get, part), strict=True))])
+        pack(
+            [
+                _VERSION,
+                0,
+                b"".join(part),
+                *(b"".join(column) for column in zip(*map(logs.get, part), strict=True)),
+                told,
+            ]
+        )
         for part in parts
     ]
 
@@ -69,7 +87,7 @@ def decode_hint(data: bytes) -> Hint:
     fields = unpack(data)
     if not fields or as_int(fields[0], "version", maximum=255) != _VERSION:
         raise RemoteProtocolError("version", "a hint of a version that we don't know")
-    _, overflow, packed, states, topics = as_array(fields, "hint", length=5)
+    _, overflow, packed, states, topics, audience = as_array(fields, "hint", length=6)
     packed = as_bytes(packed, "handles", length_max=HINT_LOGS_MAX * HANDLE_BYTES)
     if len(packed) % HANDLE_BYTES:
         raise RemoteProtocolError("malformed", "handles of a wrong length")
@@ -81,7 +99,10 @@ def decode_hint(data: bytes) -> Hint:
         _split(as_bytes(topics, "topics", length=len(handles) * TOPIC_PREFIX_BYTES), TOPIC_PREFIX_BYTES),
     )
     logs = dict(zip(handles, map(HintedLog, *columns), strict=True))
-    return Hint(logs, as_int(overflow, "overflow", maximum=1) == 1)
+    near = as_bytes(audience, "audience", length_max=HINT_AUDIENCE_MAX * SHORT_ID_BYTES)
+    if len(near) % SHORT_ID_BYTES:
+        raise RemoteProtocolError("malformed", "ids of a wrong length")
+    return Hint(logs, as_int(overflow, "overflow", maximum=1) == 1, frozenset(_split(near, SHORT_ID_BYTES)))
 
 
 def wanted(hint: Hint, interest: Interest | None) -> dict[bytes, bytes]:

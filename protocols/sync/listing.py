@@ -165,6 +165,8 @@ def _numbers(
 
 def entry_bytes(entries: Entries) -> npt.NDArray[np.int64]:
     """What each entry takes in a message, rounded up to whole bytes."""
+    if not len(entries):
+        return np.zeros(0, np.int64)
     starts = _first_of_each(entries.runs)
     kinds = _kinds(entries, starts)
     heads, extras, extra_counts = _numbers(entries, kinds, starts)
@@ -244,6 +246,8 @@ def _assemble(counts: npt.NDArray[np.int64], kinds: Numbers, heads: Numbers, ext
 
 def select(entries: Entries, chosen: npt.NDArray[np.bool_]) -> Entries:
     """The entries of some of the logs."""
+    if not len(entries):
+        return entries
     of_run = np.repeat(chosen, entries.runs.counts)
     runs = Runs(entries.runs.counts[chosen], entries.runs.firsts[of_run], entries.runs.lasts[of_run])
     hashes = np.frombuffer(entries.hashes, np.uint8).reshape(-1, FINGERPRINT_BYTES)[chosen[entries.many]]

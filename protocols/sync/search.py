@@ -63,6 +63,8 @@ class _Unnamed:
 def differing_entries(mine: Entries, theirs: Entries) -> npt.NDArray[np.bool_]:
     """For the same logs on both sides whether the entries say that they differ. Logs with too many runs are compared
     by their hashes."""
+    if not len(mine):
+        return np.zeros(0, np.bool_)
     differ: npt.NDArray[np.bool_] = ~same_runs(mine.runs, theirs.runs) | (mine.many != theirs.many)
     both = mine.many & theirs.many
     if both.any():
@@ -281,6 +283,8 @@ class Search:
 
     def _compare_listed(self, listing: Listing, rows: Rows, *, inspect_equal: bool = False) -> npt.NDArray[np.bool_]:
         """Takes the listed logs that seem to be ours, in these rows (-1: none); returns which of them differ."""
+        if not rows.size:
+            return np.zeros(0, np.bool_)
         known = rows >= 0
         theirs = select(listing.entries, known)
         differ = differing_entries(self._table.entries(rows[known]), theirs)
@@ -305,6 +309,8 @@ class Search:
 
     def _compare(self, rows: Rows, theirs: Entries) -> None:
         """Takes logs of ours and what the peer holds of them, which is something else."""
+        if not rows.size:
+            return
         mine = self._table.entries(rows)
         count = range(len(rows))
         for row, my_spans, their_spans, my_many, their_many in zip(

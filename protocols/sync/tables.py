@@ -23,7 +23,7 @@ from protocols.limits import (
 )
 from protocols.sync.columns import Numbers
 from protocols.sync.effects import LogTable, Rows
-from protocols.sync.listing import FRAGMENT_BITS_MAX, NO_LISTING, Entries, Listing, entries_of
+from protocols.sync.listing import FRAGMENT_BITS_MAX, NO_ENTRIES, NO_LISTING, Entries, Listing, entries_of
 from protocols.sync.reconcile import Budget
 from protocols.sync.regions import END
 
@@ -45,6 +45,9 @@ class Matches(NamedTuple):
     def maybe(self, index: int) -> range:
         """The rows of which one could be the log, if there are several."""
         return range(int(self.firsts[index]), int(self.ends[index])) if self.several[index] else range(0)
+
+
+_NO_MATCHES: Final = Matches(np.zeros(0, np.int64), np.zeros(0, np.bool_), np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 class KeyedTable:
@@ -128,12 +131,16 @@ class KeyedTable:
 
     def entries(self, rows: Rows) -> Entries:
         """What these logs hold."""
+        if not rows.size:  # as in most sessions, of mailboxes that hold the same
+            return NO_ENTRIES
         self._budget.spend(len(rows))
         runs = self.table.runs(rows)
         return entries_of(runs, self.row_hashes(rows[runs.counts == 0].tolist()))
 
     def entries_or_none(self, rows: Rows) -> Entries:
         """The same, with an entry without runs for -1."""
+        if not rows.size:
+            return NO_ENTRIES
         known = rows >= 0
         held = self.entries(rows[known])
         counts, many = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.bool_)
@@ -162,6 +169,8 @@ class KeyedTable:
     def match(self, width: int, fragments: Numbers, spans: Sequence[tuple[int, int, int]] | None = None) -> Matches:
         """Our rows that the fragments (ascending) seem to name. `spans` are (lo, hi, count): the next `count` fragments
         can only be among the rows lo..hi-1; None: all among all."""
+        if not fragments.size:
+            return _NO_MATCHES
         prefixes = self.table.prefixes
         shift = np.uint64(FRAGMENT_BITS_MAX - width)
         lowest = fragments << shift

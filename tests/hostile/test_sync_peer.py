@@ -51,7 +51,7 @@ from tests.protocols.sync.world import Box
 
 PROTOCOL = "/mailboxd/sync/1"
 NETWORK = "hostile"
-CHANNEL = f"/mailboxd/news/2/{NETWORK}"
+CHANNEL = f"/mailboxd/news/3/{NETWORK}"
 LOG = LogName("lies", "log")
 BLOB = b"a lie"
 _numbers = itertools.count()

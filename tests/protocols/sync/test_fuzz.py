@@ -15,11 +15,18 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
-from protocols.limits import CONTROL_FRAME_BYTES_MAX, FRAME_BYTES_MAX, HINT_BYTES_MAX, SEQ_MAX
+from protocols.limits import (
+    CONTROL_FRAME_BYTES_MAX,
+    FRAME_BYTES_MAX,
+    HINT_AUDIENCE_MAX,
+    HINT_BYTES_MAX,
+    HINT_LOGS_MAX,
+    SEQ_MAX,
+)
 from protocols.model import Item, LogName, digest_of, handle_of
 from protocols.sync.codec import decode, encode
 from protocols.sync.effects import Runs, SessionAborted
-from protocols.sync.hints import Hint, HintedLog, decode_hint, encode_hints, wanted
+from protocols.sync.hints import SHORT_ID_BYTES, Hint, HintedLog, decode_hint, encode_hints, wanted
 from protocols.sync.interest import Interest
 from protocols.sync.listing import Entries, Listing
 from protocols.sync.messages import (
@@ -410,11 +417,23 @@ def test_many_hints_are_split_and_too_many_collapse() -> None:
 
 def test_hints_of_another_version_or_too_long() -> None:
     with pytest.raises(RemoteProtocolError, match="version"):
-        decode_hint(msgpack.packb([3, "anything"]))
+        decode_hint(msgpack.packb([2, "anything"]))
     with pytest.raises(RemoteProtocolError):
         decode_hint(bytes(HINT_BYTES_MAX + 1))
     with pytest.raises(RemoteProtocolError):
-        decode_hint(msgpack.packb([2, 0, b"b" * 16 + b"a" * 16, bytes(16), bytes(8)]))
+        decode_hint(msgpack.packb([3, 0, b"b" * 16 + b"a" * 16, bytes(16), bytes(8), b""]))
+    with pytest.raises(RemoteProtocolError):
+        decode_hint(msgpack.packb([3, 0, b"", b"", b"", b"abc"]))
+
+
+def test_a_hint_names_whom_it_reaches_unless_they_are_too_many() -> None:
+    ids = [digest_of(b"%d" % number) for number in range(HINT_AUDIENCE_MAX + 1)]
+    logs = {digest_of(b"%d" % number)[:16]: HintedLog(bytes(8), bytes(4)) for number in range(HINT_LOGS_MAX)}
+    (data,) = encode_hints(logs, audience=ids[1:])
+    assert len(data) <= HINT_BYTES_MAX
+    assert decode_hint(data).audience == {one[:SHORT_ID_BYTES] for one in ids[1:]}
+    (data,) = encode_hints(logs, audience=ids)
+    assert decode_hint(data).audience == frozenset()
 
 
 @given(seed=st.integers(0, 2**32), at=st.integers(1, 30), kind=st.integers(0, 4))
