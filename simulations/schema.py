@@ -89,7 +89,7 @@ def keys_of(shape: type) -> Mapping[str, Key]:
                 break
         name = _KEYS.get(field.name, name).replace("_", "-")
         is_required = field.default is MISSING and field.default_factory is MISSING
-        default = None if is_required else field.default
+        default = None if field.default is MISSING else field.default
         found[name] = Key(name, field.name, kind, is_optional, is_required, default)
     return found
 
@@ -214,11 +214,12 @@ def as_table(value: Any, *, without: Collection[str] = ()) -> dict[str, Any]:
     for name, key in keys_of(type(value)).items():
         held = getattr(value, key.attribute)
         if key.attribute not in without and (key.is_required or held != key.default):
-            table[name] = _write_value(key, held)
+            table[name] = write_value(key, held)
     return table
 
 
-def _write_value(key: Key, value: Any) -> Any:
+def write_value(key: Key, value: Any) -> Any:
+    """How a key's value stands in a file."""
     if value is None:
         return _NEVER
     match key.kind:
@@ -242,7 +243,7 @@ def _write_link(link: Link) -> str | dict[str, Any]:
         if link == preset:
             return name
         table = {"preset": name} | {
-            key.name: _write_value(key, getattr(link, key.attribute))
+            key.name: write_value(key, getattr(link, key.attribute))
             for key in keys_of(Link).values()
             if getattr(link, key.attribute) != getattr(preset, key.attribute)
         }

@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 import pytest
 
+from mailboxd.__main__ import program as main
 from node import datadir
-from node.cli.program import program as main
 from tests.mailboxes import MailboxProcess
 
 ROOT = Path(__file__).parent.parent

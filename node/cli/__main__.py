@@ -1,4 +1,4 @@
-"""`python -m node.cli` is `mailboxd`."""
+"""`python -m node.cli` is `mailboxd` without what stands above the node (the simulator)."""
 
 from node.cli import main
 

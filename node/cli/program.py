@@ -39,14 +39,14 @@ COMMANDS: Final = {
 
 
 class _Lazy(click.Group):
-    """Imports a command's module when the command is used."""
+    """Imports a command's module when the command is used. Others can be added to it (`add_command`) from above."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS, *self.commands]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
-            return None
+            return super().get_command(ctx, cmd_name)
         module = importlib.import_module(f"node.cli.{COMMANDS[cmd_name][0]}")
         command = getattr(module, cmd_name)
         assert isinstance(command, click.Command)
@@ -54,15 +54,16 @@ class _Lazy(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+            own = [(name, text) for name, (_, text) in COMMANDS.items()]
+            formatter.write_dl([*own, *((name, added.get_short_help_str(80)) for name, added in self.commands.items())])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0]
-        if name not in COMMANDS and not name.startswith("-"):
-            near = difflib.get_close_matches(name, COMMANDS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(COMMANDS)}"
+        name, known = args[0], self.list_commands(ctx)
+        if name not in known and not name.startswith("-"):
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
             raise click.UsageError(f"{name!r} is not a command; {hint}", ctx)
         return super().resolve_command(ctx, args)
 

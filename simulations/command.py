@@ -1,0 +1,91 @@
+"""`mailboxd simulate`: what it takes. What it does is in `acts`, which is only imported when it is used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+__all__ = ["simulate"]
+
+
+@click.command()
+@click.argument("scenario", required=False, metavar="[NAME|FILE.toml]")
+@click.option("--list", "is_list", is_flag=True, help="List the scenarios that come with the program.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=1,
+    show_default=True,
+    help="All chance comes from it: the same seed plays the same run.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and nothing else.")
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    metavar="FILE.html",
+    help="Write a page that shows the run.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write everything about the run into this directory: data as JSON, the page, a picture. A swarm writes the "
+    "failing scenario there.  [default for a swarm: here]",
+)
+@click.option(
+    "--swarm",
+    type=click.IntRange(1, 10_000_000),
+    metavar="N",
+    help="Play N seeds from --seed on: of random scenarios, or of the one that is named. The first failure is made "
+    "small and written to a file.",
+)
+@click.option(
+    "--jobs", type=click.IntRange(1, 1024), metavar="N", help="Processes of a swarm.  [default: one for each core]"
+)
+def simulate(
+    scenario: str | None,
+    is_list: bool,
+    seed: int,
+    as_json: bool,
+    report: Path | None,
+    out: Path | None,
+    swarm: int | None,
+    jobs: int | None,
+) -> None:
+    """Play a network of mailboxes that is torn apart, and check what must hold.
+
+    Mailboxes and phones run on simulated networks, disks and clocks: hours pass in seconds, and every run can be
+    played again by its seed. A scenario is one of --list, or a file that you wrote. Exit code 1 if something that must
+    hold did not.
+
+    \b
+    Examples:
+      mailboxd simulate --list
+      mailboxd simulate two-lans --seed 7 --report run.html
+      mailboxd simulate my-town.toml --out results
+      mailboxd simulate --swarm 1000
+    """
+    from simulations import acts  # noqa: PLC0415 - help must not cost what playing costs
+
+    if is_list:
+        _refuse(scenario is not None, "--list lists all scenarios; leave out the name")
+        acts.list_scenarios(as_json=as_json)
+        return
+    _refuse(jobs is not None and swarm is None, "--jobs is for a swarm; add --swarm N")
+    _refuse(
+        report is not None and swarm is not None, "--report shows one run; a swarm writes its failure into --out DIR"
+    )
+    if swarm is not None:
+        passed = acts.play_swarm(scenario, seed, swarm, jobs=jobs, as_json=as_json, out=out)
+    elif scenario is None:
+        raise click.UsageError("name a scenario; `mailboxd simulate --list` shows them")
+    else:
+        passed = acts.play_one(scenario, seed, as_json=as_json, report=report, out=out)
+    if not passed:
+        raise click.exceptions.Exit(1)
+
+
+def _refuse(is_wrong: bool, text: str) -> None:
+    if is_wrong:
+        raise click.UsageError(text)
