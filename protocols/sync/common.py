@@ -96,7 +96,7 @@ class PeerInfo:
     is_full: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # two sessions that have come equally far are two
 class SessionResult:
     """What came of a session, seen from one side.
 

@@ -6,7 +6,7 @@ import pytest
 
 from protocols.limits import BATCH_BYTES_MAX, CLOCK_SKEW_MAX_S, SEQ_MAX, VARIANTS_MAX
 from protocols.model import Retention, digest_of, handle_of
-from protocols.sync.session import SessionRefused, initiate, respond
+from protocols.sync.session import SessionRefused, SessionResult, initiate, respond
 from tests.protocols.sync.world import HOUR_S, NOW_S, Box, Side, assert_equal, name_of, run_pair, sync
 
 
@@ -27,6 +27,13 @@ def test_equal_mailboxes_take_one_round_trip(logs: int) -> None:
     assert outcome.initiator.result.complete
     assert outcome.frames == 3  # hello, hello, done
     assert outcome.bytes < 450
+
+
+def test_two_sessions_that_have_come_equally_far_are_two() -> None:
+    first, second = SessionResult(), SessionResult()
+    under_way = [first, second]
+    under_way.remove(second)
+    assert under_way[0] is first  # an equal one in its place would be missed when it ends
 
 
 @pytest.mark.parametrize("messages", [1, 63, 64, 65, 1000])
