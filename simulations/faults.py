@@ -82,6 +82,9 @@ class Faults:
                 self._recorder.happened(kind, fault.who, f"{', '.join(fault.who)}: {text}")
                 for host in self._among(fault.who):
                     act(host)
+                if isinstance(fault, Churn):
+                    over = partial(self._recorder.happened, "end-of-churn", fault.who, "all stay from now on")
+                    self._timeline.after(fault.for_s, over)
 
     def _happening_to_one(self, fault: _OfOne) -> tuple[str, str, Callable[[Host], None]]:
         """What a fault that befalls single mailboxes is called, and what it does to each."""
@@ -117,6 +120,7 @@ class Faults:
 
     def _cut(self, cut: Cut) -> None:
         how = "to" if cut.one_way else "and"
+        self._recorder.moment("before the cut")
         text = f"nothing passes from {', '.join(cut.a)} {how} {', '.join(cut.b)}"
         self._recorder.happened("cut", (*cut.a, *cut.b), text)
         rule = Rule(cut.a, cut.b, both_ways=not cut.one_way)
