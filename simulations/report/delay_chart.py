@@ -82,6 +82,6 @@ def delay_table(recording: Recording) -> str:
 
 def _table_row(one: Delays, colour: int) -> str:
     cells = "".join(f"<td>{safe(_time(one.percentile(part)) if one.total else '–')}</td>" for part, _ in _PARTS)
-    missed = f"{one.missed:,}" + (f" <small>{percent(one.missed / one.total)}</small>" if one.missed else "")
+    missed = f"{one.missed:,}" + (f" <small>({percent(one.missed / one.total)})</small>" if one.missed else "")
     key = f'<i class="key l{colour}"></i>'
     return f'<tr><th scope="row">{key}{safe(share_text(one.share))}</th>{cells}<td>{missed}</td></tr>'

@@ -177,7 +177,7 @@ def _singles(seen: _Seen, shape: Layout) -> Iterator[str]:
             yield f'<rect class="node {css}" {place} {tip}/>'
         else:
             yield f'<circle class="node {css}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" {tip}/>'
-        if radius >= _LETTER_RADIUS and 0 <= colour < _OTHERS:
+        if radius >= _LETTER_RADIUS and 0 <= colour < _OTHERS and one.name not in seen.hostile:
             size = round(radius * 1.05)
             place = f'x="{x:.1f}" y="{y + size * 0.36:.1f}" font-size="{size}"'
             yield f'<text class="letter" {place}>{_letter(colour)}</text>'

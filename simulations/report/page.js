@@ -86,7 +86,7 @@
     if (!cursor) return;
     const data = recordings[number];
     const length = Number(timeline.dataset.length);
-    const overlay = timeline.querySelector(".overlay");
+    const overlay = cursor.parentElement;
     const shown = all("[data-series]", timeline);
     const atRest = shown.map((element) => element.textContent);
     const text = {

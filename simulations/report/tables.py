@@ -172,8 +172,9 @@ def all_happenings(recording: Recording) -> str:
     )
     left_out = len(ordered) - REPORT_HAPPENINGS_MAX
     more = f'<p class="none">{left_out:,} later ones are left out here.</p>' if left_out > 0 else ""
+    head = '<th scope="col">At</th><th scope="col">What</th><th scope="col">In words</th>'
     return (
-        f"<details class='happenings'><summary>All {count_of(len(ordered), 'happening')} as a list</summary>"
-        '<div class="scroll"><table><thead><tr><th scope="col">At</th><th scope="col">What</th>'
-        f'<th scope="col">In words</th></tr></thead><tbody>{rows}</tbody></table></div>{more}</details>'
+        f'<details class="happenings"><summary>All {count_of(len(ordered), "happening")} as a list</summary>'
+        '<div class="scroll" tabindex="0" role="region" aria-label="All that happened">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{more}</details>"
     )

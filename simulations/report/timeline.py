@@ -51,11 +51,12 @@ def timeline(recording: Recording, moments: Sequence[Moment], run: str) -> str:
     """The HTML of the whole stack; `run` begins the ids of this run's elements."""
     length_s = end_s(recording)
     by_kind = lanes(recording)
-    rows = [_pins(moments, length_s, run)] if moments else []
+    rows = [_behind(by_kind, moments, length_s)]
+    rows += [_pins(moments, length_s, run)] if moments else []
     rows += [_lane(kind, spans, length_s) for kind, spans in by_kind.items()]
     rows += [_shares(recording, length_s)]
     rows += [_strip(strip, length_s) for strip in _strips(recording)]
-    rows += [_axis(length_s), _overlay(recording, by_kind, moments, length_s)]
+    rows += [_axis(length_s), _cursor(recording, length_s)]
     return f'<div class="timeline" data-length="{length_s:g}">{"".join(rows)}</div>'
 
 
@@ -242,9 +243,8 @@ def _axis(length_s: float) -> str:
     return _row("axis", "", ticks)
 
 
-def _overlay(
-    recording: Recording, by_kind: Mapping[str, Sequence[Span]], moments: Sequence[Moment], length_s: float
-) -> str:
+def _behind(by_kind: Mapping[str, Sequence[Span]], moments: Sequence[Moment], length_s: float) -> str:
+    """Behind everything: ticks, moments, and a veil while the network is torn apart."""
     lines = "".join(f'<i style="left:{_percent(at_s, length_s):.4g}%"></i>' for at_s in axis_ticks(length_s, 9)[1:])
     lines += "".join(
         f'<i class="moment-at" data-moment="{index}" style="left:{_percent(moment.at_s, length_s):.4g}%"></i>'
@@ -255,12 +255,16 @@ def _overlay(
         f'width:{_percent((span.end_s or span.begin_s) - span.begin_s, length_s):.4g}%"></u>'
         for span in by_kind.get("cut", ())[:REPORT_MARKS_MAX]
     )
+    return f'<div class="overlay behind">{veils}{lines}</div>'
+
+
+def _cursor(recording: Recording, length_s: float) -> str:
+    """Over everything: the line that reads the charts."""
+    if not recording.sampled_s:
+        return ""
     what = count_of(len(recording.sampled_s), "sample")
-    cursor = (
-        f'<div class="cursor" role="slider" tabindex="0" aria-label="Time, to read the charts ({what})" '
-        f'aria-valuemin="0" aria-valuemax="{length_s:g}" aria-valuenow="{length_s:g}" '
-        f'aria-valuetext="{safe(duration(length_s))}" hidden><output></output></div>'
-        if recording.sampled_s
-        else ""
+    return (
+        f'<div class="overlay"><div class="cursor" role="slider" tabindex="0" '
+        f'aria-label="Time, to read the charts ({what})" aria-valuemin="0" aria-valuemax="{length_s:g}" '
+        f'aria-valuenow="{length_s:g}" aria-valuetext="{safe(duration(length_s))}" hidden><output></output></div></div>'
     )
-    return f'<div class="overlay">{veils}{lines}{cursor}</div>'
