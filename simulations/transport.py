@@ -55,7 +55,7 @@ class Exchange:
         self._hint_loss = hint_loss
         self._chance = chance
         self._version = 0
-        self._rings: dict[SimulatedTransport, tuple[tuple[int, int], list[list[SimulatedTransport]]]] = {}
+        self._near: dict[SimulatedTransport, tuple[tuple[int, int], list[list[SimulatedTransport]]]] = {}
 
     def listen(self, transport: SimulatedTransport) -> str:
         address = self.network.address(transport.machine)
@@ -76,40 +76,31 @@ class Exchange:
         return self._chance.random()
 
     def connections_changed(self) -> None:
-        """Gossip goes other ways from now on."""
+        """Who is connected with whom is another from now on."""
         self._version += 1
 
     def gossip(self, source: SimulatedTransport, channel: str, data: bytes) -> None:
-        """Hands an announcement to all who are connected, directly or over others."""
-        timeline = self.network.timeline
-        delay_s = 0.0
-        for ring in self._ring(source):
-            delay_s += 0.01 + self.network.latency_s(source.machine, ring[0].machine) * 2 * self._chance.random()
-            timeline.after(delay_s, partial(self._hand_out, ring, channel, source.local, data))
+        """Hands an announcement to all who are connected."""
+        for near in self._neighbours(source):
+            delay_s = 0.002 + self.network.latency_s(source.machine, near[0].machine) * 2 * self._chance.random()
+            self.network.timeline.after(delay_s, partial(self._hand_out, near, channel, source.local, data))
 
-    def _hand_out(self, ring: Sequence[SimulatedTransport], channel: str, publisher: MailboxId, data: bytes) -> None:
+    def _hand_out(self, near: Sequence[SimulatedTransport], channel: str, publisher: MailboxId, data: bytes) -> None:
         loss = self._hint_loss
-        for transport in ring:
+        for transport in near:
             if not transport.machine.asleep and (not loss or self._chance.random() >= loss):
                 self.bytes += len(data) + _PACKET_BYTES
                 transport.hear(channel, publisher, data)
 
-    def _ring(self, source: SimulatedTransport) -> list[list[SimulatedTransport]]:
-        """Those that are one connection away, two, and so on."""
+    def _neighbours(self, source: SimulatedTransport) -> Sequence[Sequence[SimulatedTransport]]:
+        """Those who are connected with it, in groups that stand in one LAN."""
         version = (self._version, self.network.version)
-        known = self._rings.get(source)
+        known = self._near.get(source)
         if known is None or known[0] != version:
-            seen, rings, ring = {source}, [], [source]
-            while ring:
-                ring = [
-                    other
-                    for near in ring
-                    for other in near.reaches()
-                    if other not in seen and not seen.add(other)  # type: ignore[func-returns-value]
-                ]
-                if ring:
-                    rings.append(ring)
-            known = self._rings[source] = (version, rings)
+            groups: dict[str, list[SimulatedTransport]] = {}
+            for other in source.reaches():
+                groups.setdefault(other.machine.lan, []).append(other)
+            known = self._near[source] = (version, list(groups.values()))
         return known[1]
 
 

@@ -99,8 +99,8 @@ class Transport(abc.ABC):
 
     @abc.abstractmethod
     async def publish(self, channel: str, data: bytes) -> None:
-        """Announces up to 16 KiB to whoever listens on `channel`, best effort: it may arrive late, twice or never.
-        Never raises."""
+        """Announces up to 16 KiB to all connected peers who listen on `channel`, and to nobody behind them. Best
+        effort: it may arrive late, twice or never. Never raises."""
 
     @abc.abstractmethod
     async def disconnect(self, peer: MailboxId) -> None:

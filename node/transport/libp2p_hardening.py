@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final
 
@@ -283,8 +283,12 @@ class _Bucket:
 
 
 class HardenedGossipSub(GossipSub):  # type: ignore[misc]
-    """The mesh. Its own limits are off (they count messages of all publishers against the neighbour who forwards them),
-    and so are the parts that adapt to scores; the limits of `HardenedPubsub` hold instead."""
+    """What we publish goes to everybody who is connected, and what others publish goes no further: only who is
+    connected with a publisher can ask it for its news. A mesh would fail the mailbox in the middle of a star (of 32
+    around it 12 heard it), and in a network of many LANs it would carry every announcement to all of them.
+
+    Gossip's own limits are off (they count messages of all publishers against the neighbour who forwards them), and so
+    are the parts that adapt to scores; the limits of `HardenedPubsub` hold instead."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -304,6 +308,15 @@ class HardenedGossipSub(GossipSub):  # type: ignore[misc]
     @property
     def manager(self) -> Any:
         return _TaskGuard(self._manager)
+
+    async def publish(self, msg_forwarder: Any, pubsub_msg: Any) -> None:
+        if msg_forwarder == self.pubsub.my_id:
+            await super().publish(msg_forwarder, pubsub_msg)
+
+    def _get_peers_to_send(
+        self, topic_ids: Iterable[str], msg_forwarder: Any, origin: Any, msg_id: bytes | None = None
+    ) -> Iterable[Any]:
+        return {peer for topic in topic_ids for peer in self.pubsub.peer_topics.get(topic, ())} - {origin}
 
     def _periodic_security_cleanup(self) -> None:
         super()._periodic_security_cleanup()

@@ -271,16 +271,10 @@ class MemoryTransport(Transport):
         if len(data) > ANNOUNCEMENT_BYTES_MAX:
             log.error("an announcement of %d bytes on %s was not sent: it is too large", len(data), channel)
             return
-        # Like gossip, it spreads over those who listen themselves.
-        seen, frontier = {self.local}, [self]
-        while frontier:
-            for link in list(frontier[0]._links.values()):
-                other = link.other(frontier[0])
-                if other.local not in seen and channel in other._channels:
-                    seen.add(other.local)
-                    frontier.append(other)
-                    other._announce(channel, self.local, data)
-            del frontier[0]
+        for link in list(self._links.values()):
+            other = link.other(self)
+            if channel in other._channels:
+                other._announce(channel, self.local, data)
 
     async def disconnect(self, peer: MailboxId) -> None:
         self._drop(peer)

@@ -394,15 +394,15 @@ async def test_a_cancelled_receive_loses_nothing(world: World) -> None:
     assert data == b"".join(bytes([number]) * 100 for number in range(50))
 
 
-async def test_announcements_reach_everyone_with_the_publishers_id(world: World) -> None:
-    """a - b - c: c hears a through b, and takes it for a's."""
+async def test_announcements_reach_the_neighbours_with_the_publishers_id(world: World) -> None:
+    """a - b - c: b hears a, c does not, as it could not ask a."""
     heard: list[tuple[str, MailboxId, bytes]] = []
     nodes = {name: world.make() for name in "abc"}
 
     def listener(name: str) -> Callable[[MailboxId, bytes], None]:
         def hear(publisher: MailboxId, data: bytes) -> None:
             heard.append((name, publisher, data))
-            if name == "b":
+            if name == "c":
                 raise RuntimeError("a bug in a listener")
 
         return hear
@@ -412,18 +412,35 @@ async def test_announcements_reach_everyone_with_the_publishers_id(world: World)
     await world.start(*nodes.values())
     await nodes["b"].connect(nodes["a"].addresses())
     await nodes["b"].connect(nodes["c"].addresses())
-    count = 0
-    with trio.fail_after(15):
-        while {"b", "c"} - {name for name, _, _ in heard}:
-            count += 1
-            await nodes["a"].publish(CHANNEL, b"news %d" % count)  # best effort, so the mesh may take a moment
-            await trio.sleep(0.1)
-    assert {publisher for _, publisher, _ in heard} == {nodes["a"].local}
-    assert "a" not in {name for name, _, _ in heard}
+    for speaker, hearers in (("b", {"a", "c"}), ("a", {"b"})):
+        heard.clear()
+        count = 0
+        with trio.fail_after(15):
+            while hearers - {name for name, _, _ in heard}:
+                count += 1
+                await nodes[speaker].publish(CHANNEL, b"news %d" % count)  # best effort, so it may take a moment
+                await trio.sleep(0.1)
+        assert {publisher for _, publisher, _ in heard} == {nodes[speaker].local}
+        assert {name for name, _, _ in heard} == hearers
     await nodes["a"].publish(CHANNEL, bytes(ANNOUNCEMENT_BYTES_MAX + 1))
     await nodes["a"].publish(CHANNEL, bytes(ANNOUNCEMENT_BYTES_MAX))
-    await until(lambda: ("c", nodes["a"].local, bytes(ANNOUNCEMENT_BYTES_MAX)) in heard)
+    await until(lambda: ("b", nodes["a"].local, bytes(ANNOUNCEMENT_BYTES_MAX)) in heard)
     assert max(len(data) for _, _, data in heard) == ANNOUNCEMENT_BYTES_MAX
+
+
+async def test_the_middle_of_a_star_is_heard_by_all_around_it(world: World) -> None:
+    """A mesh of a dozen is not enough: those around it can't pass anything on to each other."""
+    heard: set[MailboxId] = set()
+    middle, *around = (world.make() for _ in range(17))
+    for node in (middle, *around):
+        node.listen(CHANNEL, lambda _publisher, data, own=node.local: heard.add(own) if data == b"news" else None)
+    await world.start(middle, *around)
+    for node in around:
+        await node.connect(middle.addresses())
+    await until(lambda: len(middle.connected()) == len(around))
+    await trio.sleep(1)  # they tell each other what they listen to
+    await middle.publish(CHANNEL, b"news")
+    await until(lambda: heard == {node.local for node in around})
 
 
 async def test_publishing_alone_or_before_running_does_nothing(world: World) -> None:
