@@ -766,6 +766,12 @@ HTTP_HEAD_BYTES_MAX: Final = 16 * KIB
 HTTP_HEADERS_MAX: Final = 100
 """Headers of one request; browsers send about 20."""
 
+HTTP_KNOWN_HEADS_MAX: Final = 512
+"""Heads whose meaning is remembered: a client's are all alike, and reading one is a tenth of a short request's cost."""
+
+HTTP_KNOWN_HEAD_BYTES_MAX: Final = KIB
+"""Size of a head above which it isn't remembered: with the above, 2 MB at most."""
+
 HTTP_CHUNK_LINE_BYTES_MAX: Final = 4 * KIB
 """One line between the chunks of a body: a size of up to 15 digits, and extensions that nobody uses."""
 

@@ -10,7 +10,6 @@ import errno
 import logging
 import os
 import socket
-import struct
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from enum import Enum, auto
@@ -22,6 +21,7 @@ import trio
 
 from node.http.head import BadHead, ChunkedBody, Head, check_partial, parse_head
 from node.http.messages import Body, HttpError, Request, Response, Route
+from node.http.sockets import ClientSocket
 from node.store.api import StoreError
 from protocols.limits import HTTP_BODY_FREE_BYTES, HTTP_LINGER_BYTES_MAX, HTTP_SEND_PIECE_BYTES, KIB
 
@@ -57,8 +57,9 @@ class Connection:
 
     def __init__(self, sock: trio.socket.SocketType, client: str, server: Server) -> None:
         self.client = client
-        self.deadline_s = server.now_s + server.limits.tick_s + server.limits.head_timeout_s
-        self._sock = sock
+        self._tick_s = server.limits.tick_s
+        self.deadline_s = server.now_s + self._tick_s + server.limits.head_timeout_s
+        self._sock = ClientSocket(sock)
         self._server = server
         self._limits = server.limits
         self._is_counted = client not in server.exempt
@@ -123,15 +124,19 @@ class Connection:
     async def _receive_head(self) -> Head | None:
         """The next request's head, or None if the client is done."""
         data = self._buffer.removeprefix(b"\r\n")
+        has_waited = False
         while True:
             end = data.find(b"\r\n\r\n")
             if end >= 0:
+                if not has_waited:  # many short requests came at once: others have their turn in between
+                    await trio.lowlevel.checkpoint()
                 self._buffer = data[end + 4 :]
                 return parse_head(data[: end + 4])
             self._buffer = data
             if data:
                 check_partial(data)
             more = await self._sock.recv(_RECEIVE_BYTES)
+            has_waited = True
             if not more:
                 if data:
                     raise BadHead(400, "The request ends in the middle of its head.")
@@ -199,7 +204,7 @@ class Connection:
             self._buffer = self._buffer[length:]
         else:
             self._window_bytes = 0
-            self._body_deadline_s = self._server.now_s + self._limits.tick_s + self._limits.body_timeout_s
+            self._body_deadline_s = self._server.now_s + self._tick_s + self._limits.body_timeout_s
             self._enter(_Phase.BODY, self._limits.body_window_s)
             if head.expects_continue and not self._buffer:
                 await self._sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -295,7 +300,7 @@ class Connection:
                     log.warning(
                         "an answer broke off: %s", error, exc_info=not isinstance(error, HttpError | StoreError)
                     )
-                    self._abort()
+                    self._sock.reset_on_close()
                     raise OSError(errno.ECONNABORTED, "the answer broke off") from error
                 await self._send(b"%x\r\n%b\r\n" % (len(piece), piece) if is_chunked else piece)
             if is_chunked and not is_head:
@@ -320,11 +325,11 @@ class Connection:
 
     def _enter(self, phase: _Phase, timeout_s: float) -> None:
         self._phase = phase
-        self.deadline_s = self._server.now_s + self._limits.tick_s + timeout_s
+        self.deadline_s = self._server.now_s + self._tick_s + timeout_s
 
     async def _time_is_up(self) -> None:
         if self._phase in (_Phase.SEND, _Phase.HANDLER):
-            self._abort()
+            self._sock.reset_on_close()
         elif self._phase is _Phase.BODY or (self._phase is _Phase.HEAD and self._buffer):
             if self._is_answered:
                 return
@@ -338,18 +343,13 @@ class Connection:
         self._release()
         self._enter(_Phase.LINGER, timeout_s)
         with suppress(OSError):
-            self._sock.shutdown(socket.SHUT_WR)
+            self._sock.shutdown()
             left = HTTP_LINGER_BYTES_MAX
             while left > 0:
                 data = await self._sock.recv(_RECEIVE_BYTES)
                 if not data:
                     return
                 left -= len(data)
-
-    def _abort(self) -> None:
-        """Closing will reset the connection: a client can't take that for a complete answer."""
-        with suppress(OSError):
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def turn_away(sock: trio.socket.SocketType) -> None:

@@ -10,8 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
-from protocols.limits import HTTP_CHUNK_LINE_BYTES_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX
+from protocols.limits import (
+    HTTP_CHUNK_LINE_BYTES_MAX,
+    HTTP_HEAD_BYTES_MAX,
+    HTTP_HEADERS_MAX,
+    HTTP_KNOWN_HEAD_BYTES_MAX,
+    HTTP_KNOWN_HEADS_MAX,
+)
 
 __all__ = ["BadHead", "ChunkedBody", "Head", "check_partial", "parse_head"]
 
@@ -76,6 +83,10 @@ def parse_head(data: bytes) -> Head:
     """Reads a complete head, with the empty line that ends it. Raises BadHead."""
     if len(data) > HTTP_HEAD_BYTES_MAX:
         raise BadHead(431, f"The request's head is longer than {HTTP_HEAD_BYTES_MAX} bytes.")
+    return _parse_known(data) if len(data) <= HTTP_KNOWN_HEAD_BYTES_MAX else _parse(data)
+
+
+def _parse(data: bytes) -> Head:
     match = _HEAD.fullmatch(data)
     if match is None:
         raise _what_is_wrong(data)
@@ -99,6 +110,10 @@ def parse_head(data: bytes) -> Head:
     if not target.startswith(b"/") and not (method == b"OPTIONS" and target == b"*"):
         raise BadHead(400, "The target must be a path, not a whole URL.")
     return _meaning(method.decode(), target.decode(), headers, http11=minor == b"1")
+
+
+_parse_known = lru_cache(HTTP_KNOWN_HEADS_MAX)(_parse)
+"""A client's heads are all alike."""
 
 
 def _meaning(method: str, target: str, headers: Mapping[str, str], *, http11: bool) -> Head:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from node.http.head import Head
 from protocols.limits import HTTP_BODY_BYTES_MAX
@@ -14,8 +14,7 @@ __all__ = ["Body", "Guard", "Handler", "HttpError", "Request", "Response", "Rout
 Body: TypeAlias = bytes | bytearray
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A complete request. `path` and `query` are as the client wrote them (percent-encoded), header names are in lower
     case, `client` is the IP address at the other end of the connection."""
 

@@ -370,3 +370,32 @@ def test_sockets_do_not_wait_for_more_before_they_send() -> None:
         return value
 
     assert trio.run(main)
+
+
+# --- turns -----------------------------------------------------------------------------------------------------------
+
+
+async def test_many_requests_at_once_leave_others_their_turn() -> None:
+    requests = 300
+    turns = 0
+
+    async def another() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async def count(_request: Request) -> Response:
+        return Response(200, b"%d" % turns, "text/plain")
+
+    table = Router()
+    table.get("/turns", count)
+    head = plain("GET /turns HTTP/1.1", "Host: x")
+    last = plain("GET /turns HTTP/1.1", "Host: x", "Connection: close")
+    async with serving(table) as site, trio.open_nursery() as nursery:
+        nursery.start_soon(another)
+        data = await site.send(head * (requests - 1) + last)
+        nursery.cancel_scope.cancel()
+    seen = [int(answer.body) for answer in answers(data, ["GET"] * requests)]
+    assert len(seen) == requests
+    assert all(before < after for before, after in zip(seen, seen[2:], strict=False))  # trio shuffles a round's tasks
