@@ -119,7 +119,7 @@ def tiling_of(said: Json, kind: str) -> list[dict[str, Any]]:
     numbers = {name: mode for mode, name in MODES[kind].items()}
     found = []
     for one in said:
-        known = {"lower": int(one["from"]), "upper": int(one["to"]), "mode": numbers[one["mode"]]}
+        known: dict[str, Any] = {"lower": int(one["from"]), "upper": int(one["to"]), "mode": numbers[one["mode"]]}
         if "fingerprint" in one:
             known["fingerprint"] = bytes.fromhex(one["fingerprint"])
         if "hashes" in one:
@@ -166,7 +166,7 @@ def _bits_json(bitmap: bytes) -> Json:
 
 
 def _bitmap(indices: Json) -> bytes:
-    value = sum(1 << index for index in indices)
+    value: int = sum(1 << index for index in indices)
     return value.to_bytes((value.bit_length() + 7) // 8, "little")
 
 
