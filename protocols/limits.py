@@ -468,14 +468,14 @@ HINT_SPREAD_S: Final = 0.004
 """For each mailbox that is told of news, those who ask for them spread over so much longer: a session takes as long,
 and a hundred that come at once would find all seats taken."""
 
-SYNC_PARTNERS: Final = 1
-"""With how many of its peers a mailbox compares in each sync interval, in turn. If every pair did so, a hundred
-mailboxes would run ten thousand sessions a minute that find nothing; this way, too, news spread to all in a few
-intervals if every hint is lost."""
+SYNC_FEW_PEERS: Final = 4
+"""With so many peers or fewer a mailbox compares with each in every sync interval, as its user asked. With more it
+compares with one in each interval, in turn: if every pair did so, a hundred mailboxes would run ten thousand sessions a
+minute that find nothing; this way, too, news spread to all in a few intervals if every hint is lost."""
 
 SYNC_CALM_DOUBLINGS_MAX: Final = 3
-"""How often the pause between comparisons of a pair is doubled while they find that hints have brought everything (from
-half a minute to four). One that finds something is followed by the next after a single interval again."""
+"""How often the pause between comparisons of a pair is doubled in a crowd while they find that hints have brought
+everything. One that finds something is followed by the next after a single interval again."""
 
 GC_YOUNG_OBJECTS: Final = 20_000
 """New objects after which Python's garbage collector looks at the young ones: a store of a thousand messages makes

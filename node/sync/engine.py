@@ -42,8 +42,8 @@ from protocols.limits import (
     PEER_SHUN_MAX_S,
     SYNC_CALM_DOUBLINGS_MAX,
     SYNC_DIALS_MAX,
+    SYNC_FEW_PEERS,
     SYNC_LOGGED_MESSAGES_MIN,
-    SYNC_PARTNERS,
     SYNC_PROGRESS_S,
     SYNC_SESSIONS_IN_MAX,
     SYNC_SESSIONS_OUT_MAX,
@@ -291,10 +291,12 @@ class SyncEngine:
         peer.poke()
 
     def _rest(self, peer: Peer) -> None:
-        """After a sync, by whichever side: the next one is an interval away, give or take a fifth; longer among many,
+        """After a sync, by whichever side: the next one is an interval away, give or take a fifth; longer in a crowd,
         where hints bring everything, and where the two differ in what neither can help (one has no room)."""
-        crowd = max(1.0, len(self._transport.connected()) / SYNC_PARTNERS)
-        doublings = max(min(peer.idle_syncs, PEER_IDLE_DOUBLINGS_MAX), min(peer.calm_syncs, SYNC_CALM_DOUBLINGS_MAX))
+        crowd, doublings = 1, min(peer.idle_syncs, PEER_IDLE_DOUBLINGS_MAX)
+        if len(self._transport.connected()) > SYNC_FEW_PEERS:
+            crowd = len(self._transport.connected())
+            doublings = max(doublings, min(peer.calm_syncs, SYNC_CALM_DOUBLINGS_MAX))
         pause_s = self._interval_s * crowd * 2.0**doublings
         peer.due_at = trio.current_time() + pause_s * self._jitter.uniform(0.8, 1.2)
 
