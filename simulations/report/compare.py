@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from simulations.recording import Recording
 from simulations.report.figures import correct_mailboxes, delays, end_s, in_step_again_s, series
 from simulations.report.tables import verdict_line
-from simulations.report.words import at_text, axis_ticks, byte_text, duration, percent, safe
+from simulations.report.words import at_text, axis_ticks, byte_text, duration, percent, safe, scrollable
 
 __all__ = ["comparison", "world_text"]
 
@@ -41,10 +41,10 @@ def comparison(recordings: Sequence[Recording]) -> str:
         for recording in recordings
     )
     verdicts += "<td></td>" if ratio else ""
-    return (
-        f"{_curves(recordings)}"
-        f'<div class="scroll"><table class="comparison"><thead><tr><td></td>{head}{ratio}</tr></thead>'
-        f'<tbody><tr><th scope="row">Verdict</th>{verdicts}</tr>{rows}</tbody></table></div>'
+    return _curves(recordings) + scrollable(
+        f'<table class="comparison"><thead><tr><td></td>{head}{ratio}</tr></thead>'
+        f'<tbody><tr><th scope="row">Verdict</th>{verdicts}</tr>{rows}</tbody></table>',
+        "The recordings beside each other",
     )
 
 

@@ -9,7 +9,7 @@ from typing import Final
 from protocols.limits import REPORT_SERIES_POINTS_MAX
 from simulations.recording import Recording
 from simulations.report.figures import Delays, delays, spread_evenly
-from simulations.report.words import duration, percent, safe
+from simulations.report.words import duration, percent, safe, scrollable
 
 __all__ = ["DELAYS_LEAD", "delay_chart", "delay_table", "share_text"]
 
@@ -74,9 +74,10 @@ def delay_table(recording: Recording) -> str:
     """Percentiles; its first column is the key to the curves."""
     head = "".join(f'<th scope="col">{safe(name)}</th>' for _, name in _PARTS)
     rows = "".join(_table_row(one, colour) for colour, one in enumerate(delays(recording)))
-    return (
-        '<div class="scroll"><table class="delays"><thead><tr><th scope="col">Held by</th>'
-        f'{head}<th scope="col">Never</th></tr></thead><tbody>{rows}</tbody></table></div>'
+    return scrollable(
+        '<table class="delays"><thead><tr><th scope="col">Held by</th>'
+        f'{head}<th scope="col">Never</th></tr></thead><tbody>{rows}</tbody></table>',
+        "How long messages took",
     )
 
 

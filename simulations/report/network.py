@@ -59,7 +59,7 @@ def network(moments: Sequence[Moment], hostile: Collection[str], run: str) -> st
         pictures = "".join(f'<div class="{css}">{_picture(seen, shape, links_ever)}</div>' for css, shape in shapes)
         panels.append(
             f'<figure class="moment" id="{run}-moment-{index}" data-moment="{index}">'
-            f"<figcaption><h4><span>{duration(moment.at_s)}</span> {safe(sentence(moment.title))}</h4>"
+            f"<figcaption><h3><span>{duration(moment.at_s)}</span> {safe(sentence(moment.title))}</h3>"
             f"<p>{safe(_summary(seen))}</p></figcaption>{pictures}{_key(seen)}</figure>"
         )
     return f'<div class="network">{_stepper(moments, run)}{"".join(panels)}</div>'

@@ -16,6 +16,7 @@ from simulations.report.words import (
     kind_text,
     replay_line,
     safe,
+    scrollable,
 )
 
 __all__ = ["all_happenings", "facts", "hostile_names", "invariants", "mailboxes", "verdict_line"]
@@ -100,7 +101,7 @@ def _invariant(verdict: Verdict, replay: str) -> str:
     css, said = ("held", "held") if verdict.holds else ("broken", "broken")
     text = (
         f'<li class="{css}"><span class="sign" role="img" aria-label="{said}"></span>'
-        f"<div><h4>{safe(verdict.title)}</h4>"
+        f"<div><h3>{safe(verdict.title)}</h3>"
         f'<p class="note"><code>{safe(verdict.name)}</code> · {count_of(verdict.checks, "check")}</p>'
     )
     if verdict.counterexample is not None:
@@ -136,8 +137,12 @@ def mailboxes(totals: Sequence[MailboxTotals]) -> str:
     elif len(shown) < len(totals):
         more += f'<p class="none">The {len(shown):,} of {len(totals):,} that sent most.</p>'
     return (
-        f'<div class="scroll"><table class="mailboxes"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody>'
-        f'<tfoot><tr><th scope="row">Together</th>{sums}</tr></tfoot></table></div>{more}'
+        scrollable(
+            f'<table class="mailboxes"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody>'
+            f'<tfoot><tr><th scope="row">Together</th>{sums}</tr></tfoot></table>',
+            "What each mailbox did",
+        )
+        + more
     )
 
 
@@ -173,8 +178,8 @@ def all_happenings(recording: Recording) -> str:
     left_out = len(ordered) - REPORT_HAPPENINGS_MAX
     more = f'<p class="none">{left_out:,} later ones are left out here.</p>' if left_out > 0 else ""
     head = '<th scope="col">At</th><th scope="col">What</th><th scope="col">In words</th>'
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
     return (
         f'<details class="happenings"><summary>All {count_of(len(ordered), "happening")} as a list</summary>'
-        '<div class="scroll" tabindex="0" role="region" aria-label="All that happened">'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{more}</details>"
+        f"{scrollable(table, 'All that happened')}{more}</details>"
     )

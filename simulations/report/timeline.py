@@ -30,6 +30,7 @@ __all__ = ["timeline"]
 
 _ROWS_MAX: Final = 4
 _CLUSTER_TEXTS: Final = 4
+_SPOKEN: Final = 'role="img" tabindex="0"'
 _WIDTH: Final = 1000
 _HEIGHT: Final = 100
 
@@ -76,7 +77,7 @@ def _pins(moments: Sequence[Moment], length_s: float, run: str) -> str:
     pins = "".join(
         f'<a class="pin" href="#{run}-moment-{index}" data-moment="{index}" data-place="{place:.4g}" '
         f'style="left:{place:.4g}%" '
-        f'aria-label="{safe(f"The network at {duration(moment.at_s)}: {moment.title}")}">{index + 1}</a>'
+        f'aria-label="{safe(f"{index + 1}, {duration(moment.at_s)}: {moment.title}")}">{index + 1}</a>'
         for index, (moment, place) in enumerate(zip(moments, places, strict=True))
     )
     return _row("pins", "<span>Moments</span>", pins)
@@ -118,7 +119,7 @@ def _mark(span: Span, row: int, length_s: float) -> str:
         place += f";width:{_percent(span.end_s, length_s) - begin:.4g}%"
     if row:
         css += f" row-{row}"
-    return f'<button type="button" class="{css}" style="{place}" aria-label="{safe(_told(span))}"></button>'
+    return f'<span class="{css}" style="{place}" {_SPOKEN} aria-label="{safe(_told(span))}"></span>'
 
 
 def _told(span: Span) -> str:
@@ -146,8 +147,8 @@ def _clusters(kind: str, spans: Sequence[Span], length_s: float) -> Iterator[str
         text += f" … and {more:,} more" if more > 0 else ""
         shade = 0.25 + 0.75 * len(among) / most
         yield (
-            f'<button type="button" class="mark cluster" style="left:{100 * index / REPORT_MARKS_MAX:.4g}%;'
-            f'opacity:{shade:.2f}" aria-label="{safe(text)}"></button>'
+            f'<span class="mark cluster" style="left:{100 * index / REPORT_MARKS_MAX:.4g}%;'
+            f'opacity:{shade:.2f}" {_SPOKEN} aria-label="{safe(text)}"></span>'
         )
 
 

@@ -40,6 +40,11 @@ def safe(text: str) -> str:
     return escape(fit(text))
 
 
+def scrollable(body: str, name: str) -> str:
+    """HTML that may be wider than the page, and can be scrolled with keys."""
+    return f'<div class="scroll" tabindex="0" role="group" aria-label="{name}">{body}</div>'
+
+
 def duration(span_s: float) -> str:
     """In the two largest units that matter: `3 ms`, `1.2 s`, `2 min 5 s`, `3 d 4 h`."""
     if span_s < 0:

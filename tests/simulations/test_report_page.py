@@ -226,7 +226,7 @@ def test_in_a_browser_everything_works_without_an_error(tmp_path: Path) -> None:
         tab.open(places["split"])
 
         # Stepping through moments.
-        current = "document.querySelector('.moment.current h4').textContent"
+        current = "document.querySelector('.moment.current h3').textContent"
         assert "Everybody is here" in tab.run(current)
         tab.run("document.querySelector('.next').click()")
         assert "Just after the cut" in tab.run(current)
