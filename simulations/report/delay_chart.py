@@ -11,25 +11,31 @@ from simulations.recording import Recording
 from simulations.report.figures import Delays, delays, spread_evenly
 from simulations.report.words import duration, percent, safe, scrollable
 
-__all__ = ["DELAYS_LEAD", "delay_chart", "delay_table", "share_text"]
+__all__ = ["delays_part"]
 
-DELAYS_LEAD: Final = (
+_LEAD: Final = (
     '<p class="lead">From being written to being held by half, 90\u202f%, 99\u202f% and all of the mailboxes. The '
     "curves are the share of messages that had come so far.</p>"
 )
-
 _PARTS: Final = ((0.5, "Half of them"), (0.9, "90\u202f%"), (0.99, "99\u202f%"), (1.0, "All"))
 _LEAST_S: Final = 0.001
 _TICKS_S: Final = (0.001, 0.01, 0.1, 1, 10, 60, 600, 3600, 6 * 3600, 86_400, 7 * 86_400, 56 * 86_400)
 _DECADE: Final = 10.0
 
 
-def share_text(share: float) -> str:
+def delays_part(recording: Recording) -> str:
+    """The HTML: curves, and their percentiles in a table."""
+    if not recording.spreads:
+        return '<p class="none">No message was written.</p>'
+    return f'{_LEAD}<div class="columns">{_chart(recording)}{_table(recording)}</div>'
+
+
+def _share_text(share: float) -> str:
     """Of mailboxes."""
     return {0.5: "half of the mailboxes", 1.0: "all mailboxes"}.get(share, f"{100 * share:g}\u202f% of them")
 
 
-def delay_chart(recording: Recording) -> str:
+def _chart(recording: Recording) -> str:
     """The curves: which share of messages had come how far within a time. Empty if none came anywhere."""
     found = delays(recording)
     times = [value for one in found for value in (*one.reached_s[:1], *one.reached_s[-1:])]
@@ -45,7 +51,9 @@ def delay_chart(recording: Recording) -> str:
     ticks = [tick_s for tick_s in _TICKS_S if 0 <= x_percent(tick_s) <= 100 and tick_s >= _DECADE**low]
     grid = "".join(f'<i style="left:{x_percent(tick_s):.4g}%"></i>' for tick_s in ticks)
     words = "".join(f'<span style="left:{x_percent(tick_s):.4g}%">{duration(tick_s)}</span>' for tick_s in ticks)
-    told = "; ".join(f"{share_text(one.share)}: {_time(one.percentile(0.5))} for half of the messages" for one in found)
+    told = "; ".join(
+        f"{_share_text(one.share)}: {_time(one.percentile(0.5))} for half of the messages" for one in found
+    )
     return (
         '<div class="cdf"><div class="track"><div class="grid" aria-hidden="true">' + grid + "</div>"
         f'<svg viewBox="0 0 1000 100" preserveAspectRatio="none" role="img" aria-label="{safe(told)}">'
@@ -70,7 +78,7 @@ def _time(value: float | None) -> str:
     return "never" if value is None else duration(value)
 
 
-def delay_table(recording: Recording) -> str:
+def _table(recording: Recording) -> str:
     """Percentiles; its first column is the key to the curves."""
     head = "".join(f'<th scope="col">{safe(name)}</th>' for _, name in _PARTS)
     rows = "".join(_table_row(one, colour) for colour, one in enumerate(delays(recording)))
@@ -85,4 +93,4 @@ def _table_row(one: Delays, colour: int) -> str:
     cells = "".join(f"<td>{safe(_time(one.percentile(part)) if one.total else '–')}</td>" for part, _ in _PARTS)
     missed = f"{one.missed:,}" + (f" <small>({percent(one.missed / one.total)})</small>" if one.missed else "")
     key = f'<i class="key l{colour}"></i>'
-    return f'<tr><th scope="row">{key}{safe(share_text(one.share))}</th>{cells}<td>{missed}</td></tr>'
+    return f'<tr><th scope="row">{key}{safe(_share_text(one.share))}</th>{cells}<td>{missed}</td></tr>'

@@ -31,6 +31,7 @@ __all__ = [
     "share_lines",
     "spans",
     "spread_evenly",
+    "torn_apart",
     "traffic_rates",
 ]
 
@@ -149,6 +150,19 @@ def lanes(recording: Recording) -> dict[str, list[Span]]:
             by_kind[span.kind].append(span)
     order = ["violation", *dict.fromkeys(FAMILIES.values()), "other"]
     return dict(sorted(by_kind.items(), key=lambda item: order.index(family(item[0]))))
+
+
+def torn_apart(recording: Recording) -> list[tuple[float, float]]:
+    """When something was cut from something, as (beginning, end), without overlaps."""
+    found: list[tuple[float, float]] = []
+    for span in spans(recording):
+        if span.kind != "cut" or span.end_s is None:
+            continue
+        if found and span.begin_s <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], span.end_s))
+        else:
+            found.append((span.begin_s, span.end_s))
+    return found
 
 
 def correct_mailboxes(recording: Recording) -> int:

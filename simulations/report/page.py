@@ -12,7 +12,7 @@ from typing import Final
 from simulations.recording import Recording
 from simulations.report.compare import comparison, world_text
 from simulations.report.data import page_data, shown_moments
-from simulations.report.delay_chart import DELAYS_LEAD, delay_chart, delay_table
+from simulations.report.delay_chart import delays_part
 from simulations.report.network import network
 from simulations.report.tables import all_happenings, facts, hostile_names, invariants, mailboxes, verdict_line
 from simulations.report.timeline import timeline
@@ -122,7 +122,7 @@ def _run(recording: Recording, index: int, *, is_alone: bool) -> str:
         (
             "delays",
             "How long messages took",
-            f"{DELAYS_LEAD}<div class='columns'>{delay_chart(recording)}{delay_table(recording)}</div>",
+            delays_part(recording),
         ),
         ("mailboxes", "Mailbox by mailbox", mailboxes(recording.totals)),
     ]

@@ -10,7 +10,7 @@ from typing import Final
 
 from node.bench.svg import WIDTH, document, label
 from simulations.recording import Recording
-from simulations.report.figures import Span, end_s, family, lanes, series, share_lines
+from simulations.report.figures import Span, end_s, family, lanes, series, share_lines, torn_apart
 from simulations.report.words import at_text, axis_ticks, count_of, duration, fit, kind_text
 
 __all__ = ["picture", "write_picture"]
@@ -45,7 +45,7 @@ def picture(recording: Recording) -> str:
     shares_top = _TOP + len(shown) * _LANE + _GAP
     sets_top = shares_top + _SHARES + _GAP
     bottom = sets_top + _SETS
-    body += _veils(shown.get("cut", ()), length_s, shares_top, bottom)
+    body += _veils(recording, length_s, shares_top, bottom)
     for index, (kind, spans) in enumerate(shown.items()):
         body += _lane(kind, spans, length_s, _TOP + index * _LANE)
     body += _axis(length_s, shares_top, bottom)
@@ -89,11 +89,11 @@ def _lane(kind: str, spans: Sequence[Span], length_s: float, top: float) -> Iter
             yield f'<rect class="{fill}" x="{begin:.1f}" y="{top + 4}" width="{wide:.1f}" height="10" rx="3"/>'
 
 
-def _veils(spans: Sequence[Span], length_s: float, top: float, bottom: float) -> Iterator[str]:
+def _veils(recording: Recording, length_s: float, top: float, bottom: float) -> Iterator[str]:
     """Over all charts, while the network is torn apart."""
-    for span in spans:
-        begin, end = _x(span.begin_s, length_s), _x(span.end_s or span.begin_s, length_s)
-        yield (f'<rect class="f1 veil" x="{begin:.1f}" y="{top}" width="{end - begin:.1f}" height="{bottom - top}"/>')
+    for begin_s, until_s in torn_apart(recording):
+        begin, end = _x(begin_s, length_s), _x(until_s, length_s)
+        yield f'<rect class="f1 veil" x="{begin:.1f}" y="{top}" width="{end - begin:.1f}" height="{bottom - top}"/>'
 
 
 def _axis(length_s: float, top: float, bottom: float) -> Iterator[str]:

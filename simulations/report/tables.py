@@ -67,7 +67,8 @@ def _facts(recording: Recording) -> Iterator[tuple[str, str, str]]:
     yield "Mailboxes", f"{mailboxes:,}", f"{hostile:,} of them hostile" if hostile else "none of them hostile"
     written = len(recording.spreads)
     lost = sum(1 for one in recording.spreads if one.acknowledged_s is None)
-    yield "Messages", f"{written:,}", f"{lost:,} never acknowledged" if lost else "all acknowledged"
+    kept = f"{lost:,} never acknowledged" if lost else "all acknowledged"
+    yield "Messages", f"{written:,}", kept if written else "none was written"
     found = delays(recording)
     for one, name in ((found[0], "Half hold it in"), (found[-1], "All hold it in")):
         middle, most = one.percentile(0.5), one.percentile(0.99)

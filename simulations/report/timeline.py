@@ -6,14 +6,14 @@ The tracks are stretched to the width of the page: their places are percentages,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
 from protocols.limits import REPORT_MARKS_MAX
 from simulations.recording import Moment, Recording
-from simulations.report.figures import Span, end_s, family, lanes, series, share_lines, traffic_rates
+from simulations.report.figures import Span, end_s, family, lanes, series, share_lines, torn_apart, traffic_rates
 from simulations.report.words import (
     at_text,
     axis_ticks,
@@ -51,10 +51,9 @@ class _Strip:
 def timeline(recording: Recording, moments: Sequence[Moment], run: str) -> str:
     """The HTML of the whole stack; `run` begins the ids of this run's elements."""
     length_s = end_s(recording)
-    by_kind = lanes(recording)
-    rows = [_behind(by_kind, moments, length_s)]
+    rows = [_behind(recording, moments, length_s)]
     rows += [_pins(moments, length_s, run)] if moments else []
-    rows += [_lane(kind, spans, length_s) for kind, spans in by_kind.items()]
+    rows += [_lane(kind, spans, length_s) for kind, spans in lanes(recording).items()]
     rows += [_shares(recording, length_s)]
     rows += [_strip(strip, length_s) for strip in _strips(recording)]
     rows += [_axis(length_s), _cursor(recording, length_s)]
@@ -179,7 +178,8 @@ def _strip(strip: _Strip, length_s: float) -> str:
     label = f'<span>{strip.title}</span><b data-series="{strip.key}">{safe(last)}</b>'
     described = f"{strip.title} over time, at most {strip.text(strip.most)}, {last} at the end"
     chart = _chart(_area(shape, length_s, strip.most, strip.colour), described)
-    return _row("strip", label, f'{chart}<span class="edge top">{safe(strip.text(strip.most))}</span>')
+    edge = f'<span class="edge top">{safe(strip.text(strip.most))}</span>' if strip.points else ""
+    return _row("strip", label, chart + edge)
 
 
 def _stepped(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -244,7 +244,7 @@ def _axis(length_s: float) -> str:
     return _row("axis", "", ticks)
 
 
-def _behind(by_kind: Mapping[str, Sequence[Span]], moments: Sequence[Moment], length_s: float) -> str:
+def _behind(recording: Recording, moments: Sequence[Moment], length_s: float) -> str:
     """Behind everything: ticks, moments, and a veil while the network is torn apart."""
     lines = "".join(f'<i style="left:{_percent(at_s, length_s):.4g}%"></i>' for at_s in axis_ticks(length_s, 9)[1:])
     lines += "".join(
@@ -252,9 +252,8 @@ def _behind(by_kind: Mapping[str, Sequence[Span]], moments: Sequence[Moment], le
         for index, moment in enumerate(moments)
     )
     veils = "".join(
-        f'<u style="left:{_percent(span.begin_s, length_s):.4g}%;'
-        f'width:{_percent((span.end_s or span.begin_s) - span.begin_s, length_s):.4g}%"></u>'
-        for span in by_kind.get("cut", ())[:REPORT_MARKS_MAX]
+        f'<u style="left:{_percent(begin_s, length_s):.4g}%;width:{_percent(until_s - begin_s, length_s):.4g}%"></u>'
+        for begin_s, until_s in torn_apart(recording)
     )
     return f'<div class="overlay behind">{veils}{lines}</div>'
 
