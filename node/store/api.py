@@ -13,13 +13,13 @@ import abc
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from protocols.model import Item, LogName
-from protocols.sync.effects import Page, Span
+from protocols.sync.effects import Delivery, Page, Span
 
 __all__ = [
     "Arrival",
@@ -55,14 +55,8 @@ class StoreUnavailable(StoreError):
     """The disk failed or the store is closed. Nothing of the request was stored; trying later may work."""
 
 
-class Arrival(NamedTuple):
-    """A message on its way into the store. `digest` is that of `blob` (the caller has computed or verified it)."""
-
-    name: LogName
-    seq: int
-    blob: bytes
-    digest: bytes
-    first_stored_s: int
+Arrival: TypeAlias = Delivery
+"""A message on its way into the store. `digest` is that of `blob` (the caller has computed or verified it)."""
 
 
 class StoredItem(NamedTuple):

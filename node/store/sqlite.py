@@ -79,10 +79,11 @@ class SqliteStore(Store):
     # --- writing ---------------------------------------------------------------------------------------------------
 
     async def put(self, arrivals: Sequence[Arrival], *, origin: object = None) -> PutResult:
-        size = 0
-        for arrival in arrivals:
-            check_seq(arrival.seq)
-            size += len(arrival.blob) + MESSAGE_OVERHEAD_BYTES
+        size = len(arrivals) * MESSAGE_OVERHEAD_BYTES
+        for _, seq, blob, _, _ in arrivals:
+            if not 0 <= seq <= SEQ_MAX:
+                check_seq(seq)
+            size += len(blob)
         work = functools.partial(Ledger.put, arrivals=arrivals, origin=origin)
         result: PutResult = await self._writer.do(Job(work, messages=len(arrivals), bytes=size, grows=True))
         return result

@@ -8,7 +8,7 @@ from typing import Any
 
 import trio
 
-from node.store.api import Arrival, Store, StoredItem, StoreError, StoreFull
+from node.store.api import Store, StoredItem, StoreError, StoreFull
 from node.sync.claims import ClaimHolder, Claims
 from node.sync.index import LogIndex
 from node.transport.api import Stream, StreamBroken
@@ -139,7 +139,7 @@ class _Driver:
         peer = self.stream.peer
         try:
             if commit.deliveries:
-                await self.store.put([Arrival(*delivery) for delivery in commit.deliveries], origin=peer)
+                await self.store.put(commit.deliveries, origin=peer)
             if commit.merges:
                 await self.store.merge([StoredItem(name, item) for name, item in commit.merges], origin=peer)
             if commit.watermarks:

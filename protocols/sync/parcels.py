@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Final
 
 from protocols.errors import RemoteProtocolError
@@ -31,7 +32,7 @@ from protocols.sync.codec import encode
 from protocols.sync.common import Context, Steps, receive
 from protocols.sync.effects import Commit, Delivery, Page, ReadMessages, ReadWatermarks, Send, Span
 from protocols.sync.messages import Parcel, ParcelLog, Seqs
-from protocols.sync.spans import holds
+from protocols.sync.spans import holds, holds_all
 
 __all__ = ["Expected", "receive_messages", "send_messages"]
 
@@ -157,8 +158,8 @@ class _Unpacker:
             raise RemoteProtocolError("empty", "a parcel that holds nothing")
         for log in parcel.logs:
             self._check(log)
-            self._headers.extend((log.number, header) for header in log.headers)
-            self._missing_bytes += sum(size for _, _, size in log.headers)
+            self._headers.extend(zip(repeat(log.number), log.headers))
+            self._missing_bytes += sum([size for _, _, size in log.headers])
         self._missing_bytes -= len(parcel.data)
         if self._missing_bytes < 0:
             raise RemoteProtocolError("unrequested", "message bytes that belong to nothing")
@@ -168,10 +169,15 @@ class _Unpacker:
         done: list[tuple[Expected, Header, bytes]] = []
         start = 0
         view = memoryview(self._data)
-        while self._headers and start + self._headers[0][1][2] <= len(view):
-            number, header = self._headers.popleft()
-            done.append((self._expected[number], header, bytes(view[start : start + header[2]])))
-            start += header[2]
+        headers = self._headers
+        while headers:
+            number, header = headers[0]
+            end = start + header[2]
+            if end > len(view):
+                break
+            headers.popleft()
+            done.append((self._expected[number], header, bytes(view[start:end])))
+            start = end
         view.release()
         del self._data[:start]
         if len(self._headers) > 1:
@@ -189,26 +195,42 @@ class _Unpacker:
             self._number = log.number
             self._variants = 0
         expected.watermark = log.watermark
-        for seq, _, _ in log.headers:
-            before = expected.got[-1] if expected.got else -1
-            self._variants = self._variants + 1 if seq == before else 1
-            if seq < before or self._variants > VARIANTS_MAX or not holds(expected.spans, seq):
-                raise RemoteProtocolError("unrequested", "a message that was not asked for, or out of order")
-            expected.got.append(seq)
+        before = expected.got[-1] if expected.got else -1
+        seqs = [seq for seq, _, _ in log.headers]
+        if seqs[0] > before and _is_ascending(seqs) and holds_all(expected.spans, seqs[0], seqs[-1]):  # as is usual
+            self._variants = 1
+        else:
+            for seq in seqs:
+                self._variants = self._variants + 1 if seq == before else 1
+                if seq < before or self._variants > VARIANTS_MAX or not holds(expected.spans, seq):
+                    raise RemoteProtocolError("unrequested", "a message that was not asked for, or out of order")
+                before = seq
+        expected.got += seqs
+
+
+def _is_ascending(seqs: list[int]) -> bool:
+    """Without repetitions."""
+    return len(set(seqs)) == len(seqs) and sorted(seqs) == seqs
 
 
 def receive_messages(context: Context, expected: Sequence[Expected]) -> Steps[tuple[int, int] | None]:
     """Receives what is expected and has it stored in batches as it comes; returns where the sender stopped."""
     unpacker = _Unpacker(expected)
+    kept: dict[int, int | None] = {}
+    """By what a peer calls first stored, what we keep of it; None where our own rule lets it die."""
     batch: list[Delivery] = []
     batch_bytes = 0
     while True:
         parcel = yield from receive(Parcel)
-        for log, (seq, first_stored_s, _), blob in unpacker.take(parcel):
-            kept_s = context.clamp(first_stored_s)
-            context.result.received += 1
-            context.result.received_bytes += len(blob)
-            if context.expired(kept_s):
+        done = unpacker.take(parcel)
+        context.result.received += len(done)
+        context.result.received_bytes += sum([len(blob) for _, _, blob in done])
+        for log, (seq, first_stored_s, _), blob in done:
+            if first_stored_s not in kept:
+                clamped_s = context.clamp(first_stored_s)
+                kept[first_stored_s] = None if context.expired(clamped_s) else clamped_s
+            kept_s = kept[first_stored_s]
+            if kept_s is None:
                 continue
             batch.append(Delivery(log.name, seq, blob, digest_of(blob), kept_s))
             batch_bytes += len(blob)

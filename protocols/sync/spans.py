@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from protocols.limits import SEQ_MAX
 from protocols.sync.messages import Seqs
 
-__all__ = ["EVERYTHING", "UNKNOWN_SEQS", "after", "count", "holds", "minus", "spans_of", "union"]
+__all__ = ["EVERYTHING", "UNKNOWN_SEQS", "after", "count", "holds", "holds_all", "minus", "spans_of", "union"]
 
 EVERYTHING: Seqs = (0, SEQ_MAX)
 """All of a log of which nothing is known."""
@@ -58,6 +58,11 @@ def after(spans: Iterable[Seqs], seq: int) -> list[Seqs]:
 def holds(spans: Sequence[Seqs], seq: int) -> bool:
     """Whether a seq is in one of a few spans."""
     return any(first <= seq <= last for first, last in spans)
+
+
+def holds_all(spans: Sequence[Seqs], seq_from: int, seq_to: int) -> bool:
+    """Whether one of a few spans has all of these."""
+    return any(first <= seq_from and seq_to <= last for first, last in spans)
 
 
 def spans_of(seqs: Iterable[int]) -> Iterator[Seqs]:
