@@ -21,11 +21,10 @@ from simulations.files import find, packaged, to_toml
 from simulations.play import play
 from simulations.recording import Recording
 from simulations.report import write_picture, write_report
-from simulations.report.words import duration
 from simulations.scenario import Scenario
 from simulations.schema import ScenarioError
 from simulations.swarm import Failure, Progress, Swarm
-from simulations.terminal import Live, StatusLine, bar, speed_text, verdict_table
+from simulations.terminal import Live, StatusLine, bar, speed_text, time_text, verdict_table
 from simulations.workers import Workers
 
 __all__ = ["list_scenarios", "play_one", "play_swarm"]
@@ -43,7 +42,7 @@ def list_scenarios(*, as_json: bool) -> None:
     for name, scenario in scenarios.items():
         about = _about(scenario)
         size = [f"{about[key]:,}" for key in ("mailboxes", "phones")]
-        rows.append([name, *size, duration(scenario.duration_s), scenario.title])
+        rows.append([name, *size, time_text(scenario.duration_s), scenario.title])
     click.echo(table(["name", "mailboxes>", "phones>", "time>", "what happens"], rows))
 
 
@@ -208,7 +207,7 @@ def _progress_text(progress: Progress) -> str:
     left_s = (progress.count - progress.done) / rate if rate else 0.0
     return (
         f"{bar(progress.done / progress.count)} {progress.done:,} of {progress.count:,} seeds   "
-        f"{duration(progress.simulated_s)} simulated   {duration(left_s)} left"
+        f"{time_text(progress.simulated_s)} simulated   {time_text(left_s)} left"
     )
 
 

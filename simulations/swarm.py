@@ -83,7 +83,7 @@ class Swarm:
     def minimised(self, failure: Failure) -> Failure:
         """The smallest found that breaks the same invariant with the same seed."""
         hunt = _Hunt(self._workers, failure, self._watch)
-        minimise(failure.scenario, hunt.first_failing)
+        minimise(failure.scenario, hunt.first_failing, failed_at_s=failure.outcome.failed_at_s)
         return hunt.smallest
 
 

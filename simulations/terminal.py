@@ -15,10 +15,10 @@ import click
 from node.cli.output import count_text, table
 from node.logs import escape_controls
 from simulations.recording import Glimpse, Happening, Verdict
-from simulations.report.words import duration, percent
+from simulations.report import words
 from simulations.scenario import Scenario
 
-__all__ = ["Live", "StatusLine", "bar", "clock_text", "speed_text", "verdict_table"]
+__all__ = ["Live", "StatusLine", "bar", "clock_text", "speed_text", "time_text", "verdict_table"]
 
 _REDRAWS_PER_S: Final = 10
 _HAPPENINGS_SHOWN: Final = 4  # of those between two samples: festivals have hundreds
@@ -75,7 +75,7 @@ class Live:
     def __call__(self, glimpse: Glimpse) -> None:
         share = glimpse.at_s / self._end_s
         text = (
-            f"{clock_text(glimpse.at_s)} {bar(share)} {percent(glimpse.held_share)} held   "
+            f"{clock_text(glimpse.at_s)} {bar(share)} {_typed(words.percent(glimpse.held_share))} held   "
             f"{glimpse.up} of {glimpse.mailboxes} up   {count_text(glimpse.groups, 'different set')}   "
             f"{count_text(glimpse.messages, 'message')}"
         )
@@ -121,4 +121,14 @@ def verdict_table(verdicts: Sequence[Verdict]) -> str:
 
 def speed_text(simulated_s: float, wall_s: float) -> str:
     """`3 h simulated in 2.1 s`."""
-    return f"{duration(simulated_s)} simulated in {duration(wall_s)}"
+    return f"{time_text(simulated_s)} simulated in {time_text(wall_s)}"
+
+
+def time_text(span_s: float) -> str:
+    """`2 min 5 s`."""
+    return _typed(words.duration(span_s))
+
+
+def _typed(text: str) -> str:
+    """With spaces as typed: not every terminal has the narrow ones of print."""
+    return text.replace("\u202f", " ")

@@ -27,14 +27,15 @@ RAISED: Final = "no-exception"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended. `broken` has the invariants that did not hold with their counter-examples; a run that raised,
-    hung or died broke one of its own. The hash is empty then."""
+    """How a run ended. `broken` has the invariants that did not hold with their counter-examples, `failed_at_s` when
+    the first of them was found. A run that raised, hung or died broke one of its own; the hash is empty then."""
 
     seed: int
     broken: tuple[tuple[str, str], ...]
     trace_hash: str
     simulated_s: float
     wall_s: float
+    failed_at_s: float | None = None
 
     @property
     def passed(self) -> bool:
@@ -49,7 +50,10 @@ def outcome_of(scenario: Scenario, seed: int) -> Outcome:
     except Exception:
         return _no_end(seed, RAISED, traceback.format_exc(), time.monotonic() - begun_s)
     broken = ((v.name, v.counterexample) for v in recording.verdicts if v.counterexample is not None)
-    return Outcome(seed, tuple(broken), recording.trace_hash, recording.simulated_s, recording.wall_s)
+    times = (happening.at_s for happening in recording.happenings if happening.kind == "violation")
+    return Outcome(
+        seed, tuple(broken), recording.trace_hash, recording.simulated_s, recording.wall_s, min(times, default=None)
+    )
 
 
 def _no_end(seed: int, name: str, why: str, wall_s: float) -> Outcome:
