@@ -63,7 +63,6 @@ class Recorder:
     ways: dict[tuple[LogName, int], Way] = field(default_factory=dict)
     holdings: dict[str, Holding] = field(default_factory=dict)
     happenings: list[Happening] = field(default_factory=list)
-    moments: list[Moment] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.sampled_s: list[float] = []
@@ -72,6 +71,8 @@ class Recorder:
         self.up: list[int] = []
         self.messages: list[int] = []
         self.traffic_bytes: list[int] = []
+        self._moments: list[Moment] = []
+        self._extremes: dict[str, Moment] = {}
         self._bytes_before = 0
         self._sums: dict[Held, int] = {}
 
@@ -149,15 +150,28 @@ class Recorder:
         held = sum(len(self.holding(host.name).items) for host in running)
         self.sampled_s.append(trio.current_time())
         self.held_share.append(held / (len(union) * len(running)) if union else 1.0)
-        self.groups.append(len({self.holding(host.name).total for host in running}))
-        self.up.append(len(running))
+        groups, up = len({self.holding(host.name).total for host in running}), len(running)
+        if groups > max(self.groups, default=1):
+            self._extremes["groups"] = self._look("they differ most")
+        if up < min(self.up, default=up):
+            self._extremes["up"] = self._look("fewest are up")
+        self.groups.append(groups)
+        self.up.append(up)
         self.messages.append(len(union))
         self.traffic_bytes.append(self.exchange.bytes - self._bytes_before)
         self._bytes_before = self.exchange.bytes
         self.trace.note(f"sample {held} {self.exchange.bytes}")
 
     def moment(self, title: str) -> None:
-        """The whole network as it is now."""
+        """Remembers the whole network as it is now."""
+        self._moments.append(self._look(title))
+
+    @property
+    def moments(self) -> list[Moment]:
+        """Those that somebody wanted to see, and those at which a sample was at its extreme."""
+        return sorted([*self._moments, *self._extremes.values()], key=lambda moment: moment.at_s)
+
+    def _look(self, title: str) -> Moment:
         numbers: dict[int, int] = {}
         samples: list[MailboxSample] = []
         for host in self.hosts.values():
@@ -170,7 +184,7 @@ class Recorder:
             for a, b in [(crossing.flows[0].source, crossing.flows[0].target)]
             if not self.network.is_held(a, b)
         )
-        self.moments.append(Moment(trio.current_time(), title, samples, connected))
+        return Moment(trio.current_time(), title, samples, connected)
 
     def spreads(self) -> list[MessageSpread]:
         """The ways of all messages."""
