@@ -56,10 +56,10 @@ def _figures(recordings: Sequence[Recording]) -> Iterator[_Figure]:
 
     found = [delays(recording) for recording in recordings]
     yield _Figure("In step again after the last fault", each(in_step_again_s), duration)
-    for index, name in ((0, "half of the mailboxes"), (-1, "all mailboxes")):
-        for part, which in ((0.5, "Half"), (0.99, "99 %")):
+    for part, which in ((0.5, "Median"), (0.99, "99 %")):
+        for index, whom in ((0, "half"), (-1, "all")):
             values = [one[index].percentile(part) if one[index].total else None for one in found]
-            yield _Figure(f"{which} of the messages held by {name} within", values, duration)
+            yield _Figure(f"{which} until {whom} hold a message", values, duration)
     yield _Figure("Bytes between mailboxes", each(_sent_bytes), byte_text)
     yield _Figure("Bytes a message", each(_bytes_each), byte_text)
     yield _Figure("Sessions", each(lambda one: sum(total.sessions for total in one.totals)), whole)

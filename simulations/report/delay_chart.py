@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from protocols.limits import REPORT_SERIES_POINTS_MAX
@@ -47,7 +47,11 @@ def _chart(recording: Recording) -> str:
     def x_percent(at_s: float) -> float:
         return 100 * (math.log10(max(at_s, _DECADE**low)) - low) / (high - low)
 
-    lines = "".join(_curve(one, x_percent_of=x_percent, colour=index) for index, one in enumerate(found))
+    lines = "".join(
+        _curve(one, x_percent_of=x_percent, colour=index)
+        for index, one in enumerate(found)
+        if index == _colour(found, index)
+    )
     ticks = [tick_s for tick_s in _TICKS_S if 0 <= x_percent(tick_s) <= 100 and tick_s >= _DECADE**low]
     grid = "".join(f'<i style="left:{x_percent(tick_s):.4g}%"></i>' for tick_s in ticks)
     words = "".join(f'<span style="left:{x_percent(tick_s):.4g}%">{duration(tick_s)}</span>' for tick_s in ticks)
@@ -74,6 +78,11 @@ def _curve(one: Delays, *, x_percent_of: Callable[[float], float], colour: int) 
     return f'<path class="line l{colour}" d="M{steps[0]}L{" ".join(steps[1:])}H1000"/>'
 
 
+def _colour(found: Sequence[Delays], index: int) -> int:
+    """Few mailboxes have equal curves, one over the other: they are one, in the colour of the last."""
+    return max(other for other, one in enumerate(found) if one.reached_s == found[index].reached_s)
+
+
 def _time(value: float | None) -> str:
     return "never" if value is None else duration(value)
 
@@ -81,7 +90,8 @@ def _time(value: float | None) -> str:
 def _table(recording: Recording) -> str:
     """Percentiles; its first column is the key to the curves."""
     head = "".join(f'<th scope="col">{safe(name)}</th>' for _, name in _PARTS)
-    rows = "".join(_table_row(one, colour) for colour, one in enumerate(delays(recording)))
+    found = delays(recording)
+    rows = "".join(_table_row(one, _colour(found, index)) for index, one in enumerate(found))
     return scrollable(
         '<table class="delays"><thead><tr><th scope="col">Held by</th>'
         f'{head}<th scope="col">Never</th></tr></thead><tbody>{rows}</tbody></table>',
