@@ -61,7 +61,8 @@ def _figures(recordings: Sequence[Recording]) -> Iterator[_Figure]:
             values = [one[index].percentile(part) if one[index].total else None for one in found]
             yield _Figure(f"{which} until {whom} hold a message", values, duration)
     yield _Figure("Bytes between mailboxes", each(_sent_bytes), byte_text)
-    yield _Figure("Bytes a message", each(_bytes_each), byte_text)
+    yield _Figure("Of them in sync sessions", each(lambda one: sum(total.bytes_out for total in one.totals)), byte_text)
+    yield _Figure("Bytes per message", each(_bytes_each), byte_text)
     yield _Figure("Sessions", each(lambda one: sum(total.sessions for total in one.totals)), whole)
     yield _Figure("Round trips", each(lambda one: sum(total.round_trips for total in one.totals)), whole)
     yield _Figure("Messages", each(lambda one: len(one.spreads)), whole)

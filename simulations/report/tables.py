@@ -75,7 +75,7 @@ def _facts(recording: Recording) -> Iterator[tuple[str, str, str]]:
         note = "99\u202f% of them: " + ("never" if most is None else duration(most)) if one.total else ""
         yield name, "–" if middle is None else duration(middle), note
     again_s = in_step_again_s(recording)
-    yield "In step again", "–" if again_s is None else duration(again_s), "after the last fault"
+    yield "In step again within", "–" if again_s is None else duration(again_s), "after the last fault"
     sent = sum(recording.traffic_bytes) or sum(one.bytes_out for one in recording.totals)
     yield "Traffic", byte_text(sent), f"{byte_text(sent / written)} per message" if written else "between mailboxes"
     faults = [span for span in spans(recording) if span.kind not in _NO_FAULTS]

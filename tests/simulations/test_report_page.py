@@ -207,6 +207,17 @@ def test_a_large_run_makes_a_page_of_a_few_megabytes() -> None:
     read(text)
 
 
+def test_two_worlds_are_compared() -> None:
+    simulated = split_recording()
+    real = replace(simulated, world="real", traffic_bytes=[2 * size for size in simulated.traffic_bytes])
+    words = read(page([simulated, real])).words
+    assert "Simulated, seed 7" in words
+    assert "Real processes, seed 7" in words
+    between = words.index("Bytes between mailboxes")
+    assert words[between + 3] == "2 ×"
+    assert words[words.index("Sessions") + 3] == "1 ×"
+
+
 def test_a_report_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least one"):
         write_report([], tmp_path / "out.html")
