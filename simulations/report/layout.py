@@ -9,10 +9,13 @@ from typing import Final
 
 from simulations.recording import Moment
 
-__all__ = ["Disc", "Layout", "layout"]
+__all__ = ["RING_MAX", "Disc", "Layout", "layout"]
 
-_RING_MAX: Final = 14
+RING_MAX: Final = 22
 """Up to so many mailboxes stand on a ring, where links between them can be seen; more fill a disc."""
+
+_CROWDED: Final = 5.0
+"""Nodes smaller than this stand closer: they are dots in a crowd."""
 
 _GOLDEN: Final = math.pi * (3 - math.sqrt(5))
 _LABEL: Final = 44
@@ -113,11 +116,11 @@ def _places(count: int, radius: float) -> list[tuple[float, float]]:
     """Around the middle of a disc: on a ring, or like the seeds of a sunflower."""
     if count == 1:
         return [(0.0, 0.0)]
-    if count <= _RING_MAX:
+    if count <= RING_MAX:
         ring = max(2.8 * radius, 3.9 * radius * count / (2 * math.pi))
         turns = [2 * math.pi * index / count - math.pi / 2 for index in range(count)]
         return [(ring * math.cos(turn), ring * math.sin(turn)) for turn in turns]
-    far = 1.36 * radius
+    far = (1.55 if radius < _CROWDED else 2.0) * radius
     return [
         (
             far * math.sqrt(index + 0.5) * math.cos(index * _GOLDEN),

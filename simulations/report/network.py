@@ -10,7 +10,7 @@ from typing import Final
 
 from protocols.limits import REPORT_LINKS_MAX
 from simulations.recording import MailboxSample, Moment
-from simulations.report.layout import Layout, layout
+from simulations.report.layout import RING_MAX, Layout, layout
 from simulations.report.words import count_of, duration, safe, sentence
 
 __all__ = ["network"]
@@ -181,7 +181,8 @@ def _singles(seen: _Seen, shape: Layout) -> Iterator[str]:
             size = round(radius * 1.05)
             place = f'x="{x:.1f}" y="{y + size * 0.36:.1f}" font-size="{size}"'
             yield f'<text class="letter" {place}>{_letter(colour)}</text>'
-        if radius >= _NAMED_RADIUS and len(one.name) <= _NODE_NAME_CHARS_MAX:
+        has_room = radius >= _NAMED_RADIUS and shape.discs[one.lan].mailboxes <= RING_MAX
+        if has_room and len(one.name) <= _NODE_NAME_CHARS_MAX:
             yield f'<text class="node-name" x="{x:.1f}" y="{y + radius + 13:.1f}">{safe(one.name)}</text>'
 
 

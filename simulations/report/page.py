@@ -137,12 +137,13 @@ def _run(recording: Recording, index: int, *, is_alone: bool) -> str:
 
 def _replay(recording: Recording) -> str:
     line = safe(replay_line(recording))
+    again = "Play it again" if recording.world == "simulated" else "Play it simulated"
     traced = ""
     if recording.trace_hash:
         short = recording.trace_hash[:_TRACE_CHARS]
         traced = f'<span class="trace">trace <code title="{safe(recording.trace_hash)}">{safe(short)}</code></span>'
     return (
-        f'<div class="replay"><span>Play it again</span><code class="command">{line}</code>'
+        f'<div class="replay"><span>{again}</span><code class="command">{line}</code>'
         f'<button type="button" class="copy" hidden>Copy</button>{traced}'
         '<button type="button" class="download" hidden>Download the data</button></div>'
     )

@@ -75,7 +75,7 @@ def _facts(recording: Recording) -> Iterator[tuple[str, str, str]]:
         note = "99\u202f% of them: " + ("never" if most is None else duration(most)) if one.total else ""
         yield name, "–" if middle is None else duration(middle), note
     again_s = in_step_again_s(recording)
-    yield "In step again within", "–" if again_s is None else duration(again_s), "after the last fault"
+    yield "In step again", "–" if again_s is None else f"≤\u202f{duration(again_s)}", "after the last fault"
     sent = sum(recording.traffic_bytes) or sum(one.bytes_out for one in recording.totals)
     yield "Traffic", byte_text(sent), f"{byte_text(sent / written)} per message" if written else "between mailboxes"
     faults = [span for span in spans(recording) if span.kind not in _NO_FAULTS]
@@ -94,7 +94,9 @@ def invariants(recording: Recording) -> str:
     if not recording.verdicts:
         return '<p class="none">No invariant was checked.</p>'
     ordered = sorted(recording.verdicts, key=lambda verdict: verdict.holds)
-    rows = "".join(_invariant(verdict, replay_line(recording)) for verdict in ordered)
+    again = "See it again" if recording.world == "simulated" else "Look for it in the simulated world"
+    replay = f'<p class="again">{again}: <code>{safe(replay_line(recording))}</code></p>'
+    rows = "".join(_invariant(verdict, replay) for verdict in ordered)
     return f'<ul class="invariants">{rows}</ul>'
 
 
@@ -106,10 +108,7 @@ def _invariant(verdict: Verdict, replay: str) -> str:
         f'<p class="note"><code>{safe(verdict.name)}</code> · {count_of(verdict.checks, "check")}</p>'
     )
     if verdict.counterexample is not None:
-        text += (
-            f'<p class="counterexample">{safe(verdict.counterexample)}</p>'
-            f'<p class="again">See it again: <code>{safe(replay)}</code></p>'
-        )
+        text += f'<p class="counterexample">{safe(verdict.counterexample)}</p>{replay}'
     return f"{text}</div></li>"
 
 

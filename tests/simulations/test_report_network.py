@@ -37,7 +37,7 @@ def test_mailboxes_stand_apart_within_the_picture(counts: tuple[int, ...], width
         assert shape.node_radius <= x <= width - shape.node_radius
         assert shape.node_radius <= y <= shape.height - shape.node_radius
     places = list(shape.nodes.values())[:150]
-    assert min((math.dist(a, b) for a, b in combinations(places, 2)), default=99.0) > 1.6 * shape.node_radius
+    assert min((math.dist(a, b) for a, b in combinations(places, 2)), default=99.0) > 2 * shape.node_radius
 
 
 def test_lans_do_not_overlap() -> None:
