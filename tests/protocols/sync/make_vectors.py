@@ -29,16 +29,18 @@ from protocols.sync.reconcile import BLOCK_KEY_BYTES, BlockRows, Budget, block_d
 from protocols.sync.regions import END, pack_place, pack_regions
 from protocols.sync.tables import KeyedTable
 from protocols.sync.wire import encode_frame, pack
+from tests.protocols.sync.annotate import filled
 from tests.protocols.sync.messages_by_the_spec import Json, items_json, number, spans_json
 from tests.protocols.sync.plain import plain, plain_entries, plain_listing, plain_ranges, plain_regions
 from tests.protocols.sync.vector_messages import ENTRIES, MESSAGES, RANGES, REFUSED, REGIONS
 from tests.protocols.sync.vector_sessions import SALT, SESSIONS, STAMP_S, session_json
 from tests.protocols.sync.world import Box, runs_of
 
-__all__ = ["VECTORS", "text_of", "vectors"]
+__all__ = ["EXAMPLE", "VECTORS", "text_of", "vectors"]
 
 FOLDER: Final = Path(protocols.sync.__file__).parent
 VECTORS: Final = FOLDER / "vectors.json"
+EXAMPLE: Final = FOLDER / "example.md"
 LINE_CHARACTERS: Final = 160
 
 _ABOUT: Final = (
@@ -301,7 +303,9 @@ def text_of(value: Json, indent: str = "") -> str:
 
 def main() -> None:
     """Writes them."""
-    VECTORS.write_text(text_of(vectors()) + "\n")
+    made = vectors()
+    VECTORS.write_text(text_of(made) + "\n")
+    EXAMPLE.write_text(filled(EXAMPLE.read_text(), made["sessions"][0]))
 
 
 if __name__ == "__main__":

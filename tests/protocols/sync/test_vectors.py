@@ -25,7 +25,8 @@ from protocols.sync.session import initiate, respond
 from protocols.sync.wire import FrameDecoder, unpack
 from tests.protocols.sync import by_the_spec as spec
 from tests.protocols.sync import messages_by_the_spec as spoken
-from tests.protocols.sync.make_vectors import VECTORS, text_of, vectors
+from tests.protocols.sync.annotate import filled
+from tests.protocols.sync.make_vectors import EXAMPLE, VECTORS, text_of, vectors
 from tests.protocols.sync.messages_by_the_spec import Json, held_json, held_of, number
 from tests.protocols.sync.plain import plain, plain_entries, plain_ranges, plain_regions
 from tests.protocols.sync.session_by_the_spec import Auditor
@@ -53,6 +54,24 @@ def the_frame(vector: Json) -> bytes:
 
 def test_the_file_is_what_the_code_says() -> None:
     assert VECTORS.read_text() == text_of(vectors()) + "\n", "python -m tests.protocols.sync.make_vectors"
+
+
+def test_the_example_shows_the_frames_of_its_session() -> None:
+    text = EXAMPLE.read_text()
+    assert filled(text, ALL["sessions"][0]) == text, "python -m tests.protocols.sync.make_vectors"
+
+
+def test_the_example_hashes_what_it_says() -> None:
+    key = spec.session_key(bytes.fromhex(ALL["sessions"][0]["salt"]), 1_799_398_800)
+    handle = spec.handle("tea", "alice")
+    held = [(seq, spec.digest(b"alice %d" % seq), 1_799_992_800, 7) for seq in range(2)]
+    values = {"K": key, "handle": handle, "digest 0": held[0][1], "digest 1": held[1][1]}
+    for side, items in (("initiator", held[:1]), ("responder", held)):
+        values[f"block 0, {side}"] = spec.blocks(items)[0][1]
+        values[f"state, {side}"] = spec.state(items)
+        values[f"fingerprint, {side}"] = spec.table_fingerprint(key, [handle + spec.state(items)])
+    table = [line.strip("| ").split(" | ") for line in EXAMPLE.read_text().splitlines() if line.startswith("| ")]
+    assert {what: value.strip("`") for what, _, value in table[1:]} == {what: one.hex() for what, one in values.items()}
 
 
 # --- columns ----------------------------------------------------------------------------------------------------------
