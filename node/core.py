@@ -17,7 +17,13 @@ from node.sync.engine import SyncEngine
 from node.sync.index import LogIndex
 from node.transport.api import Transport
 from protocols.addresses import PeerAddress
-from protocols.limits import INDEX_SERIAL_BITS, SUPERVISE_PAUSE_FIRST_S, SUPERVISE_PAUSE_MAX_S
+from protocols.limits import (
+    INDEX_SERIAL_BITS,
+    SUPERVISE_PAUSE_FIRST_S,
+    SUPERVISE_PAUSE_MAX_S,
+    SYNC_VERSION_MAX,
+    SYNC_VERSION_MIN,
+)
 from protocols.model import Retention
 from protocols.sync.interest import Interest
 
@@ -52,9 +58,11 @@ class Core:
         jitter: random.Random,
         salt: Callable[[], bytes],
         interest: Interest | None = None,
+        versions: tuple[int, int] = (SYNC_VERSION_MIN, SYNC_VERSION_MAX),
     ) -> Core:
         """Joins the parts. `jitter` spreads timers, `salt` gives SALT_BYTES fresh random bytes, for each session
-        and for what must differ from one start to the next. `interest` limits syncs to some topics."""
+        and for what must differ from one start to the next. `interest` limits syncs to some topics. `versions` are the
+        lowest and the highest version of the sync protocol that it speaks."""
         mailbox = Mailbox(store, clock=clock, retention=retention)
         serial = int.from_bytes(salt()) & ((1 << INDEX_SERIAL_BITS) - 1)
         index = LogIndex(store, own_boundary=mailbox.alive_from_s, serial=serial)
@@ -69,6 +77,7 @@ class Core:
             jitter=jitter,
             salt=salt,
             interest=interest,
+            versions=versions,
         )
         return cls(mailbox, index, Audit(store, index, clock), engine, transport)
 

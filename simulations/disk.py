@@ -12,6 +12,7 @@ import trio
 
 from node.store.api import Arrival, PutResult, StoreFull, StoreUnavailable
 from node.store.memory import MemoryStore
+from protocols.model import LogName
 
 __all__ = ["Disk", "SimulatedStore"]
 
@@ -65,6 +66,10 @@ class SimulatedStore(MemoryStore):
         super().__init__(storage_limit_bytes=storage_limit_bytes)
         self._disk = disk
         self.on_durable: Callable[[Sequence[Arrival]], None] = lambda _arrivals: None
+
+    def held(self) -> dict[tuple[LogName, int, bytes], int]:
+        """All that is durable: log, seq and digest -> first stored."""
+        return {key: first_stored_s for first_stored_s, age in sorted(self._ages.items()) for key in age}
 
     def close(self) -> None:
         """Whoever still uses it gets StoreUnavailable."""

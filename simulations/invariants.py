@@ -2,97 +2,78 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Sequence
-from typing import ClassVar, Final
+from collections.abc import Sequence
+from typing import Final
 
 import trio
 
+from node.store.api import StoredItem
 from node.sync.engine import SessionEnd
-from protocols.limits import CLOCK_SKEW_MAX_S
-from protocols.model import LogName
+from protocols.limits import (
+    CLAIMS_MAX,
+    CLOCK_SKEW_MAX_S,
+    HINT_HEARD_MAX,
+    HINT_LOGS_PENDING_MAX,
+    NEIGHBOURS_LIVE_MAX,
+    NEIGHBOURS_WAITING_MAX,
+    PEER_SESSIONS_MAX,
+    PEERS_MAX,
+    SYNC_CALM_DOUBLINGS_MAX,
+)
+from protocols.model import LogName, MailboxId
+from simulations.judges import Invariant, Judges
 from simulations.machines import Host
-from simulations.network import Network
-from simulations.recorder import Recorder
-from simulations.recording import Verdict
-from simulations.scenario import Scenario
+from simulations.recorder import Held, Way
+from simulations.runtime import EPOCH_S
 
-__all__ = ["Invariant", "Judges"]
+__all__ = ["INVARIANTS"]
 
-_FRESH_S: Final = 60.0
-"""How old a message must be, beyond the time to settle, to be missed."""
+_ROUND_TRIPS: Final = 12
+"""What a session takes at the most beside what it moves: hello, survey, names, ranges, two rounds of transfer."""
 
+_MESSAGES_A_ROUND_TRIP: Final = 16
+"""With so many messages moved one more is allowed: they lie in a few logs, of which each may be asked about."""
 
-class Invariant:
-    """One thing that must hold. The first time it does not is its counter-example."""
+_SESSION_BYTES: Final = 6_000
+"""A session's own bytes, for the few hundred logs that simulated mailboxes hold."""
 
-    name: ClassVar[str]
-    title: ClassVar[str]
+_MESSAGE_BYTES: Final = 500
+"""What finding and moving one message costs beside its blob, at the most, when it is alone in its log."""
 
-    def __init__(self, world: Judges) -> None:
-        self.world = world
-        self.checks = 0
-        self.counterexample: str | None = None
+_IDLE_BYTES: Final = 700
+"""Two hellos with a fingerprint of everything in them, and a farewell."""
 
-    def broken(self, sentence: str) -> None:
-        """It does not hold: who, what; the time is added."""
-        if self.counterexample is None:
-            self.counterexample = f"at {trio.current_time():.3f} s {sentence}"
-            self.world.recorder.happened("violation", (), f"{self.name}: {sentence}")
-
-    def verdict(self) -> Verdict:
-        """What became of it."""
-        return Verdict(self.name, self.title, self.checks, self.counterexample)
-
-    # What it may look at; each does so where it matters to it.
-
-    def session_ended(self, host: Host, end: SessionEnd) -> None:
-        """A session of a correct mailbox is over."""
-
-    def started(self, host: Host) -> None:
-        """A correct mailbox takes connections (again)."""
-
-    def served(self, host: Host, name: LogName, seq: int, blob: bytes) -> None:
-        """A mailbox gave a phone a message."""
-
-    def sampled(self) -> None:
-        """From time to time."""
-
-    def at_the_end(self) -> None:
-        """The world was calm for long enough."""
+_SETS_DATES_APART_S: Final = 2.0 * CLOCK_SKEW_MAX_S
+"""One mailbox may have dated a message late and another may let go of it late, each by the allowed skew."""
 
 
 class Convergence(Invariant):
     name = "convergence"
     title = "After a heal and a while, correct mailboxes that reach each other hold the same"
 
-    def at_the_end(self) -> None:
-        old_enough_s = trio.current_time() - self.world.scenario.settle_s
-        for group in self.world.groups_in_reach():
+    def calm(self) -> None:
+        world = self.world
+        old_enough_s = trio.current_time() - world.scenario.settle_s
+        for group in world.groups_in_reach():
             self.checks += 1
             expected = {
-                key
+                held
                 for host in group
-                for key in self.world.recorder.holding(host.name).items
-                if self._since(key[0], key[1], group) <= old_enough_s and self.world.is_alive(host, key)
+                for held in world.recorder.holding(host.name).items
+                if self._since(held, group) <= old_enough_s and world.is_alive(host, held)
             }
             for host in group:
-                held = self.world.recorder.holding(host.name).items
-                missing = sorted(key for key in expected if key not in held)
-                if missing and not self._is_excused(host):
-                    name, seq, _ = missing[0]
+                missing = expected - world.recorder.holding(host.name).items.keys()
+                if missing and not (host.core is not None and host.core.mailbox.is_full):
+                    name, seq, _ = min(missing)
                     self.broken(
                         f"{host.name} lacked {len(missing)} of {len(expected)} messages that others in reach had held "
-                        f"for {self.world.scenario.settle_s:.0f} s, the first {name.topic}/{name.log}/{seq}"
+                        f"for {world.scenario.settle_s:.0f} s, the first {name.topic}/{name.log}/{seq}"
                     )
 
-    def _since(self, name: LogName, seq: int, group: Sequence[Host]) -> float:
-        way = self.world.recorder.ways.get((name, seq))
+    def _since(self, held: Held, group: Sequence[Host]) -> float:
+        way = self.world.way_of(held[0], held[1])
         return 0.0 if way is None else min((way.by[host.name] for host in group if host.name in way.by), default=0.0)
-
-    @staticmethod
-    def _is_excused(host: Host) -> bool:
-        return host.core is not None and host.core.mailbox.is_full
 
 
 class Durability(Invariant):
@@ -102,23 +83,210 @@ class Durability(Invariant):
     def started(self, host: Host) -> None:
         self._check(host)
 
-    def at_the_end(self) -> None:
+    def calm(self) -> None:
         for host in self.world.correct_hosts():
             self._check(host)
 
     def _check(self, host: Host) -> None:
         holding = self.world.recorder.holding(host.name)
         held = {(name, seq) for name, seq, _ in holding.items}
-        alive_from_s = host.core.mailbox.alive_from_s() if host.core is not None else 0
         for key in list(holding.promised):
             self.checks += 1
             if key in held:
                 continue
-            way = self.world.recorder.ways.get(key)
-            if way is None or way.first_stored_s is None or way.first_stored_s < alive_from_s:
+            way = self.world.way_of(*key)
+            if way is None or not _may_be_alive(way, host):
                 del holding.promised[key]
                 continue
             self.broken(f"{host.name} had acknowledged {key[0].topic}/{key[0].log}/{key[1]} and does not hold it")
+
+
+def _may_be_alive(way: Way, host: Host) -> bool:
+    """Whether a mailbox may still be expected to hold a message. Its clock may have stepped since, in both directions,
+    so it is left out as soon as any clock could have called it dead."""
+    if way.first_stored_s is None or not way.is_dated_well or not host.knows_the_date or host.clock.has_stepped:
+        return False
+    return way.first_stored_s + host.retention.retention_s > EPOCH_S + trio.current_time() + _SETS_DATES_APART_S
+
+
+def _has_surely_died(way: Way | None, host: Host) -> bool:
+    """Whether no correct mailbox can call a message alive any more."""
+    if way is None or not way.delivered_s or not way.is_dated_well or not host.knows_the_date:
+        return False
+    dead_from_s = way.delivered_s + host.retention.retention_s + _SETS_DATES_APART_S
+    return trio.current_time() > dead_from_s
+
+
+class Expiry(Invariant):
+    name = "expiry"
+    title = "Nothing is served after its expiry and the allowed skew"
+
+    def served(self, host: Host, name: LogName, seq: int, blob: bytes) -> None:
+        self.checks += 1
+        way = self.world.way_of(name, seq)
+        if way is not None and _has_surely_died(way, host):
+            age_s = trio.current_time() - way.delivered_s
+            self.broken(f"{host.name} served {name.topic}/{name.log}/{seq}, {age_s:.0f} s old")
+
+
+class Frugality(Invariant):
+    name = "frugality"
+    title = "Round trips and bytes of a sync stay within bounds"
+
+    def session_ended(self, host: Host, end: SessionEnd) -> None:
+        if end.error is not None or not self.world.is_correct(end.peer):
+            return
+        self.checks += 1
+        result = end.result
+        moved = result.received + result.sent + result.merged
+        most = _ROUND_TRIPS + moved // _MESSAGES_A_ROUND_TRIP
+        if result.round_trips > most:
+            self.broken(f"{host.name} took {result.round_trips} round trips to move {moved} messages (at most {most})")
+        blobs = result.received_bytes + result.sent_bytes
+        size = end.bytes_in + end.bytes_out
+        if size > _SESSION_BYTES + blobs + moved * _MESSAGE_BYTES:
+            self.broken(f"{host.name} took {size} bytes to move {moved} messages of {blobs} bytes")
+
+
+class StoredOnce(Invariant):
+    name = "stored-once"
+    title = "Storing twice is storing once"
+
+    def stored(self, host: Host, stored: StoredItem, origin: object, *, again: bool) -> None:
+        self.checks += 1
+        if again:
+            name, item = stored
+            self.broken(f"{host.name} stored {name.topic}/{name.log}/{item.seq} a second time beside itself")
+
+    def sampled(self) -> None:
+        for host in self.world.correct_hosts():
+            self.checks += 1
+            items = self.world.recorder.holding(host.name).items
+            counted = host.disk.content.statistics().messages
+            if counted != len(items):
+                self.broken(f"{host.name} counted {counted} messages and held {len(items)}")
+
+
+class NoResurrection(Invariant):
+    name = "no-resurrection"
+    title = "What has expired never comes back from another mailbox, and nothing is fetched again and again"
+
+    def stored(self, host: Host, stored: StoredItem, origin: object, *, again: bool) -> None:
+        if origin is None:
+            return
+        self.checks += 1
+        name, item = stored
+        where = f"{name.topic}/{name.log}/{item.seq}"
+        way = self.world.way_of(name, item.seq)
+        if _has_surely_died(way, host):
+            self.broken(f"{host.name} took {where} from another mailbox after its end")
+        if way is None:
+            return
+        fetched = way.fetched.get((host.name, item.digest), 0) + 1
+        way.fetched[host.name, item.digest] = fetched
+        if fetched > 1 + host.wipes + host.crashes:
+            self.broken(f"{host.name} fetched {where} {fetched} times")
+
+
+class Bounds(Invariant):
+    name = "bounds"
+    title = "Memory and queues for any peer stay below their bounds"
+
+    def sampled(self) -> None:
+        for host in self.world.correct_hosts():
+            for what, size, most in self._sizes(host):
+                self.checks += 1
+                if size > most:
+                    self.broken(f"{host.name} had {size} {what} (at most {most})")
+
+    @staticmethod
+    def _sizes(host: Host) -> list[tuple[str, int, int]]:
+        assert host.core is not None
+        assert host.discovery is not None
+        engine = host.core.engine
+        peers = engine.table.all()
+        live, waiting = host.discovery.sizes()
+        return [
+            ("peers", len(peers), PEERS_MAX),
+            ("hinted logs of one peer", max((len(peer.hinted) for peer in peers), default=0), HINT_LOGS_PENDING_MAX),
+            ("sessions with one peer", max((peer.sessions for peer in peers), default=0), PEER_SESSIONS_MAX + 1),
+            ("announced states", engine.news.states_remembered, HINT_HEARD_MAX),
+            ("spans claimed", engine.spans_claimed, CLAIMS_MAX),
+            ("neighbours", live, NEIGHBOURS_LIVE_MAX),
+            ("neighbours that did not answer", waiting, NEIGHBOURS_WAITING_MAX),
+        ]
+
+
+class Progress(Invariant):
+    name = "progress"
+    title = "Honest mailboxes keep comparing beside hostile ones"
+
+    def __init__(self, world: Judges) -> None:
+        super().__init__(world)
+        self._last: dict[str, float] = {}
+
+    def started(self, host: Host) -> None:
+        self._last[host.name] = trio.current_time()
+
+    def session_ended(self, host: Host, end: SessionEnd) -> None:
+        if end.error is None and self.world.is_correct(end.peer):
+            self._last[host.name] = trio.current_time()
+
+    def calm(self) -> None:
+        now = trio.current_time()
+        for group in self.world.groups_in_reach():
+            # Each pair compares once in as many intervals as there are peers, or once in eight times that where all is
+            # calm; the pairs of one mailbox may all have done so just now.
+            pause_s = max(host.spec.sync_interval_s for host in group) * len(self.world.recorder.hosts)
+            patience_s = max(self.world.scenario.settle_s, 2.0**SYNC_CALM_DOUBLINGS_MAX * 1.5 * pause_s)
+            for host in group if len(group) > 1 else ():
+                self.checks += 1
+                since = max(self._last.get(host.name, 0.0), self.world.scenario.calm_from_s)
+                if now - since > patience_s:
+                    self.broken(f"{host.name} has compared with no honest mailbox for {now - since:.0f} s")
+
+
+class Silence(Invariant):
+    name = "silence"
+    title = "Mailboxes that hold the same exchange no more than the idle session"
+
+    def __init__(self, world: Judges) -> None:
+        super().__init__(world)
+        self._equal_since: dict[tuple[str, MailboxId], int] = {}
+        """(mailbox, peer) -> what the former held when they were last found equal."""
+
+    def session_ended(self, host: Host, end: SessionEnd) -> None:
+        result = end.result
+        moved = result.received or result.sent or result.merged
+        if end.error or not self.world.is_correct(end.peer) or not (result.equal and result.full) or moved:
+            return
+        pair = (host.name, end.peer)
+        before = self._equal_since.get(pair)
+        self._equal_since[pair] = total = self.world.recorder.holding(host.name).total
+        if before != total:
+            return  # they did not hold the same when they last met, so that there was something to tell
+        self.checks += 1
+        size = end.bytes_in + end.bytes_out
+        if size > _IDLE_BYTES or result.round_trips > 2:
+            self.broken(f"{host.name} took {size} bytes and {result.round_trips} round trips to find nothing new")
+
+    def started(self, host: Host) -> None:
+        # A mailbox that starts remembers no checkpoints, nor do others of it once they have met it again.
+        for pair in list(self._equal_since):
+            if host.name == pair[0] or host.mailbox_id == pair[1]:
+                del self._equal_since[pair]
+
+
+class SameAfterRestart(Invariant):
+    name = "same-after-restart"
+    title = "What a mailbox holds after a restart is what was durable before it"
+
+    def started(self, host: Host) -> None:
+        self.checks += 1
+        durable = host.disk.content.held()
+        before = self.world.recorder.holding(host.name).items
+        if durable.keys() != before.keys():
+            self.broken(f"{host.name} holds {len(durable)} messages after its start, and {len(before)} before it")
 
 
 class NoFaults(Invariant):
@@ -131,111 +299,17 @@ class NoFaults(Invariant):
             why = f": {record.exc_info[1]!r}" if record.exc_info and record.exc_info[1] is not None else ""
             self.broken(f"{record.name} logged: {record.getMessage()}{why}")
 
-    def at_the_end(self) -> None:
-        self.sampled()
 
-
-class _Errors(logging.Handler):
-    """Collects what the node logs as an error: a fault of its own, survived."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self._records: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._records.append(record)
-
-    def take(self) -> list[logging.LogRecord]:
-        """What was logged since the last call."""
-        records, self._records = self._records, []
-        return records
-
-
-_ALL: Final[Sequence[type[Invariant]]] = (Convergence, Durability, NoFaults)
-
-
-class Judges:
-    """All invariants over one world, and what they need to know of it."""
-
-    def __init__(self, scenario: Scenario, recorder: Recorder, network: Network) -> None:
-        self.scenario = scenario
-        self.recorder = recorder
-        self.network = network
-        self.errors = _Errors()
-        self.invariants = [kind(self) for kind in _ALL]
-
-    def verdicts(self) -> list[Verdict]:
-        """One of each invariant."""
-        return [invariant.verdict() for invariant in self.invariants]
-
-    # --- what happens ----------------------------------------------------------------------------------------------
-
-    def session_ended(self, host: Host, end: SessionEnd) -> None:
-        """A session is over."""
-        if host.is_correct:
-            for invariant in self.invariants:
-                invariant.session_ended(host, end)
-
-    def started(self, host: Host) -> None:
-        """A mailbox takes connections."""
-        if host.is_correct:
-            for invariant in self.invariants:
-                invariant.started(host)
-
-    def served(self, host: Host, name: LogName, seq: int, blob: bytes) -> None:
-        """A mailbox gave a phone a message."""
-        if host.is_correct:
-            for invariant in self.invariants:
-                invariant.served(host, name, seq, blob)
-
-    def sampled(self) -> None:
-        """From time to time."""
-        for invariant in self.invariants:
-            invariant.sampled()
-
-    def at_the_end(self) -> None:
-        """The run is over."""
-        for invariant in self.invariants:
-            invariant.at_the_end()
-
-    # --- what they ask ---------------------------------------------------------------------------------------------
-
-    def correct_hosts(self) -> list[Host]:
-        """Correct mailboxes that run, and whose clocks are near enough to the true time."""
-        return [
-            host
-            for host in self.recorder.hosts.values()
-            if host.is_correct and host.is_up and abs(host.clock.error_s) < CLOCK_SKEW_MAX_S / 2
-        ]
-
-    def is_alive(self, host: Host, key: tuple[LogName, int, bytes]) -> bool:
-        """Whether a message that a mailbox holds is still far from its end."""
-        first_stored_s = self.recorder.holding(host.name).items[key]
-        return host.core is not None and first_stored_s >= host.core.mailbox.alive_from_s() + _FRESH_S
-
-    def groups_in_reach(self) -> list[list[Host]]:
-        """The correct mailboxes that run, grouped by who reaches whom: over a LAN, or by a named address."""
-        hosts = self.correct_hosts()
-        groups: list[list[Host]] = []
-        left = dict.fromkeys(hosts)
-        while left:
-            group = [next(iter(left))]
-            del left[group[0]]
-            for one in group:
-                for other in [other for other in left if self._reach(one, other)]:
-                    del left[other]
-                    group.append(other)
-            groups.append(group)
-        return groups
-
-    def _reach(self, one: Host, other: Host) -> bool:
-        a, b = one.machine, other.machine
-        if self.network.is_held(a, b) or self.network.is_held(b, a):
-            return False
-        return a.lan == b.lan or b in one.peers or a in other.peers
-
-
-def sentence_of(names: Iterable[str]) -> str:
-    """Names for a sentence, cut if they are many."""
-    listed = list(names)
-    return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")
+INVARIANTS: Final[Sequence[type[Invariant]]] = (
+    Convergence,
+    Durability,
+    Expiry,
+    Frugality,
+    StoredOnce,
+    NoResurrection,
+    Bounds,
+    Progress,
+    Silence,
+    SameAfterRestart,
+    NoFaults,
+)

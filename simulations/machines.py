@@ -22,9 +22,10 @@ from node.http.toy import toy_router
 from node.store.api import StoreError
 from node.sync.engine import SessionEnd
 from protocols.addresses import PeerAddress
-from protocols.limits import SALT_BYTES, SYNC_VERSION_MAX
+from protocols.limits import CLOCK_SKEW_MAX_S, SALT_BYTES, SYNC_VERSION_MAX, SYNC_VERSION_MIN
 from protocols.model import MailboxId, Retention
 from simulations.disk import Disk, SimulatedStore
+from simulations.hostility import misbehave, transport_of
 from simulations.multicast import Multicast, SimulatedDiscovery
 from simulations.network import Machine, Network
 from simulations.runtime import EPOCH_S, Trace, draw
@@ -46,6 +47,7 @@ class SimulatedClock:
         self._error_s = offset_s
         self._drift_ppm = drift_ppm
         self._since = trio.current_time()
+        self.has_stepped = False
 
     @property
     def error_s(self) -> float:
@@ -57,6 +59,7 @@ class SimulatedClock:
 
     def change(self, *, step_s: float, drift_ppm: float | None) -> None:
         """Steps it, and has it drift otherwise from now on (None: as before)."""
+        self.has_stepped = self.has_stepped or step_s != 0
         self._error_s = self.error_s + step_s
         self._since = trio.current_time()
         if drift_ppm is not None:
@@ -110,6 +113,11 @@ class Host:
     def is_up(self) -> bool:
         """Whether it takes connections."""
         return self._router is not None
+
+    @property
+    def knows_the_date(self) -> bool:
+        """Whether its clock is as right as mailboxes ask of each other."""
+        return abs(self.clock.error_s) <= CLOCK_SKEW_MAX_S / 2
 
     @property
     def retention(self) -> Retention:
@@ -168,7 +176,7 @@ class Host:
         around.trace.note(f"start {self.name}")
         store = self.disk.open()
         around.on_store(self, store)
-        self.transport = transport = SimulatedTransport(around.exchange, self.machine, self.mailbox_id)
+        self.transport = transport = transport_of(self.spec.behaviour, around.exchange, self.machine, self.mailbox_id)
         self.discovery = SimulatedDiscovery(around.multicast, self.machine, self.mailbox_id, Timing())
         network = around.network
         self.core = core = Core.assemble(
@@ -181,6 +189,7 @@ class Host:
             fixed_peers=[PeerAddress(network.address(peer), P2P_PORT, identity_of(peer.name)) for peer in self.peers],
             jitter=draw(around.seed, "jitter", self.name, self.starts),
             salt=partial(self._random.randbytes, SALT_BYTES),
+            versions=(min(self.sync_version, SYNC_VERSION_MIN), self.sync_version),
         )
         core.engine.on_session(self._session_ended)
         transport.on_connection(self.discovery.met)
@@ -190,6 +199,8 @@ class Host:
             self._router = toy_router(core.mailbox, self.mailbox_id)
             around.on_started(self)
             nursery.start_soon(supervise, "discovery", partial(self.discovery.run, announcement, core.engine.report))
+            if not self.is_correct:
+                nursery.start_soon(misbehave, self.spec.behaviour, transport, around.multicast, self._random)
 
     def _session_ended(self, end: SessionEnd) -> None:
         self.sessions += 1

@@ -169,6 +169,10 @@ class SimulatedDiscovery(Discovery):
             if not up:
                 self._prober.wake()
 
+    def sizes(self) -> tuple[int, int]:
+        """How many mailboxes it knows to be there, and how many that have not answered."""
+        return (0, 0) if self._table is None else (len(self._table.neighbours()), self._table.waiting)
+
     def moved(self) -> None:
         """The machine has another address, or its first."""
         announcement, table = self._announcement, self._table

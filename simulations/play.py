@@ -14,7 +14,8 @@ from node.sync.engine import SessionEnd
 from protocols.model import LogName
 from simulations.disk import SimulatedStore
 from simulations.faults import Faults
-from simulations.invariants import Judges
+from simulations.invariants import INVARIANTS
+from simulations.judges import Judges
 from simulations.machines import Host, Surroundings
 from simulations.multicast import Multicast
 from simulations.network import Machine, Network
@@ -22,7 +23,7 @@ from simulations.phones import Key, Phone
 from simulations.recorder import Recorder
 from simulations.recording import Glimpse, Recording, Watch
 from simulations.runtime import Timeline, Trace, draw, run_world
-from simulations.scenario import Mailboxes, Phones, Scenario
+from simulations.scenario import Mailboxes, Phones, Scenario, Upgrade
 from simulations.transport import Exchange
 
 __all__ = ["play"]
@@ -77,7 +78,8 @@ class _World:
         self._hosts: dict[str, Host] = {}
         self._phones: dict[str, Phone] = {}
         self._recorder = Recorder(self._network, self._exchange, self._trace, self._hosts)
-        self.judges = Judges(scenario, self._recorder, self._network)
+        self.judges = Judges(scenario, self._recorder, self._network, INVARIANTS)
+        self._recorder.judge = self.judges
 
     async def run(self) -> None:
         """The whole run."""
@@ -87,7 +89,6 @@ class _World:
             faults = Faults(self._network, self._recorder, self._hosts, self._phones, draw(self._seed, "faults"))
             faults.schedule(self._scenario.faults)
             await self._sample()
-            self.judges.at_the_end()
             self._recorder.moment("at the end")
             nursery.cancel_scope.cancel()
 
@@ -137,6 +138,11 @@ class _World:
             peers += [other for _, other, _ in places if other is not machine and other.is_among(spec.peers)]
             host = self._hosts[machine.name] = Host(spec, machine, around, peers)
             self._timeline.at(spec.starts_at_s, host.start)
+        for fault in self._scenario.faults:
+            if isinstance(fault, Upgrade):
+                for host in self._hosts.values():
+                    if host.machine.is_among(fault.who):
+                        host.sync_version = fault.from_version
         for phones in self._scenario.phones:
             for name in _names(phones):
                 machine = self._network.join(name, phones.name, phones.lan)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol
 
 import trio
 
@@ -30,15 +31,34 @@ Held = tuple[LogName, int, bytes]
 """What a mailbox holds: log, seq and digest."""
 
 
+class StoreJudge(Protocol):
+    """Whoever judges what mailboxes store."""
+
+    def stored(self, host: Host, stored: StoredItem, origin: object, *, again: bool) -> None:
+        """A mailbox has stored a message that `origin` (None: a phone) brought; `again` if it held it already."""
+        ...
+
+
+class _Nobody:
+    def stored(self, host: Host, stored: StoredItem, origin: object, *, again: bool) -> None:
+        pass
+
+
 @dataclass(slots=True)
 class Way:
-    """The way of one message. `by` are the mailboxes that came to hold it, with when."""
+    """The way of one message. `by` are the mailboxes that came to hold it and when."""
 
     number: int
     written_s: float
     first_stored_s: int | None = None
     acknowledged_s: float | None = None
+    delivered_s: float = 0.0
+    """When a phone gave it to a mailbox for the last time: its life begins anew with that."""
+    is_dated_well: bool = True
+    """Whether those to whom phones gave it knew the date."""
     by: dict[str, float] = field(default_factory=dict)
+    fetched: dict[tuple[str, bytes], int] = field(default_factory=dict)
+    """How often each mailbox has taken this content (its digest) from another one."""
 
 
 @dataclass(slots=True)
@@ -74,6 +94,7 @@ class Recorder:
         self._moments: list[Moment] = []
         self._extremes: dict[str, Moment] = {}
         self._bytes_before = 0
+        self.judge: StoreJudge = _Nobody()
         self._sums: dict[Held, int] = {}
 
     # --- what happens ----------------------------------------------------------------------------------------------
@@ -122,10 +143,14 @@ class Recorder:
         now = trio.current_time()
         self.trace.note(f"put {host.name} {len(change.stored)} {len(change.merged)} {len(change.removed)}")
         for stored in change.stored:
+            self.judge.stored(host, stored, change.origin, again=_key(stored) in holding.items)
             holding.items[_key(stored)] = stored.item.first_stored_s
             holding.total ^= self._sum(_key(stored))
             way = self.ways.get((stored.name, stored.item.seq))
             if way is not None:
+                if change.origin is None:
+                    way.delivered_s = now
+                    way.is_dated_well = way.is_dated_well and host.knows_the_date
                 way.by.setdefault(host.name, now)
                 way.first_stored_s = min(way.first_stored_s or stored.item.first_stored_s, stored.item.first_stored_s)
         for merged in change.merged:

@@ -49,6 +49,8 @@ from protocols.limits import (
     SYNC_SESSIONS_OUT_MAX,
     SYNC_STRANGERS_IN_MAX,
     SYNC_STRANGERS_OUT_MAX,
+    SYNC_VERSION_MAX,
+    SYNC_VERSION_MIN,
 )
 from protocols.model import MailboxId
 from protocols.sync.effects import SessionAborted
@@ -57,9 +59,12 @@ from protocols.sync.interest import Interest
 from protocols.sync.session import SessionConfig, SessionRefused, SessionResult, initiate, refusal, respond
 from protocols.sync.wire import encode_frame
 
-__all__ = ["EngineCounters", "SessionEnd", "SyncEngine"]
+__all__ = ["SYNC_PROTOCOL", "EngineCounters", "SessionEnd", "SyncEngine"]
 
 log = logging.getLogger(__name__)
+
+SYNC_PROTOCOL: Final = "/mailboxd/sync/1"
+"""The name by which streams for sync sessions are opened; the versions are agreed upon in them."""
 
 BUSY: Final = "busy"
 """The code with which a mailbox that has too many sessions under way turns one away."""
@@ -105,6 +110,7 @@ class SyncEngine:
         jitter: random.Random,
         salt: Callable[[], bytes],
         interest: Interest | None = None,
+        versions: tuple[int, int] = (SYNC_VERSION_MIN, SYNC_VERSION_MAX),
     ) -> None:
         self._mailbox = mailbox
         self._index = index
@@ -114,6 +120,7 @@ class SyncEngine:
         self._interval_s = interval_s
         self._jitter = jitter
         self._salt = salt
+        self._versions = versions
         self.interest = interest
         """The topics that are kept in step with others; None: all."""
         self._claims = Claims()
@@ -125,7 +132,7 @@ class SyncEngine:
         self.table = PeerTable()
         self.counters = EngineCounters()
         self._watchers: list[Callable[[SessionEnd], None]] = []
-        self._protocol = "/mailboxd/sync/1"
+        self._protocol = SYNC_PROTOCOL
         self.news = News(
             mailbox=mailbox,
             index=index,
@@ -179,6 +186,11 @@ class SyncEngine:
             told_at, told = trio.current_time(), moved
 
         return tell
+
+    @property
+    def spans_claimed(self) -> int:
+        """How many spans of logs are remembered as being fetched."""
+        return self._claims.held
 
     def on_session(self, watcher: Callable[[SessionEnd], None]) -> None:
         """`watcher` is told of every session that ends. It must not block or raise."""
@@ -385,6 +397,7 @@ class SyncEngine:
             now_s=self._mailbox.clock.now_s(),
             retention=self._mailbox.retention,
             network=self._network,
+            versions=self._versions,
             software=self._software,
             salt=self._salt(),
             only=only,

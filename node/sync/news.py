@@ -79,6 +79,11 @@ class News:
             self._note(publisher, hint)
             self._heard(publisher, hint)
 
+    @property
+    def states_remembered(self) -> int:
+        """Of how many logs it is remembered who announced their state."""
+        return len(self._told)
+
     def _note(self, publisher: MailboxId, hint: Hint) -> None:
         """Remembers who needs not be told by us."""
         for handle, log in hint.logs.items():

@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import BLOCK_SEQS, SEQ_MAX, SESSION_ROWS_MAX, TRANSFER_SPANS_MAX
+from protocols.limits import (
+    BLOCK_SEQS,
+    SEQ_MAX,
+    SESSION_ROWS_MAX,
+    SYNC_VERSION_MAX,
+    SYNC_VERSION_MIN,
+    TRANSFER_SPANS_MAX,
+)
 from protocols.model import Item, LogName, Retention
 from protocols.sync.codec import decode
 from protocols.sync.effects import Claim, Effect, LogTable, OpenView, ReadItems, Receive, Release, SessionAborted, Span
@@ -64,6 +71,7 @@ class SessionConfig:
     `SessionResult.checkpoint` of the last session with this peer after which both held the same, if there was one.
     `is_full`: we have no room, so that nothing is fetched or taken. `interest` are the topics that we keep in step
     (None: all), `peer_interest` those that the peer kept when we last met it (`SessionResult.peer_interest`).
+    `versions` are the lowest and the highest version of the protocol that we speak.
     """
 
     now_s: float
@@ -76,6 +84,7 @@ class SessionConfig:
     is_full: bool = False
     interest: Interest | None = None
     peer_interest: Interest | None = None
+    versions: tuple[int, int] = (SYNC_VERSION_MIN, SYNC_VERSION_MAX)
 
     @property
     def alive_from_s(self) -> int:

@@ -31,7 +31,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import CLOCK_SKEW_MAX_S, SALT_BYTES, SYNC_VERSION_MAX, SYNC_VERSION_MIN
+from protocols.limits import CLOCK_SKEW_MAX_S, SALT_BYTES
 from protocols.model import Retention
 from protocols.sync.codec import decode, encode
 from protocols.sync.common import (
@@ -110,8 +110,8 @@ def _hello(
     asks_topics: bool = False,
 ) -> Hello:
     return Hello(
-        version_min=SYNC_VERSION_MIN,
-        version_max=SYNC_VERSION_MAX,
+        version_min=config.versions[0],
+        version_max=config.versions[1],
         network=config.network,
         now_s=max(0, int(config.now_s)),
         retention_s=config.retention.retention_s,
@@ -128,12 +128,13 @@ def _hello(
 
 def _meet(config: SessionConfig, hello: Hello) -> PeerInfo:
     """What we make of the peer's hello. Raises SessionRefused."""
-    version = min(hello.version_max, SYNC_VERSION_MAX)
-    if version < max(hello.version_min, SYNC_VERSION_MIN):
+    lowest, highest = config.versions
+    version = min(hello.version_max, highest)
+    if version < max(hello.version_min, lowest):
         raise SessionRefused(
             "version",
             f"no common version of the sync protocol: {hello.version_min} to {hello.version_max} on one side, "
-            f"{SYNC_VERSION_MIN} to {SYNC_VERSION_MAX} on the other",
+            f"{lowest} to {highest} on the other",
             by_peer=False,
         )
     if hello.network != config.network:
@@ -154,7 +155,7 @@ def _initiate(config: SessionConfig, result: SessionResult) -> Steps[SessionResu
     result.full = config.only is None
     alive_from_s = config.alive_from_s
     _agree(config, result, config.peer_interest)
-    us = PeerInfo(SYNC_VERSION_MAX, config.software, 0.0, config.retention, int(config.now_s))
+    us = PeerInfo(config.versions[1], config.software, 0.0, config.retention, int(config.now_s))
     view = yield OpenView(alive_from_s, result.interest)
     context = Context(config, us, alive_from_s, session_key(config.salt, alive_from_s), view, result)
     initiator = Initiator(context)
