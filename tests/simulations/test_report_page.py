@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from simulations.play import play
 from simulations.recording import (
     Happening,
     MailboxSample,
@@ -21,7 +22,9 @@ from simulations.recording import (
     Verdict,
 )
 from simulations.report import write_report
+from simulations.report.figures import delays, lanes
 from simulations.report.page import page
+from simulations.scenario import Crash, Cut, Lan, Mailboxes, Pause, Phones, Scenario
 from tests.browser import browser
 from tests.simulations.recordings import (
     empty_recording,
@@ -221,6 +224,29 @@ def test_two_worlds_are_compared() -> None:
 def test_a_report_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least one"):
         write_report([], tmp_path / "out.html")
+
+
+def test_a_played_run_is_shown(tmp_path: Path) -> None:
+    scenario = Scenario(
+        name="brief",
+        title="Three mailboxes, one cut off",
+        duration_s=240,
+        calm_from_s=150,
+        settle_s=60,
+        lans=[Lan("home")],
+        mailboxes=[Mailboxes("box", "home", 3)],
+        phones=[Phones("ada", "home", 2, messages_per_hour=120, writes_until_s=150)],
+        faults=[Cut(40, ["box-1"], ["box-2", "box-3"], for_s=60), Crash(70, ["box-3"]), Pause(60, ["box"], for_s=20)],
+    )
+    recording = play(scenario, 3)
+    write_report([recording], tmp_path / "out.html")
+    words = " ".join(read((tmp_path / "out.html").read_text()).words)
+    assert "Three mailboxes, one cut off" in words
+    assert "Before the cut" in words
+    assert [(span.end_s, span.is_open) for span in lanes(recording)["cut"]] == [(100.0, False)]
+    assert [(span.end_s, span.is_open) for span in lanes(recording)["crash"]] == [(75.0, False)]
+    assert [(span.end_s, span.is_open) for span in lanes(recording)["pause"]] == [(80.0, False)]
+    assert delays(recording)[-1].reached_s
 
 
 def test_in_a_browser_everything_works_without_an_error(tmp_path: Path) -> None:
