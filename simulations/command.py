@@ -43,6 +43,22 @@ __all__ = ["simulate"]
 @click.option(
     "--jobs", type=click.IntRange(1, 1024), metavar="N", help="Processes of a swarm.  [default: one for each core]"
 )
+@click.option(
+    "--analytic", "is_analytic", is_flag=True, help="Reckon what networks cost that are too large to be played."
+)
+@click.option(
+    "--mailboxes",
+    type=click.IntRange(2, 100_000_000),
+    multiple=True,
+    metavar="N",
+    help="With --analytic: a size; repeatable.  [default: from 2 to 100,000]",
+)
+@click.option(
+    "--plan",
+    multiple=True,
+    metavar="NAME=NUMBER",
+    help="With --analytic: what else is planned, as lan_mailboxes=50, messages_per_day=500 or share=0.05; repeatable.",
+)
 def simulate(
     scenario: str | None,
     is_list: bool,
@@ -52,6 +68,9 @@ def simulate(
     out: Path | None,
     swarm: int | None,
     jobs: int | None,
+    is_analytic: bool,
+    mailboxes: tuple[int, ...],
+    plan: tuple[str, ...],
 ) -> None:
     """Play a network of mailboxes that is torn apart, and check what must hold.
 
@@ -65,7 +84,15 @@ def simulate(
       mailboxd simulate two-lans --seed 7 --report run.html
       mailboxd simulate my-town.toml --out results
       mailboxd simulate --swarm 1000
+      mailboxd simulate --analytic --mailboxes 5000 --plan lan_mailboxes=50
     """
+    if is_analytic:
+        from simulations.analytic.act import show_plans  # noqa: PLC0415 - as below
+
+        _refuse(scenario is not None, "--analytic plays no scenario; leave out the name")
+        show_plans(mailboxes, plan, is_json=as_json)
+        return
+    _refuse(bool(mailboxes or plan), "--mailboxes and --plan are for --analytic")
     from simulations import acts  # noqa: PLC0415 - help must not cost what playing costs
 
     if is_list:

@@ -130,5 +130,5 @@ def time_text(span_s: float) -> str:
 
 
 def _typed(text: str) -> str:
-    """With spaces as typed: not every terminal has the narrow ones of print."""
-    return text.replace("\u202f", " ")
+    """With spaces as typed: not every terminal has those of print."""
+    return text.replace("\u202f", " ").replace("\xa0", " ")

@@ -18,7 +18,16 @@ from protocols.model import topic_hash_of
 from protocols.sync.interest import Interest
 from protocols.sync.wire import as_array, as_bytes, as_int, pack, unpack
 
-__all__ = ["SHORT_ID_BYTES", "STATE_PREFIX_BYTES", "Hint", "HintedLog", "decode_hint", "encode_hints", "wanted"]
+__all__ = [
+    "SHORT_ID_BYTES",
+    "STATE_PREFIX_BYTES",
+    "TOPIC_PREFIX_BYTES",
+    "Hint",
+    "HintedLog",
+    "decode_hint",
+    "encode_hints",
+    "wanted",
+]
 
 STATE_PREFIX_BYTES: Final = 8
 """Bytes of a log's state in a hint. Equal by chance once in 2^64; the next full sync would find it."""

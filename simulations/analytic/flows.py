@@ -1,0 +1,201 @@
+"""How often things happen to each kind of mailbox in a plan.
+
+A *link* joins two neighbours. A message crosses each link that it must cross once, as part of a session that the side
+which lacks it opens after a hint. Messages that come close together share a hint, and hints a session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Final
+
+from protocols.limits import (
+    HINT_COALESCE_S,
+    HINT_ECHOES,
+    HINT_SPREAD_S,
+    PEER_RETRY_FIRST_S,
+    SYNC_CALM_DOUBLINGS_MAX,
+    SYNC_FEW_PEERS,
+    SYNC_SESSIONS_IN_MAX,
+)
+from simulations.analytic.plan import Network, Plan
+
+__all__ = ["Flow", "Link", "comparisons", "flows_of", "session_s", "spread_s"]
+
+_ROUND_TRIPS: Final = 4
+"""Of a hint's session: the stream's opening, hello, the question, the messages and their acknowledgement."""
+
+_FIRST_OF_TWO: Final = 14 / 15
+"""Both neighbours draw their next comparison from 0.8 to 1.2 of the pause; the earlier one counts for both."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """`count` neighbours of one kind. `inward` and `outward` are the messages a second that each gives and takes,
+    `hints` those that each publishes, `audience` how many hear them, `crowd` how many neighbours it has."""
+
+    count: float
+    inward: float
+    outward: float
+    hints: float
+    audience: float
+    crowd: float
+    round_trip_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What one mailbox of a kind does, each second. `kept` are messages that come to be kept."""
+
+    kind: str
+    mailboxes: int
+    kept: float
+    announced: float
+    """Messages that it publishes a hint of."""
+    links: Sequence[Link]
+    plan: Plan
+
+    @property
+    def neighbours(self) -> float:
+        return sum(link.count for link in self.links)
+
+    @property
+    def hints(self) -> float:
+        """Hints that it publishes; each goes to every neighbour."""
+        return coalesced(self.announced, HINT_COALESCE_S)
+
+    @property
+    def hints_heard(self) -> float:
+        return sum(link.count * link.hints for link in self.links)
+
+    @property
+    def asked(self) -> float:
+        """Sessions that it opens for news."""
+        return sum(
+            link.count * coalesced(link.inward, self._window_s(link.audience, link.round_trip_s)) for link in self.links
+        )
+
+    @property
+    def served(self) -> float:
+        """Sessions that others open with it for news."""
+        return sum(
+            link.count * coalesced(link.outward, self._window_s(self.neighbours, link.round_trip_s))
+            for link in self.links
+        )
+
+    @property
+    def busy(self) -> float:
+        """How many of those are under way at once, on average."""
+        return sum(
+            link.count
+            * coalesced(link.outward, self._window_s(self.neighbours, link.round_trip_s))
+            * session_s(self.plan, link.round_trip_s)
+            for link in self.links
+        )
+
+    @property
+    def received(self) -> float:
+        """Messages that come from other mailboxes."""
+        return sum(link.count * link.inward for link in self.links)
+
+    @property
+    def sent(self) -> float:
+        """Messages that go to other mailboxes."""
+        return sum(link.count * link.outward for link in self.links)
+
+    @property
+    def compared(self) -> float:
+        """Full sessions that find both equal, on both sides, once a pair has been calm for long."""
+        return sum(link.count / self.comparison_pause_s(link) for link in self.links)
+
+    def comparison_pause_s(self, link: Link, doublings: int = SYNC_CALM_DOUBLINGS_MAX) -> float:
+        """Between two comparisons with one neighbour, by whichever side is the first to be due."""
+        sides = [
+            self.plan.sync_interval_s * (1.0 if crowd <= SYNC_FEW_PEERS else crowd * 2.0**doublings)
+            for crowd in (link.crowd, self.neighbours)
+        ]
+        return min(sides) * (_FIRST_OF_TWO if sides[0] == sides[1] else 1.0)
+
+    def _window_s(self, audience: float, round_trip_s: float) -> float:
+        return HINT_COALESCE_S + HINT_SPREAD_S * audience / 2 + session_s(self.plan, round_trip_s)
+
+
+def coalesced(rate: float, window_s: float) -> float:
+    """How often something happens that takes with it all that comes within a window after the first."""
+    return rate / (1 + rate * window_s)
+
+
+def session_s(plan: Plan, round_trip_s: float) -> float:
+    """How long a hint's session takes."""
+    return _ROUND_TRIPS * round_trip_s + plan.commit_s
+
+
+def spread_s(plan: Plan, audience: float, askers: float, round_trip_s: float) -> float:
+    """From the moment in which a mailbox stores a message until so many of its neighbours hold it."""
+    session = session_s(plan, round_trip_s)
+    asking = HINT_SPREAD_S * audience * askers / (askers + 1)
+    served = askers * session / SYNC_SESSIONS_IN_MAX
+    turned_away = 2 * PEER_RETRY_FIRST_S if served > asking and askers > SYNC_SESSIONS_IN_MAX else 0.0
+    return HINT_COALESCE_S + max(asking, served) + turned_away + session
+
+
+def comparisons(flow: Flow, link: Link, duration_s: float) -> float:
+    """Full sessions of one pair within so long after they have met, the first of them included."""
+    pauses = (flow.comparison_pause_s(link, min(calm, SYNC_CALM_DOUBLINGS_MAX)) for calm in range(1, 10_000))
+    count = 1
+    for at_s in accumulate(pauses):
+        if at_s > duration_s:
+            break
+        count += 1
+    return count
+
+
+def flows_of(plan: Plan, network: Network) -> list[Flow]:
+    """What happens to each kind of mailbox: in a LAN, gateways, internet mailboxes from the bottom to the top."""
+    written = plan.written_per_s
+    lan = written * network.lan_mailboxes
+    everywhere = written * plan.mailboxes
+    foreign = plan.share * (everywhere - lan) if network.levels else 0.0
+    near = network.lan_neighbours
+    has_gateway = bool(network.levels)
+    echo = min(1.0, HINT_ECHOES / max(near, 1)) if network.is_meshed else 1.0
+    per_link = written * (network.lan_mailboxes - 1) / near if near else 0.0  # else it comes over others
+    kept = lan + foreign
+    gateway_near = near + has_gateway
+
+    announced = written + echo * (kept - written)
+    hints = coalesced(announced, HINT_COALESCE_S)
+    gateway_hints = coalesced(kept, HINT_COALESCE_S)
+    trip = plan.lan_round_trip_s
+    member = Link(near, per_link, per_link, hints, near, near, trip)
+    if not has_gateway:
+        return [Flow("in a LAN", plan.mailboxes, kept, announced, (member,), plan)]
+
+    top = coalesced(everywhere, HINT_COALESCE_S)
+    far = plan.internet_round_trip_s
+    flows: list[Flow] = []
+    if near:
+        to_gateway = Link(1, per_link + foreign, per_link, gateway_hints, gateway_near, gateway_near, trip)
+        others = Link(near - 1, per_link, per_link, hints, near, near, trip)
+        flows.append(Flow("in a LAN", plan.mailboxes - network.lans, kept, announced, (others, to_gateway), plan))
+    above = network.children(0) + (len(network.levels) > 1)
+    members = Link(near, per_link, per_link + foreign, hints, near, near, trip)
+    upward = Link(1, foreign, lan, top, above, above, far)
+    flows.append(Flow("gateway", network.lans, kept, kept, (members, upward), plan))
+
+    below_rate, below_hints, below_near, wanted = lan, gateway_hints, gateway_near, foreign
+    for level, count in enumerate(network.levels):
+        children = network.children(level)
+        links = [Link(children, below_rate, wanted, below_hints, below_near, below_near, far)]
+        subtree = below_rate * children
+        own_near = children
+        if level + 1 < len(network.levels):
+            parent_near = network.children(level + 1) + (level + 2 < len(network.levels))
+            links.append(Link(1, everywhere - subtree, subtree, top, parent_near, parent_near, far))
+            own_near += 1
+        kind = "internet" if len(network.levels) == 1 else f"internet {level + 1}"
+        flows.append(Flow(kind, count, everywhere, everywhere, tuple(links), plan))
+        below_rate, below_hints, below_near, wanted = subtree, top, own_near, everywhere - subtree
+    return flows

@@ -1,0 +1,160 @@
+"""What each kind of mailbox in a plan has to do, to keep and to pay. Pure functions."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from protocols.limits import LOG_OVERHEAD_BYTES, MESSAGE_OVERHEAD_BYTES
+from simulations.analytic import costs
+from simulations.analytic.bounds import Strain, strains_of
+from simulations.analytic.costs import ON_THE_WIRE, Wire
+from simulations.analytic.flows import Flow, flows_of, spread_s
+from simulations.analytic.mdns import mdns_of
+from simulations.analytic.plan import Network, Plan
+from simulations.phones import POLICIES
+
+__all__ = ["Row", "analyse", "as_json", "spread_to_all_s"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One kind of mailbox of one plan. Rates are of a quiet day: nothing breaks, everybody has met. Bytes count both
+    directions."""
+
+    mailboxes: int
+    """In the plan, internet mailboxes not counted."""
+    kind: str
+    count: int
+    """Mailboxes of this kind."""
+    neighbours: float
+    comparisons_per_hour: float
+    """Full sessions that find nothing, by either side."""
+    sessions_per_hour: float
+    """Sessions for news, by either side."""
+    hints_per_hour: float
+    """Copies of hints, heard and sent."""
+    connection_bytes_per_s: float
+    """Pings and the like of idle connections."""
+    mdns_bytes_per_s: float
+    comparison_bytes_per_s: float
+    hint_bytes_per_s: float
+    session_bytes_per_s: float
+    """Of the sessions for news all but the messages' content."""
+    content_bytes_per_s: float
+    phone_bytes_per_s: float
+    messages_kept: float
+    storage_bytes: float
+    memory_bytes: float
+    core_share: float
+    """Of one core of the measured machine."""
+    all_hold_s: float
+    """From the first commit of a message until the last mailbox holds it, hints working."""
+    found_s: float
+    """Until a message is found of which no hint came. Any neighbour of the same kind may have it."""
+    strains: tuple[Strain, ...]
+
+    @property
+    def bytes_per_s(self) -> float:
+        """All that other mailboxes cause."""
+        return (
+            self.connection_bytes_per_s
+            + self.mdns_bytes_per_s
+            + self.comparison_bytes_per_s
+            + self.hint_bytes_per_s
+            + self.session_bytes_per_s
+            + self.content_bytes_per_s
+        )
+
+
+def analyse(plan: Plan) -> list[Row]:
+    """One row for each kind of mailbox, those in LANs first. Raises ValueError for an impossible plan."""
+    network = Network.of(plan)
+    flows = flows_of(plan, network)
+    all_hold_s = spread_to_all_s(plan, network)
+    return [_row(plan, network, flow, all_hold_s) for flow in flows]
+
+
+def spread_to_all_s(plan: Plan, network: Network) -> float:
+    """From the first commit of a message until all hold it: over the gateway to the top of the tree, and down again."""
+    near = network.lan_neighbours
+    gateway = near + bool(network.levels)
+    in_lan = network.lan_hops * spread_s(plan, near, near, plan.lan_round_trip_s)
+    if not network.levels:
+        return in_lan
+    far = plan.internet_round_trip_s
+    down = sum(
+        spread_s(plan, network.children(level), network.children(level), far) for level in range(len(network.levels))
+    )
+    up = (len(network.levels) - 1) * spread_s(plan, plan.branch, 1, far) + spread_s(plan, gateway, 1, far)
+    return 2 * in_lan + up + down
+
+
+def _row(plan: Plan, network: Network, flow: Flow, all_hold_s: float) -> Row:
+    is_in_lan = not flow.kind.startswith("internet")
+    mdns = mdns_of(network.lan_mailboxes if is_in_lan else 1)
+    kept = flow.kept * plan.retention_s
+    logs = kept / plan.log_messages
+    polls = plan.phones / next(iter(POLICIES.values())).after_success_s if is_in_lan else 0.0
+    copies = flow.hints_heard + flow.hints * flow.neighbours
+    memory = costs.BASE_MEMORY_BYTES + kept * costs.INDEX_MESSAGE_BYTES + logs * costs.INDEX_LOG_BYTES
+    figures = {
+        "core_share": _core_share(flow, copies, polls),
+        "storage_bytes": kept * (plan.message_bytes + MESSAGE_OVERHEAD_BYTES) + logs * LOG_OVERHEAD_BYTES,
+        "memory_bytes": memory + flow.neighbours * costs.CONNECTION_MEMORY_BYTES,
+    }
+    return Row(
+        mailboxes=plan.mailboxes,
+        kind=flow.kind,
+        count=flow.mailboxes,
+        neighbours=flow.neighbours,
+        comparisons_per_hour=3600 * flow.compared,
+        sessions_per_hour=3600 * (flow.asked + flow.served),
+        hints_per_hour=3600 * copies,
+        connection_bytes_per_s=flow.neighbours * ON_THE_WIRE.connection_bytes_per_s,
+        mdns_bytes_per_s=mdns.bytes_per_s,
+        comparison_bytes_per_s=flow.compared * (costs.IDLE_SESSION_BYTES + ON_THE_WIRE.idle_session_bytes),
+        hint_bytes_per_s=hint_bytes_per_s(flow, ON_THE_WIRE),
+        session_bytes_per_s=session_bytes_per_s(flow, ON_THE_WIRE),
+        content_bytes_per_s=(flow.received + flow.sent) * plan.message_bytes,
+        phone_bytes_per_s=polls * (costs.POLL_BYTES + costs.POLL_LOG_BYTES * plan.phone_logs)
+        + plan.phones * flow.kept * plan.message_bytes * 4 / 3 * is_in_lan,
+        messages_kept=kept,
+        all_hold_s=all_hold_s,
+        found_s=max((1.2 * flow.comparison_pause_s(link) / link.count for link in flow.links), default=0.0),
+        strains=strains_of(plan, network, flow, mdns, **figures),
+        **figures,
+    )
+
+
+def hint_bytes_per_s(flow: Flow, wire: Wire) -> float:
+    """Of all copies, sent and heard."""
+    logs = flow.announced / flow.hints if flow.hints else 1.0
+    sent = flow.hints * flow.neighbours * (costs.hint_bytes(flow.neighbours, logs) + wire.hint_bytes)
+    return sent + sum(
+        link.count * link.hints * (costs.hint_bytes(link.audience) + wire.hint_bytes) for link in flow.links
+    )
+
+
+def session_bytes_per_s(flow: Flow, wire: Wire) -> float:
+    """Of all sessions for news, without the content of messages."""
+    sessions = (flow.asked + flow.served) * (costs.NEWS_SESSION_BYTES + wire.news_session_bytes)
+    return sessions + (flow.received + flow.sent) * costs.MESSAGE_BYTES
+
+
+def _core_share(flow: Flow, copies: float, polls: float) -> float:
+    sessions = flow.asked + flow.served
+    return (
+        costs.BASE_CPU
+        + flow.neighbours * costs.CONNECTION_CPU
+        + copies * costs.HINT_CPU_S
+        + flow.compared * costs.IDLE_SESSION_CPU_S
+        + sessions * costs.NEWS_SESSION_CPU_S
+        + (flow.received + flow.sent) * costs.BULK_MESSAGE_CPU_S
+        + polls * costs.POLL_CPU_S
+    )
+
+
+def as_json(row: Row) -> dict[str, Any]:
+    """Plain values."""
+    return asdict(row) | {"bytes_per_s": row.bytes_per_s}
