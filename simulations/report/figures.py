@@ -56,7 +56,7 @@ _LASTING: Final = frozenset(("cut", "clog", "pause", "disk-full", "churn", "cras
 _EASED_S: Final = 1e-9
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # two equal faults are two
 class Span:
     """A fault from its beginning to its end; `end_s` is None for what takes no time."""
 
@@ -218,10 +218,12 @@ def series(
 
 
 def traffic_rates(recording: Recording) -> list[float]:
-    """Bytes per second at each sample."""
+    """Bytes per second at each sample. A sample soon after another counts as if it were half a mean interval later:
+    bytes by milliseconds are no rate."""
     before = [0.0, *recording.sampled_s]
+    least_s = 0.5 * end_s(recording) / max(1, len(recording.sampled_s))
     pairs = zip(before, recording.sampled_s, recording.traffic_bytes, strict=False)
-    return [size / (now - then) if now > then else 0.0 for then, now, size in pairs]
+    return [size / max(now - then, least_s) for then, now, size in pairs]
 
 
 def share_lines(recording: Recording) -> Iterator[list[tuple[float, float]]]:

@@ -92,8 +92,8 @@
     const text = {
       held_share: percent, groups: count, up: count, messages: count,
       traffic_bytes: (size, index) => {
-        const span = data.sampled_s[index] - (data.sampled_s[index - 1] || 0);
-        return rate(span > 0 ? size / span : 0);
+        const least = 0.5 * length / data.sampled_s.length;
+        return rate(size / Math.max(least, data.sampled_s[index] - (data.sampled_s[index - 1] || 0)));
       },
     };
     let index = data.sampled_s.length - 1;

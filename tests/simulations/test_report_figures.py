@@ -12,7 +12,16 @@ import pytest
 from protocols.limits import REPORT_LINES_MAX, REPORT_SERIES_POINTS_MAX
 from simulations.recording import Happening, MailboxTotals, MessageSpread, Recording
 from simulations.report import write_picture
-from simulations.report.figures import delays, in_step_again_s, lanes, series, share_lines, spans, spread_evenly
+from simulations.report.figures import (
+    delays,
+    in_step_again_s,
+    lanes,
+    series,
+    share_lines,
+    spans,
+    spread_evenly,
+    traffic_rates,
+)
 from simulations.report.picture import picture
 from simulations.report.words import axis_ticks, duration, percent, replay_line
 from tests.simulations.recordings import HOUR_S, empty_recording, failed_recording, split_recording
@@ -136,6 +145,11 @@ def test_in_step_again_is_counted_from_the_end_of_the_last_fault() -> None:
     )
     assert in_step_again_s(recording) == 5
     assert in_step_again_s(replace(recording, groups=[1, 1, 2, 2, 2])) is None
+
+
+def test_bytes_within_a_moment_are_no_rate() -> None:
+    recording = replace(empty_recording(), simulated_s=100.0, sampled_s=[1e-4, 50, 100], traffic_bytes=[100, 500, 50])
+    assert traffic_rates(recording) == pytest.approx([6.0, 10.0, 1.0], rel=1e-3)
 
 
 def test_series_keep_their_extremes_and_are_short() -> None:
