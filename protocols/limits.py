@@ -374,6 +374,20 @@ CLAIMS_MAX: Final = 262_144
 """Spans that are remembered as being fetched by some session (some 40 MB if ever reached); beyond that something may be
 fetched twice."""
 
+CLAIMS_PER_LOG_MAX: Final = 1024
+"""Of these, in one log for one session, so that comparing with them takes milliseconds. An honest fetch has one or a
+few spans of a log."""
+
+CLAIMS_OVER_MAX: Final = 16
+"""Sessions that are over and of which it is remembered what they fetched, for those that began before."""
+
+CLAIM_PATIENCE_S: Final = 10.0
+"""How long a session may be denied what another one is fetching. Then it fetches it, too: a few megabytes twice are
+better than a peer that claims everything and delivers nothing."""
+
+CLAIMS_WAITED_MAX: Final = 16_384
+"""Logs of which it is remembered since when somebody waits; beyond that nobody has to wait."""
+
 SYNC_ROOM_BYTES: Final = 4 * MIB
 """With less room than this below the storage limit a mailbox takes nothing from others: what two commits hold."""
 

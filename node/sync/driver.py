@@ -91,8 +91,8 @@ class _Driver:
                 return [known[name] for name in names]
             case Claim(spans):
                 return self._claim(spans)
-            case Release(spans):
-                self.claims.release(self.holder, spans)
+            case Release(lost, came):
+                self.claims.release(self.holder, lost, came)
                 return None
             case Commit():
                 self.on_progress()

@@ -204,9 +204,11 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Give back claims on what did not come."""
+    """Tell what became of claims: `lost` did not come, and is free for others; `came` did, and needs not be fetched by
+    others. Both ascend within a log. Result: None."""
 
-    spans: Sequence[Span]
+    lost: Sequence[Span]
+    came: Sequence[Span] = ()
 
 
 @dataclass(frozen=True, slots=True)

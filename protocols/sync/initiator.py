@@ -26,7 +26,7 @@ from protocols.sync.messages import (
 )
 from protocols.sync.parcels import Expected, receive_messages, send_messages
 from protocols.sync.search import Question, Reply, Search
-from protocols.sync.spans import UNKNOWN_SEQS, after, count, minus, spans_of
+from protocols.sync.spans import UNKNOWN_SEQS, after, count, minus
 from protocols.sync.work import DifferingLog, Work
 
 __all__ = ["Initiator", "reply_to"]
@@ -193,26 +193,24 @@ class Initiator:
     def _receive(self, fetch: Sequence[tuple[DifferingLog, list[Seqs]]]) -> Steps[None]:
         expected = [Expected(log.name, spans) for log, spans in fetch]
         stopped_at = yield from receive_messages(self._context, expected)
-        lost: list[Span] = []
         self._has_moved = self._has_moved or any(came.got for came in expected)
+        lost: list[Span] = []
         for number, ((log, spans), came) in enumerate(zip(fetch, expected, strict=True)):
             left: list[Seqs] = []
             if stopped_at is not None and number >= stopped_at[0]:
                 left = list(spans) if number > stopped_at[0] else after(spans, stopped_at[1])
-            missing = minus(minus(spans, left), list(spans_of(came.got)))
-            missing = [(first, last) for first, last in missing if last - first < UNKNOWN_SEQS]
-            if missing:
-                self._result.gone += count(missing)
+            missing = minus(came.missing(), left)
+            lost += [Span(log.name, *span) for span in missing]
+            if gone := [(first, last) for first, last in missing if last - first < UNKNOWN_SEQS]:
+                self._result.gone += count(gone)
                 log.has_failed = self._has_failed = True
-                lost += [Span(log.name, *span) for span in missing]
             if left:
                 self._work.needed_still(log, left)
             elif not (log.needs or log.has_failed) and came.watermark is not None and self._context.adopts_watermarks:
                 self._work.watermarks.append((log.name, came.watermark))
         if stopped_at is not None and not any(came.got for came in expected):
             raise RemoteProtocolError("no-progress", "an answer that stops before it begins")
-        if lost:
-            yield Release(lost)
+        yield Release(lost, [Span(came.name, *span) for came in expected for span in came.came()])
 
     def _send(self, offers: Sequence[tuple[DifferingLog, list[Seqs]]], want: Want) -> Steps[None]:
         wanted: list[tuple[int, Span]] = []

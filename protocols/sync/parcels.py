@@ -32,7 +32,7 @@ from protocols.sync.codec import encode
 from protocols.sync.common import Context, Steps, receive
 from protocols.sync.effects import Commit, Delivery, Page, ReadMessages, ReadWatermarks, Send, Span
 from protocols.sync.messages import Parcel, ParcelLog, Seqs
-from protocols.sync.spans import holds, holds_all
+from protocols.sync.spans import minus, spans_of
 
 __all__ = ["Expected", "receive_messages", "send_messages"]
 
@@ -139,6 +139,14 @@ class Expected:
     got: list[int] = field(default_factory=list)
     watermark: int | None = None
 
+    def came(self) -> list[Seqs]:
+        """`got` as spans."""
+        return list(spans_of(self.got))
+
+    def missing(self) -> list[Seqs]:
+        """What did not come."""
+        return minus(self.spans, self.came())
+
 
 class _Unpacker:
     """Puts messages together again and checks that they are what was asked for."""
@@ -148,6 +156,7 @@ class _Unpacker:
         self._headers: deque[tuple[int, Header]] = deque()
         self._data = bytearray()
         self._number = -1
+        self._span = 0  # of those expected of the log: messages come in their order
         self._variants = 0
         self._missing_bytes = 0
         self._came = 0
@@ -193,19 +202,30 @@ class _Unpacker:
         expected = self._expected[log.number]
         if log.number > self._number:
             self._number = log.number
-            self._variants = 0
+            self._span = self._variants = 0
         expected.watermark = log.watermark
         before = expected.got[-1] if expected.got else -1
         seqs = [seq for seq, _, _ in log.headers]
-        if seqs[0] > before and _is_ascending(seqs) and holds_all(expected.spans, seqs[0], seqs[-1]):  # as is usual
-            self._variants = 1
+        span = self._span_at(expected.spans, seqs[0])
+        if span and span[0] <= seqs[0] and seqs[-1] <= span[1] and before < seqs[0] and _is_ascending(seqs):
+            self._variants = 1  # as is usual
         else:
-            for seq in seqs:
-                self._variants = self._variants + 1 if seq == before else 1
-                if seq < before or self._variants > VARIANTS_MAX or not holds(expected.spans, seq):
-                    raise RemoteProtocolError("unrequested", "a message that was not asked for, or out of order")
-                before = seq
+            self._check_each(expected.spans, before, seqs)
         expected.got += seqs
+
+    def _check_each(self, spans: Sequence[Seqs], before: int, seqs: Sequence[int]) -> None:
+        for seq in seqs:
+            self._variants = self._variants + 1 if seq == before else 1
+            span = self._span_at(spans, seq)
+            if seq < before or self._variants > VARIANTS_MAX or not span or seq < span[0]:
+                raise RemoteProtocolError("unrequested", "a message that was not asked for, or out of order")
+            before = seq
+
+    def _span_at(self, spans: Sequence[Seqs], seq: int) -> Seqs | None:
+        """The first span that does not end before a seq: a look at each span, as messages come in their order."""
+        while self._span < len(spans) and spans[self._span][1] < seq:
+            self._span += 1
+        return spans[self._span] if self._span < len(spans) else None
 
 
 def _is_ascending(seqs: list[int]) -> bool:

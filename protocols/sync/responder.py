@@ -11,7 +11,7 @@ from protocols.model import Item, LogName
 from protocols.sync import answers
 from protocols.sync.codec import decode, encode
 from protocols.sync.common import Context, SessionRefused, Steps, claim, read_dead
-from protocols.sync.effects import Commit, Receive, Send, Settle, Span
+from protocols.sync.effects import Commit, Receive, Release, Send, Settle, Span
 from protocols.sync.messages import (
     About,
     Ask,
@@ -32,7 +32,7 @@ from protocols.sync.messages import (
     Want,
 )
 from protocols.sync.parcels import Expected, receive_messages, send_messages
-from protocols.sync.spans import UNKNOWN_SEQS, count, minus, spans_of
+from protocols.sync.spans import UNKNOWN_SEQS, count
 from protocols.sync.telling import Telling
 
 __all__ = ["Responder"]
@@ -169,10 +169,14 @@ class Responder:
         expected = [Expected(log.name, spans) for log, spans in zip(offers, wanted, strict=True)]
         stopped_at = yield from receive_messages(self._context, expected)
         watermarks: list[tuple[LogName, int]] = []
+        lost: list[Span] = []
         for number, (log, came) in enumerate(zip(offers, expected, strict=True)):
-            is_whole = count(came.spans) == count(log.spans) and not minus(came.spans, list(spans_of(came.got)))
+            missing = came.missing()
+            lost += [Span(log.name, *span) for span in missing]
+            is_whole = count(came.spans) == count(log.spans) and not missing
             is_reached = stopped_at is None or number < stopped_at[0]
             if is_whole and is_reached and log.is_last and came.watermark is not None:
                 watermarks.append((log.name, came.watermark))
+        yield Release(lost, [Span(came.name, *span) for came in expected for span in came.came()])
         if watermarks and self._context.adopts_watermarks:
             yield Commit((), (), watermarks)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from protocols.limits import SEQ_MAX
 from protocols.sync.messages import Seqs
 
-__all__ = ["EVERYTHING", "UNKNOWN_SEQS", "after", "count", "holds", "holds_all", "minus", "spans_of", "union"]
+__all__ = ["EVERYTHING", "UNKNOWN_SEQS", "after", "count", "minus", "spans_of", "union"]
 
 EVERYTHING: Seqs = (0, SEQ_MAX)
 """All of a log of which nothing is known."""
@@ -23,6 +23,8 @@ def count(spans: Iterable[Seqs]) -> int:
 
 def minus(spans: Sequence[Seqs], others: Sequence[Seqs]) -> list[Seqs]:
     """What of `spans` is not in `others`."""
+    if not others:
+        return list(spans)
     left: list[Seqs] = []
     at = 0
     for start, last in spans:
@@ -53,16 +55,6 @@ def union(spans: Iterable[Seqs], others: Iterable[Seqs]) -> list[Seqs]:
 def after(spans: Iterable[Seqs], seq: int) -> list[Seqs]:
     """What of `spans` is at `seq` or behind it."""
     return [(max(first, seq), last) for first, last in spans if last >= seq]
-
-
-def holds(spans: Sequence[Seqs], seq: int) -> bool:
-    """Whether a seq is in one of a few spans."""
-    return any(first <= seq <= last for first, last in spans)
-
-
-def holds_all(spans: Sequence[Seqs], seq_from: int, seq_to: int) -> bool:
-    """Whether one of a few spans has all of these."""
-    return any(first <= seq_from and seq_to <= last for first, last in spans)
 
 
 def spans_of(seqs: Iterable[int]) -> Iterator[Seqs]:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.sync.claims import ClaimHolder, Claims
+from protocols.limits import CLAIM_PATIENCE_S, CLAIMS_OVER_MAX, CLAIMS_PER_LOG_MAX, SEQ_MAX, TRANSFER_SPANS_MAX
 from protocols.model import LogName
 from protocols.sync.effects import Span
 
@@ -13,7 +14,7 @@ NAME, OTHER = LogName("topic", "log"), LogName("topic", "other")
 
 
 def test_what_one_session_claims_another_does_not_get() -> None:
-    claims = Claims()
+    claims = Claims(now_at=lambda: 0.0)
     one, other = claims.begin(), claims.begin()
     assert claims.take(one, [Span(NAME, 10, 19)]) == [Span(NAME, 10, 19)]
     assert claims.take(other, [Span(NAME, 0, 30), Span(OTHER, 10, 19)]) == [
@@ -25,7 +26,7 @@ def test_what_one_session_claims_another_does_not_get() -> None:
 
 
 def test_what_was_fetched_stays_claimed_for_sessions_that_began_before() -> None:
-    claims = Claims()
+    claims = Claims(now_at=lambda: 0.0)
     one, other = claims.begin(), claims.begin()
     claims.take(one, [Span(NAME, 0, 9)])
     claims.end(one, in_good_order=True)
@@ -35,7 +36,7 @@ def test_what_was_fetched_stays_claimed_for_sessions_that_began_before() -> None
 
 
 def test_what_a_broken_session_claimed_is_free() -> None:
-    claims = Claims()
+    claims = Claims(now_at=lambda: 0.0)
     one, other = claims.begin(), claims.begin()
     claims.take(one, [Span(NAME, 0, 9)])
     claims.end(one, in_good_order=False)
@@ -43,11 +44,54 @@ def test_what_a_broken_session_claimed_is_free() -> None:
 
 
 def test_what_did_not_come_is_free() -> None:
-    claims = Claims()
+    claims = Claims(now_at=lambda: 0.0)
     one, other = claims.begin(), claims.begin()
     claims.take(one, [Span(NAME, 0, 9)])
     claims.release(one, [Span(NAME, 4, 5)])
     assert claims.take(other, [Span(NAME, 0, 9)]) == [Span(NAME, 4, 5)]
+
+
+def test_nobody_is_kept_waiting_by_those_who_claim_and_do_not_deliver() -> None:
+    now_s = 0.0
+    claims = Claims(now_at=lambda: now_s)
+    liar, honest = claims.begin(), claims.begin()
+    claims.take(liar, [Span(NAME, 0, SEQ_MAX)])
+    assert claims.take(honest, [Span(NAME, 0, 9)]) == []
+    claims.release(liar, [Span(NAME, 0, SEQ_MAX)], [Span(NAME, 20, 20)])  # something else, to look busy
+    claims.end(liar, in_good_order=True)
+    again = claims.begin()
+    claims.take(again, [Span(NAME, 0, SEQ_MAX)])  # before anybody else asks
+    now_s = CLAIM_PATIENCE_S - 1
+    assert claims.take(honest, [Span(NAME, 0, 9)]) == []
+    now_s = CLAIM_PATIENCE_S
+    assert claims.take(honest, [Span(NAME, 0, 9), Span(OTHER, 0, 9)]) == [Span(NAME, 0, 9), Span(OTHER, 0, 9)]
+
+
+def test_who_waits_does_not_fetch_what_came_meanwhile() -> None:
+    now_s = 0.0
+    claims = Claims(now_at=lambda: now_s)
+    one, other = claims.begin(), claims.begin()
+    claims.take(one, [Span(NAME, 0, 9)])
+    assert claims.take(other, [Span(NAME, 0, 4)]) == []
+    claims.release(one, [], [Span(NAME, 0, 4)])
+    now_s = 2 * CLAIM_PATIENCE_S
+    assert claims.take(other, [Span(NAME, 0, 9)]) == []  # what came is here; the rest is waited for from now on
+    now_s += CLAIM_PATIENCE_S
+    assert claims.take(other, [Span(NAME, 0, 9)]) == [Span(NAME, 5, 9)]
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    claims = Claims(now_at=lambda: 0.0)
+    one, other = claims.begin(), claims.begin()
+    gaps = [Span(NAME, 2 * seq, 2 * seq) for seq in range(TRANSFER_SPANS_MAX)]
+    assert claims.take(one, gaps) == gaps
+    assert claims.held == CLAIMS_PER_LOG_MAX
+    assert claims.take(other, gaps) == gaps[:-CLAIMS_PER_LOG_MAX]  # the rest may be fetched twice
+    for _ in range(2 * CLAIMS_OVER_MAX):
+        short = claims.begin()
+        claims.take(short, [Span(OTHER, 0, 0)])
+        claims.end(short, in_good_order=True)
+    assert claims.held == 2 * CLAIMS_PER_LOG_MAX + CLAIMS_OVER_MAX
 
 
 steps = st.lists(
@@ -64,7 +108,7 @@ steps = st.lists(
 @given(steps)
 def test_against_sets(taken: list[tuple[str, int, int, int]]) -> None:
     """Nothing is granted to two sessions that are under way; nothing is kept when all have ended."""
-    claims = Claims()
+    claims = Claims(now_at=lambda: 0.0)
     active: list[ClaimHolder] = []
     owned: dict[ClaimHolder, set[int]] = {}
     for what, which, low, length in taken:

@@ -96,7 +96,6 @@ class Box:
     logs: dict[LogName, dict[int, dict[bytes, tuple[int, bytes]]]] = field(default_factory=dict)
     watermarks: dict[LogName, int] = field(default_factory=dict)
     refuse_claims: bool = False
-    claimed: set[tuple[LogName, int]] = field(default_factory=set)
     serial: int = 1000
     serials: dict[LogName, int] = field(default_factory=dict)
     is_full: bool = False
@@ -213,9 +212,7 @@ class Box:
                 return [self.watermarks.get(name) for name in names]
             case fx.Claim(spans):
                 return [fx.Span(span.name, *run) for span in spans for run in self._claim(span)]
-            case fx.Release(spans):
-                for name, first, last in spans:
-                    self.claimed.difference_update((name, seq) for seq in range(first, last + 1))
+            case fx.Release():
                 return None
             case fx.Commit():
                 return self._commit(effect)
@@ -318,8 +315,6 @@ def run_pair(
         moved = _run_side(first, second, stream)
         moved = _run_side(second, first, stream) or moved
         assert moved, "both sides wait for each other"
-    for side in (first, second):
-        side.box.claimed.clear()
     return Outcome(first, second)
 
 
