@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
+from math import inf
 from typing import Any, Final
 
 from protocols.limits import (
@@ -200,6 +201,10 @@ def _check_phones(phones: Phones, place: Place) -> None:
             raise ScenarioError(str(error), (*place, "topics")) from None
     _within(0, phones.messages_per_hour, 1e6, (*place, "messages-per-hour"))
     _within(1, phones.message_bytes, BLOB_BYTES_MAX, (*place, "message-size"))
+    if not (phones.open_s > 0 and phones.closed_s >= 0):
+        raise ScenarioError("an app is open for longer than nothing", (*place, "open"))
+    if phones.open_s < inf and not phones.closed_s:
+        raise ScenarioError("an app that closes is closed for some time; give `closed`, too", (*place, "closed"))
     if not 0 <= phones.writes_from_s <= phones.writes_until_s:
         raise ScenarioError("phones stop writing before they begin", (*place, "writes-until"))
 

@@ -123,6 +123,7 @@ def _draw_phones(chance: random.Random, lans: Sequence[Lan], hours: float) -> li
     counts[0] = counts[0] or 1
     topics = ["tea", "cake"][: chance.randint(1, 2)]
     writers = sum(counts) * len(topics)
+    is_long = hours > 4  # nobody looks at a telephone for days on end
     rate = min(60.0, round(_MESSAGES * chance.random() / hours / writers, 2))
     return [
         Phones(
@@ -134,6 +135,8 @@ def _draw_phones(chance: random.Random, lans: Sequence[Lan], hours: float) -> li
             message_bytes=chance.choice([100, 300, 2000, 40_000]),
             policy=chance.choice(["round-robin", "each"]),
             writes_until_s=hours * _HOUR_S,
+            open_s=300.0 if is_long else inf,
+            closed_s=hours * 300.0 if is_long else 0.0,
         )
         for lan, count in zip(lans, counts, strict=True)
         if count

@@ -95,6 +95,8 @@ class Phone:
         self._known: dict[MailboxId, _Known] = {}
         self._hosts: Callable[[str], Host | None] = lambda _address: None
         self._turn = 0
+        self._open_until = self._random.expovariate(1 / spec.open_s) if spec.open_s < inf else inf
+        self._closed_until = 0.0
         self._wake = trio.Event()
 
     async def run(self, hosts: Callable[[str], Host | None]) -> None:
@@ -145,24 +147,44 @@ class Phone:
             text = f"{self.name} {topic} {seq} ".encode()
             self._take(name, seq, text + self._random.randbytes(max(0, spec.message_bytes - len(text))))
             self._witness.wrote(self.name, name, seq)
-            for known in self._known.values():  # an own message makes the next poll early
-                known.due_at = min(known.due_at, trio.current_time())
-            self._wake.set()
+            self._closed_until = 0.0
+            self._poll_at_once()  # an own message makes the next poll early
 
     def _take(self, name: LogName, seq: int, blob: bytes) -> None:
         self._held[name, seq] = blob
         heights = self.heights[name.topic]
         heights[name.log] = max(seq, heights.get(name.log, -1))
 
+    # --- open and closed -------------------------------------------------------------------------------------------
+
+    async def _stay_closed(self) -> None:
+        """Closes the app if it is time to, and comes back when it is opened again."""
+        now = trio.current_time()
+        if now < self._open_until:
+            return
+        self._closed_until = now + self._random.expovariate(1 / self.spec.closed_s)
+        while trio.current_time() < self._closed_until:
+            with trio.move_on_at(self._closed_until):
+                await self._wake.wait()
+            self._wake = trio.Event()
+        self._open_until = trio.current_time() + self._random.expovariate(1 / self.spec.open_s)
+        self._poll_at_once()
+
+    def _poll_at_once(self) -> None:
+        for known in self._known.values():
+            known.due_at = min(known.due_at, trio.current_time())
+        self._wake.set()
+
     # --- polling ---------------------------------------------------------------------------------------------------
 
     async def _poll_forever(self) -> None:
         soonest = trio.current_time()
         while True:
+            await self._stay_closed()
             known = self._next()
             due_at = inf if known is None else max(known.due_at, soonest)
             if trio.current_time() < due_at:
-                with trio.move_on_at(due_at):
+                with trio.move_on_at(min(due_at, self._open_until)):
                     await self._wake.wait()
                 self._wake = trio.Event()
                 continue

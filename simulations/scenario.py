@@ -129,6 +129,10 @@ class Phones:
     """`round-robin` (the first app: one mailbox a turn) or `each` (later ones: every mailbox on a clock of its own)."""
     writes_from_s: float = 0.0
     writes_until_s: float = float("inf")
+    open_s: float = float("inf")
+    closed_s: float = 0.0
+    """The app is open for `open_s` on average, then closed for `closed_s`: it doesn't poll until it is opened again, at
+    the latest to write."""
 
 
 # --- Faults. `who` names mailboxes, phones or groups of them; `at_s` says when. ---------------------------------------
