@@ -11,7 +11,7 @@ from typing import Protocol
 import trio
 
 from node.store.api import Change, StoredItem
-from protocols.model import LogName
+from protocols.model import Item, LogName
 from simulations.disk import SimulatedStore
 from simulations.machines import Host
 from simulations.network import Network
@@ -142,7 +142,8 @@ class Recorder:
         holding = self.holding(host.name)
         now = trio.current_time()
         self.trace.note(f"put {host.name} {len(change.stored)} {len(change.merged)} {len(change.removed)}")
-        for stored in change.stored:
+        for name, seq, blob, digest, first_stored_s in change.stored:
+            stored = StoredItem(name, Item(seq, digest, first_stored_s, len(blob)))
             self.judge.stored(host, stored, change.origin, again=_key(stored) in holding.items)
             holding.items[_key(stored)] = stored.item.first_stored_s
             holding.total ^= self._sum(_key(stored))

@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from node.bench.messages import log_name, stamp_now_s
-from node.store.api import Change, ItemColumns, ScanPage, StoredItem
+from node.store.api import Arrival, Change, ItemColumns, ScanPage
 from node.sync.index import IndexView, LogIndex
 from protocols.limits import DIGEST_BYTES
-from protocols.model import Item, LogName
+from protocols.model import LogName
 
 __all__ = ["LOG_MESSAGES", "Pair", "Side", "make_pair"]
 
@@ -31,8 +31,6 @@ LOG_MESSAGES: Final = 100
 
 _PAGE_LOGS: Final = 64
 """Logs in a page of a scan: about as many messages as SQLite's pages have."""
-
-_BLOB_BYTES: Final = 300
 
 _Places: TypeAlias = npt.NDArray[np.int64]
 """Messages by their place: LOG_MESSAGES * log number + seq."""
@@ -58,11 +56,10 @@ class _Messages:
         ages = np.full(len(places), self.first_stored_s)
         return ItemColumns(counts, seqs, self.digests[places].tobytes(), ages)
 
-    def item(self, place: int) -> StoredItem:
-        """One message as a commit announces it."""
+    def arrival(self, place: int) -> Arrival:
+        """One message as a commit announces it, without its content."""
         log, seq = divmod(place, LOG_MESSAGES)
-        item = Item(seq, self.digests[place].tobytes(), self.first_stored_s, _BLOB_BYTES)
-        return StoredItem(self.names[log], item)
+        return Arrival(self.names[log], seq, b"", self.digests[place].tobytes(), self.first_stored_s)
 
 
 class _Ids:
@@ -96,7 +93,7 @@ class _Ids:
     def add(self, places: _Places) -> None:
         """Takes these messages in, as one commit."""
         self._held.reshape(-1)[places] = True
-        change = Change(stored=[self._messages.item(place) for place in places.tolist()])
+        change = Change(stored=[self._messages.arrival(place) for place in places.tolist()])
         for listener in self._listeners:
             listener(change)
 

@@ -10,7 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from node.store._inserts import PendingRows
@@ -49,6 +49,15 @@ class _Plan(NamedTuple):
     log: _Log | None
     arrivals: Sequence[Arrival]
     keys: Mapping[int, Key] | None
+
+
+@dataclass(slots=True)
+class _Changes:
+    """What a request has changed so far."""
+
+    stored: list[Arrival] = field(default_factory=list)
+    merged: list[StoredItem] = field(default_factory=list)
+    removed: list[StoredItem] = field(default_factory=list)
 
 
 class Ledger:
@@ -102,20 +111,21 @@ class Ledger:
             raise StoreFull(f"the storage limit of {self._limit_bytes} bytes is reached")
         self.occupancy.messages += growth.messages
         self.occupancy.bytes += growth.bytes
-        change = Change([], [], [], origin)
+        changes = _Changes()
         stored = dropped = 0
         watermarks: dict[LogName, int | None] = {}
         for plan in plans:
             log = self._revive(plan.name, plan.log)
             if plan.keys is None:
-                self._store_fresh(plan.name, log, plan.arrivals, change)
+                self._store_fresh(log, plan.arrivals, changes)
                 stored += len(plan.arrivals)
             else:
-                self._store_among_held(plan, plan.keys, log, change)
+                self._store_among_held(plan, plan.keys, log, changes)
                 counts = count(plan.arrivals, plan.keys)
                 stored += counts[0]
                 dropped += counts[1]
             watermarks[plan.name] = log.watermark
+        change = Change(changes.stored, changes.merged, changes.removed, origin)
         return PutResult(stored, len(arrivals) - stored - dropped, dropped, watermarks), change
 
     def _plan(self, name: LogName, arrivals: Sequence[Arrival], growth: Occupancy) -> _Plan:
@@ -157,9 +167,9 @@ class Ledger:
                     held.setdefault(seq + SEQ_OFFSET, {})[digest] = Row(first_stored_s, size, blob)
         return held
 
-    def _store_fresh(self, name: LogName, log: _Log, arrivals: Sequence[Arrival], change: Change) -> None:
+    def _store_fresh(self, log: _Log, arrivals: Sequence[Arrival], changes: _Changes) -> None:
         """Stores what lies beyond everything held, ascending."""
-        self._add(name, log, arrivals, change)
+        self._add(log, arrivals, changes)
         following = 0 if log.watermark is None else log.watermark + 1
         start = following
         for _, seq, _, _, _ in arrivals:
@@ -168,32 +178,29 @@ class Ledger:
         if following > start:
             self._set_watermark(log, following - 1)
 
-    def _store_among_held(self, plan: _Plan, keys: Mapping[int, Key], log: _Log, change: Change) -> None:
+    def _store_among_held(self, plan: _Plan, keys: Mapping[int, Key], log: _Log, changes: _Changes) -> None:
         blobs = {arrival.digest: arrival.blob for arrival in plan.arrivals}
         for seq, key in keys.items():
             for digest, first_stored_s in key.kept.items():
                 held = key.held.get(digest)
                 if held is None:
-                    self._add(plan.name, log, [Arrival(plan.name, seq, blobs[digest], digest, first_stored_s)], change)
+                    self._add(log, [Arrival(plan.name, seq, blobs[digest], digest, first_stored_s)], changes)
                 elif held.first_stored_s != first_stored_s:
                     self._set_first_stored(log, seq, digest, first_stored_s)
-                    _extend(change.merged, plan.name, Item(seq, digest, first_stored_s, held.size))
+                    changes.merged.append(StoredItem(plan.name, Item(seq, digest, first_stored_s, held.size)))
             for digest, held in key.held.items():
                 if digest not in key.kept:
                     self._delete(log.id, seq, digest)
                     self._free_blob(held.blob, held.size)
-                    _extend(change.removed, plan.name, Item(seq, digest, held.first_stored_s, held.size))
+                    gone = Item(seq, digest, held.first_stored_s, held.size)
+                    changes.removed.append(StoredItem(plan.name, gone))
         self._advance(log)
 
-    def _add(self, name: LogName, log: _Log, arrivals: Sequence[Arrival], change: Change) -> None:
+    def _add(self, log: _Log, arrivals: Sequence[Arrival], changes: _Changes) -> None:
         """Inserts new messages, ascending; the watermark is left to the caller."""
         self._next_blob = self._pending.add(log.id, arrivals, self._next_blob)
         log.top = max(log.top, arrivals[-1].seq)
-        assert isinstance(change.stored, list)
-        change.stored.extend(
-            StoredItem(name, Item(seq, digest, first_stored_s, len(blob)))
-            for _, seq, blob, digest, first_stored_s in arrivals
-        )
+        changes.stored += arrivals
 
     def _set_first_stored(self, log: _Log, seq: int, digest: bytes, first_stored_s: int) -> None:
         self._db.execute(
@@ -408,8 +415,3 @@ class Ledger:
         self._db.execute("DELETE FROM garbage WHERE first = ?", (first,))
         if end < last:
             self._db.execute("INSERT INTO garbage VALUES (?, ?)", (end + 1, last))
-
-
-def _extend(items: Sequence[StoredItem], name: LogName, item: Item) -> None:
-    assert isinstance(items, list)
-    items.append(StoredItem(name, item))

@@ -70,11 +70,12 @@ class StoredItem(NamedTuple):
 class Change:
     """What one committed transaction changed, for the index and the event stream.
 
-    `stored` are new messages, `merged` known ones whose first stored became earlier (the item has the new one),
-    `removed` those that expired or were displaced by earlier variants. `origin` is whatever the caller passed to `put`.
+    `stored` are new messages as they are kept, `merged` known ones whose first stored became earlier (the item has the
+    new one), `removed` those that expired or were displaced by earlier variants. `origin` is whatever the caller passed
+    to `put`.
     """
 
-    stored: Sequence[StoredItem] = ()
+    stored: Sequence[Arrival] = ()
     merged: Sequence[StoredItem] = ()
     removed: Sequence[StoredItem] = ()
     origin: object = None

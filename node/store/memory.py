@@ -226,7 +226,7 @@ class MemoryStore(Store):
     def _apply(
         self, plan: Mapping[tuple[LogName, int], Mapping[bytes, int]], blobs: Mapping[bytes, bytes], origin: object
     ) -> Change:
-        stored: list[StoredItem] = []
+        stored: list[Arrival] = []
         merged: list[StoredItem] = []
         removed: list[StoredItem] = []
         for (name, seq), after in plan.items():
@@ -247,8 +247,10 @@ class MemoryStore(Store):
                     continue
                 blob = blobs[digest] if before is None else before.blob
                 self._set(name, seq, digest, _Held(first_stored_s, blob))
-                item = StoredItem(name, Item(seq, digest, first_stored_s, len(blob)))
-                (stored if before is None else merged).append(item)
+                if before is None:
+                    stored.append(Arrival(name, seq, blob, digest, first_stored_s))
+                else:
+                    merged.append(StoredItem(name, Item(seq, digest, first_stored_s, len(blob))))
         return Change(stored, merged, removed, origin)
 
     def _age(self, first_stored_s: int) -> dict[tuple[LogName, int, bytes], None]:

@@ -116,7 +116,13 @@ class LogIndex:
                 self._are_many.set()
 
     def _on_change(self, change: Change) -> None:
-        for group in (change.stored, change.merged, change.removed):
+        marked: tuple[LogName, int] | None = None
+        for name, seq, _, _, _ in change.stored:
+            block = name, seq // BLOCK_SEQS
+            if block != marked:  # those of a log mostly come together
+                self.mark(*block)
+                marked = block
+        for group in (change.merged, change.removed):
             for name, item in group:
                 self.mark(name, item.seq // BLOCK_SEQS)
 

@@ -60,9 +60,8 @@ class News:
 
     def _on_change(self, change: Change) -> None:
         # What expired is gone everywhere at the same hour: only what came is news.
-        for group in (change.stored, change.merged):
-            for name, _item in group:
-                self._pending.add(name)
+        self._pending.update([arrival.name for arrival in change.stored])
+        self._pending.update([name for name, _ in change.merged])
         if len(self._pending) > HINT_LOGS_PENDING_MAX:
             self._pending.clear()
             self._overflow = True

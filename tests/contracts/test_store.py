@@ -454,7 +454,7 @@ async def test_listeners_hear_of_every_commit_before_the_caller_goes_on(store: S
 
 async def test_a_cancelled_put_is_stored_and_announced_or_neither(store: Store) -> None:
     heard: set[int] = set()
-    store.subscribe(lambda change: heard.update(stored.item.seq for stored in change.stored))
+    store.subscribe(lambda change: heard.update(stored.seq for stored in change.stored))
 
     async def put(seq: int) -> None:
         with trio.move_on_after(0 if seq % 3 == 0 else 0.0005 * (seq % 5)):

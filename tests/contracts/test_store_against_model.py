@@ -117,9 +117,9 @@ def follow(seen: dict[tuple[LogName, int, bytes], Item], changes: list[Change]) 
         for name, item in change.merged:
             assert seen[name, item.seq, item.digest].first_stored_s > item.first_stored_s
             seen[name, item.seq, item.digest] = item
-        for name, item in change.stored:
-            assert (name, item.seq, item.digest) not in seen
-            seen[name, item.seq, item.digest] = item
+        for name, seq, blob, digest, first_stored_s in change.stored:
+            assert (name, seq, digest) not in seen
+            seen[name, seq, digest] = Item(seq, digest, first_stored_s, len(blob))
 
 
 async def step(store: Store, model: StoreModel, kind: str, details: Any, changes: list[Change]) -> None:

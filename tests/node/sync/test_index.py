@@ -146,7 +146,7 @@ class Play:
         store.subscribe(self._on_change)
 
     def _on_change(self, change: Change) -> None:
-        for name, _ in (*change.stored, *change.merged, *change.removed):
+        for name, *_ in (*change.stored, *change.merged, *change.removed):
             for taken in self.taken:
                 taken.touched.add(handle_of(name))
 
