@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
 
@@ -26,6 +26,9 @@ from simulations.runtime import Trace
 from simulations.transport import Exchange
 
 __all__ = ["Holding", "Recorder", "Way"]
+
+_LOWER: Final = 0.02
+"""So much less must be held, on the average, than ever before for another look: most runs sink slowly."""
 
 Held = tuple[LogName, int, bytes]
 """What a mailbox holds: log, seq and digest."""
@@ -93,6 +96,7 @@ class Recorder:
         self.traffic_bytes: list[int] = []
         self._moments: list[Moment] = []
         self._extremes: dict[str, Moment] = {}
+        self._lowest_share = 1.0
         self._bytes_before = 0
         self.judge: StoreJudge = _Nobody()
         self._sums: dict[Held, int] = {}
@@ -175,10 +179,12 @@ class Recorder:
         union = {held for host in running for held in self.holding(host.name).items}
         held = sum(len(self.holding(host.name).items) for host in running)
         self.sampled_s.append(trio.current_time())
-        self.held_share.append(held / (len(union) * len(running)) if union else 1.0)
+        share = held / (len(union) * len(running)) if union else 1.0
+        self.held_share.append(share)
         groups, up = len({self.holding(host.name).total for host in running}), len(running)
-        if groups > max(self.groups, default=1):
-            self._extremes["groups"] = self._look("they differ most")
+        if share < self._lowest_share - _LOWER:
+            self._lowest_share = share
+            self._extremes["share"] = self._look("they differ most")
         if up < min(self.up, default=up):
             self._extremes["up"] = self._look("fewest are up")
         self.groups.append(groups)
