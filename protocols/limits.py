@@ -483,9 +483,10 @@ HINT_SPREAD_S: Final = 0.004
 and a hundred that come at once would find all seats taken."""
 
 SYNC_FEW_PEERS: Final = 4
-"""With so many peers or fewer a mailbox compares with each in every sync interval, as its user asked. With more it
-compares with one in each interval, in turn: if every pair did so, a hundred mailboxes would run ten thousand sessions a
-minute that find nothing; this way, too, news spread to all in a few intervals if every hint is lost."""
+"""With so many peers or fewer a mailbox compares with each in every sync interval, as its user asked. With more it does
+so with those that the user named, and with one of the others in each interval, in turn: if every pair did so, a hundred
+mailboxes would run ten thousand sessions a minute that find nothing; this way, too, news spread to all in a few
+intervals if every hint is lost."""
 
 SYNC_CALM_DOUBLINGS_MAX: Final = 3
 """How often the pause between comparisons of a pair is doubled in a crowd while they find that hints have brought

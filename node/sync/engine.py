@@ -304,9 +304,10 @@ class SyncEngine:
 
     def _rest(self, peer: Peer) -> None:
         """After a sync, by whichever side: the next one is an interval away, give or take a fifth; longer in a crowd,
-        where hints bring everything, and where the two differ in what neither can help (one has no room)."""
+        where hints bring everything, and where the two differ in what neither can help (one has no room). With whom the
+        user named there is no taking turns: nobody else may bring what a lost hint was about."""
         crowd, doublings = 1, min(peer.idle_syncs, PEER_IDLE_DOUBLINGS_MAX)
-        if len(self._transport.connected()) > SYNC_FEW_PEERS:
+        if len(self._transport.connected()) > SYNC_FEW_PEERS and not peer.fixed:
             crowd = len(self._transport.connected())
             doublings = max(doublings, min(peer.calm_syncs, SYNC_CALM_DOUBLINGS_MAX))
         pause_s = self._interval_s * crowd * 2.0**doublings

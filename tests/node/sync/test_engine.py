@@ -97,6 +97,25 @@ async def test_news_travel_along_a_chain(world: World, autojump_clock: MockClock
     await within(3, lambda: holds(chain[-1], NAME, 0, b"news"))
 
 
+async def test_whom_the_user_named_is_compared_with_in_every_interval(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by a mailbox that has many neighbours: nobody else may bring what a lost hint was about."""
+    hub = await world.start("hub")
+    gateway = await world.start("gateway", peers=(hub,))
+    for number in range(6):
+        await world.start(f"at the hub {number}", peers=(hub,))
+        await world.start(f"at the gateway {number}", peers=(gateway,))
+    await trio.sleep(3600)
+
+    async def lose(channel: str, data: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(hub.core.transport, "publish", lose)
+    await hub.core.mailbox.deliver([(NAME, 0, b"news")])
+    await within(40, lambda: holds(gateway, NAME, 0, b"news"))
+
+
 async def test_replication_does_not_lengthen_a_life(world: World, autojump_clock: MockClock) -> None:
     """a stores; b learns of it six days later, c still later: all forget it at the same hour."""
     a = await world.start("a")
