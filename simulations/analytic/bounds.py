@@ -81,11 +81,7 @@ def strains_of(
 
 def _up_bytes_per_s(plan: Plan, flow: Flow) -> float:
     """To mailboxes over the internet."""
-    return sum(
-        link.count * link.outward * plan.message_bytes
-        for link in flow.links
-        if link.round_trip_s == plan.internet_round_trip_s
-    )
+    return sum(link.count * link.outward * plan.message_bytes for link in flow.links if link.is_far)
 
 
 _TOO_MANY_NEIGHBOURS: Final = (

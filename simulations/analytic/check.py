@@ -23,7 +23,7 @@ _DAY_S: Final = 86_400.0
 _QUIET_FROM_S: Final = 60.0
 """By then all have met."""
 
-_QUIET_UNTIL_S: Final = 60.0
+_QUIET_UNTIL_S: Final = 90.0
 """Before the end: what was written last has time to spread."""
 
 _LAN_PHONES: Final = 4

@@ -34,15 +34,15 @@ _FIRST_OF_TWO: Final = 14 / 15
 @dataclass(frozen=True, slots=True)
 class Link:
     """`count` neighbours of one kind. `inward` and `outward` are the messages a second that each gives and takes,
-    `hints` those that each publishes, `audience` how many hear them, `crowd` how many neighbours it has."""
+    `hints` the hints that each publishes, `neighbours` how many hear them. `is_far`: over the internet, and one of the
+    two was given the address of the other."""
 
     count: float
     inward: float
     outward: float
     hints: float
-    audience: float
-    crowd: float
-    round_trip_s: float
+    neighbours: float
+    is_far: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,27 +73,17 @@ class Flow:
     @property
     def asked(self) -> float:
         """Sessions that it opens for news."""
-        return sum(
-            link.count * coalesced(link.inward, self._window_s(link.audience, link.round_trip_s)) for link in self.links
-        )
+        return sum(link.count * coalesced(link.inward, self._window_s(link, link.neighbours)) for link in self.links)
 
     @property
     def served(self) -> float:
         """Sessions that others open with it for news."""
-        return sum(
-            link.count * coalesced(link.outward, self._window_s(self.neighbours, link.round_trip_s))
-            for link in self.links
-        )
+        return sum(self._served(link) for link in self.links)
 
     @property
     def busy(self) -> float:
         """How many of those are under way at once, on average."""
-        return sum(
-            link.count
-            * coalesced(link.outward, self._window_s(self.neighbours, link.round_trip_s))
-            * session_s(self.plan, link.round_trip_s)
-            for link in self.links
-        )
+        return sum(self._served(link) * session_s(self.plan, is_far=link.is_far) for link in self.links)
 
     @property
     def received(self) -> float:
@@ -112,14 +102,19 @@ class Flow:
 
     def comparison_pause_s(self, link: Link, doublings: int = SYNC_CALM_DOUBLINGS_MAX) -> float:
         """Between two comparisons with one neighbour, by whichever side is the first to be due."""
+        if link.is_far:
+            return self.plan.sync_interval_s
         sides = [
-            self.plan.sync_interval_s * (1.0 if crowd <= SYNC_FEW_PEERS else crowd * 2.0**doublings)
-            for crowd in (link.crowd, self.neighbours)
+            self.plan.sync_interval_s * (1.0 if neighbours <= SYNC_FEW_PEERS else neighbours * 2.0**doublings)
+            for neighbours in (link.neighbours, self.neighbours)
         ]
         return min(sides) * (_FIRST_OF_TWO if sides[0] == sides[1] else 1.0)
 
-    def _window_s(self, audience: float, round_trip_s: float) -> float:
-        return HINT_COALESCE_S + HINT_SPREAD_S * audience / 2 + session_s(self.plan, round_trip_s)
+    def _served(self, link: Link) -> float:
+        return link.count * coalesced(link.outward, self._window_s(link, self.neighbours))
+
+    def _window_s(self, link: Link, audience: float) -> float:
+        return HINT_COALESCE_S + HINT_SPREAD_S * audience / 2 + session_s(self.plan, is_far=link.is_far)
 
 
 def coalesced(rate: float, window_s: float) -> float:
@@ -127,14 +122,15 @@ def coalesced(rate: float, window_s: float) -> float:
     return rate / (1 + rate * window_s)
 
 
-def session_s(plan: Plan, round_trip_s: float) -> float:
+def session_s(plan: Plan, *, is_far: bool) -> float:
     """How long a hint's session takes."""
+    round_trip_s = plan.internet_round_trip_s if is_far else plan.lan_round_trip_s
     return _ROUND_TRIPS * round_trip_s + plan.commit_s
 
 
-def spread_s(plan: Plan, audience: float, askers: float, round_trip_s: float) -> float:
+def spread_s(plan: Plan, audience: float, askers: float, *, is_far: bool) -> float:
     """From the moment in which a mailbox stores a message until so many of its neighbours hold it."""
-    session = session_s(plan, round_trip_s)
+    session = session_s(plan, is_far=is_far)
     asking = HINT_SPREAD_S * audience * askers / (askers + 1)
     served = askers * session / SYNC_SESSIONS_IN_MAX
     turned_away = 2 * PEER_RETRY_FIRST_S if served > asking and askers > SYNC_SESSIONS_IN_MAX else 0.0
@@ -168,32 +164,30 @@ def flows_of(plan: Plan, network: Network) -> list[Flow]:
     announced = written + echo * (kept - written)
     hints = coalesced(announced, HINT_COALESCE_S)
     gateway_hints = coalesced(kept, HINT_COALESCE_S)
-    trip = plan.lan_round_trip_s
-    member = Link(near, per_link, per_link, hints, near, near, trip)
+    member = Link(near, per_link, per_link, hints, near)
     if not has_gateway:
         return [Flow("in a LAN", plan.mailboxes, kept, announced, (member,), plan)]
 
     top = coalesced(everywhere, HINT_COALESCE_S)
-    far = plan.internet_round_trip_s
     flows: list[Flow] = []
     if near:
-        to_gateway = Link(1, per_link + foreign, per_link, gateway_hints, gateway_near, gateway_near, trip)
-        others = Link(near - 1, per_link, per_link, hints, near, near, trip)
+        to_gateway = Link(1, per_link + foreign, per_link, gateway_hints, gateway_near)
+        others = Link(near - 1, per_link, per_link, hints, near)
         flows.append(Flow("in a LAN", plan.mailboxes - network.lans, kept, announced, (others, to_gateway), plan))
     above = network.children(0) + (len(network.levels) > 1)
-    members = Link(near, per_link, per_link + foreign, hints, near, near, trip)
-    upward = Link(1, foreign, lan, top, above, above, far)
+    members = Link(near, per_link, per_link + foreign, hints, near)
+    upward = Link(1, foreign, lan, top, above, is_far=True)
     flows.append(Flow("gateway", network.lans, kept, kept, (members, upward), plan))
 
     below_rate, below_hints, below_near, wanted = lan, gateway_hints, gateway_near, foreign
     for level, count in enumerate(network.levels):
         children = network.children(level)
-        links = [Link(children, below_rate, wanted, below_hints, below_near, below_near, far)]
+        links = [Link(children, below_rate, wanted, below_hints, below_near, is_far=True)]
         subtree = below_rate * children
         own_near = children
         if level + 1 < len(network.levels):
             parent_near = network.children(level + 1) + (level + 2 < len(network.levels))
-            links.append(Link(1, everywhere - subtree, subtree, top, parent_near, parent_near, far))
+            links.append(Link(1, everywhere - subtree, subtree, top, parent_near, is_far=True))
             own_near += 1
         kind = "internet" if len(network.levels) == 1 else f"internet {level + 1}"
         flows.append(Flow(kind, count, everywhere, everywhere, tuple(links), plan))

@@ -51,7 +51,7 @@ class Row:
     all_hold_s: float
     """From the first commit of a message until the last mailbox holds it, hints working."""
     found_s: float
-    """Until a message is found of which no hint came. Any neighbour of the same kind may have it."""
+    """Until a message is found of which no hint came. In a LAN any neighbour has it."""
     strains: tuple[Strain, ...]
 
     @property
@@ -79,14 +79,16 @@ def spread_to_all_s(plan: Plan, network: Network) -> float:
     """From the first commit of a message until all hold it: over the gateway to the top of the tree, and down again."""
     near = network.lan_neighbours
     gateway = near + bool(network.levels)
-    in_lan = network.lan_hops * spread_s(plan, near, near, plan.lan_round_trip_s)
+    in_lan = network.lan_hops * spread_s(plan, near, near, is_far=False)
     if not network.levels:
         return in_lan
-    far = plan.internet_round_trip_s
     down = sum(
-        spread_s(plan, network.children(level), network.children(level), far) for level in range(len(network.levels))
+        spread_s(plan, network.children(level), network.children(level), is_far=True)
+        for level in range(len(network.levels))
     )
-    up = (len(network.levels) - 1) * spread_s(plan, plan.branch, 1, far) + spread_s(plan, gateway, 1, far)
+    up = (len(network.levels) - 1) * spread_s(plan, plan.branch, 1, is_far=True) + spread_s(
+        plan, gateway, 1, is_far=True
+    )
     return 2 * in_lan + up + down
 
 
@@ -121,10 +123,16 @@ def _row(plan: Plan, network: Network, flow: Flow, all_hold_s: float) -> Row:
         + plan.phones * flow.kept * plan.message_bytes * 4 / 3 * is_in_lan,
         messages_kept=kept,
         all_hold_s=all_hold_s,
-        found_s=max((1.2 * flow.comparison_pause_s(link) / link.count for link in flow.links), default=0.0),
+        found_s=_found_s(flow),
         strains=strains_of(plan, network, flow, mdns, **figures),
         **figures,
     )
+
+
+def _found_s(flow: Flow) -> float:
+    """At worst."""
+    near = sum(link.count for link in flow.links if not link.is_far)
+    return max(1.2 * flow.comparison_pause_s(link) / (1 if link.is_far else near) for link in flow.links)
 
 
 def hint_bytes_per_s(flow: Flow, wire: Wire) -> float:
@@ -132,7 +140,7 @@ def hint_bytes_per_s(flow: Flow, wire: Wire) -> float:
     logs = flow.announced / flow.hints if flow.hints else 1.0
     sent = flow.hints * flow.neighbours * (costs.hint_bytes(flow.neighbours, logs) + wire.hint_bytes)
     return sent + sum(
-        link.count * link.hints * (costs.hint_bytes(link.audience) + wire.hint_bytes) for link in flow.links
+        link.count * link.hints * (costs.hint_bytes(link.neighbours) + wire.hint_bytes) for link in flow.links
     )
 
 
