@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import secrets
+import ssl
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -25,6 +26,7 @@ from node.discovery.mdns import MdnsDiscovery
 from node.discovery.none import NoDiscovery
 from node.http.admin import admin_router, load_or_create_token
 from node.http.server import HttpStatistics, Listener, open_listeners, serve_http
+from node.http.tls import server_context
 from node.http.toy import toy_router
 from node.identity import Identity
 from node.status import Administration
@@ -60,6 +62,10 @@ async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None]
         token = load_or_create_token(data_dir.path / TOKEN_FILE)
         # Ports before the store: a taken port is told at once, not after a million messages have been read.
         phones = await _listen(config.http, listening)
+        secure: list[Listener] = []
+        if config.https:
+            tls = server_context(identity.seed, identity.mailbox_id, data_dir.path)
+            secure = await _listen(config.https, listening, tls=tls)
         admin = await _listen([_ADMIN], listening)
         path = data_dir.path / STORE_FILE
         _tune_interpreter()
@@ -85,7 +91,7 @@ async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None]
                 data_dir.save_p2p_port(p2p[0].port)
                 statistics = HttpStatistics()
                 routes = toy_router(core.mailbox, identity.mailbox_id)
-                await nursery.start(partial(serve_http, phones, routes, statistics=statistics))
+                await nursery.start(partial(serve_http, [*phones, *secure], routes, statistics=statistics))
                 plain = _plain_peers(config, core, data_dir)
                 nursery.start_soon(supervise, "plain peers", plain.run)
                 administration = Administration(core, plain=plain, mailbox_id=identity.mailbox_id, name=config.name)
@@ -103,6 +109,7 @@ async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None]
                     http=_urls(phones),
                     p2p=tuple(map(str, p2p)),
                     admin=_urls(admin)[0],
+                    https=_urls(secure),
                 )
                 data_dir.publish(info)
                 on_ready(info)
@@ -123,8 +130,10 @@ def _freeze_what_is_loaded() -> None:
     gc.freeze()
 
 
-async def _listen(addresses: Sequence[ListenAddress], listening: ExitStack) -> list[Listener]:
-    listeners = await open_listeners(addresses)
+async def _listen(
+    addresses: Sequence[ListenAddress], listening: ExitStack, *, tls: ssl.SSLContext | None = None
+) -> list[Listener]:
+    listeners = await open_listeners(addresses, tls=tls)
     for listener in listeners:
         listening.callback(listener.close)
     return listeners
@@ -180,5 +189,6 @@ async def _discover(
 
 
 def _urls(listeners: Sequence[Listener]) -> tuple[str, ...]:
+    scheme = "https" if any(listener.tls for listener in listeners) else "http"
     bound = [(listener.address.host, listener.address.port) for listener in listeners]
-    return tuple(f"http://{ListenAddress(host, port)}" for host, port in spell_out(bound))
+    return tuple(f"{scheme}://{ListenAddress(host, port)}" for host, port in spell_out(bound))

@@ -38,6 +38,7 @@ class RunConfig:
 
     data_dir: Path
     http: tuple[ListenAddress, ...] = (ListenAddress("0.0.0.0", 3411),)
+    https: tuple[ListenAddress, ...] = ()
     p2p: ListenAddress = ListenAddress("0.0.0.0", 0)
     peers: tuple[PeerAddress | HttpPeer, ...] = ()
     topics: frozenset[str] = frozenset()

@@ -75,6 +75,7 @@ class NodeInfo:
     http: tuple[str, ...]
     p2p: tuple[str, ...]
     admin: str
+    https: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2) + "\n"
@@ -89,7 +90,7 @@ class NodeInfo:
         if not isinstance(fields, dict):
             raise ValueError("not an object")
         strings = {key: fields.get(key) for key in ("version", "mailbox_id", "peer_id", "admin")}
-        lists = {key: fields.get(key) for key in ("http", "p2p")}
+        lists = {key: fields.get(key, default) for key, default in (("http", None), ("p2p", None), ("https", []))}
         pid = fields.get("pid")
         if type(pid) is not int or not all(isinstance(value, str) for value in strings.values()):
             raise ValueError("a field is missing or of the wrong type")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -38,6 +39,9 @@ __all__ = [
     "topic_hash_of",
 ]
 
+# What stands before the 32 bytes of an Ed25519 key in a SubjectPublicKeyInfo. Source: RFC 8410, section 4.
+_SPKI_PREFIX: Final = bytes.fromhex("302a300506032b6570032100")
+
 # libp2p's PeerId of an Ed25519 key: an identity multihash (0x00, length) of the protobuf {type: Ed25519, key}.
 # Source: libp2p specs, peer-ids.
 _PEER_ID_PREFIX: Final = bytes([0x00, 0x24, 0x08, 0x01, 0x12, 0x20])
@@ -65,6 +69,11 @@ class MailboxId:
     def base32(self) -> str:
         """52 characters of upper-case base32 without padding, the newer app generation's mDNS label."""
         return base64.b32encode(self.public_key).rstrip(b"=").decode("ascii")
+
+    @property
+    def key_pin(self) -> str:
+        """The key as HTTPS clients pin it: SHA-256 over its SubjectPublicKeyInfo (RFC 7469), in curl's form."""
+        return f"sha256//{base64.b64encode(hashlib.sha256(_SPKI_PREFIX + self.public_key).digest()).decode()}"
 
     @property
     def peer_id(self) -> str:

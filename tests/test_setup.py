@@ -120,7 +120,7 @@ def test_an_interruption_is_told_and_the_lock_is_free_again(tmp_path: Path) -> N
     while not (log.exists() and log.read_text()) and time.monotonic() < deadline:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
-    _, told = process.communicate(timeout=30)
+    _, told = process.communicate(timeout=120)
     assert process.returncode == 1
     assert told == "mailboxd set-up: interrupted; the same command goes on where it was\n"
     assert set_up(tmp_path).returncode == 0

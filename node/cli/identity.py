@@ -37,9 +37,10 @@ def identity(data_dir: Path | None, as_json: bool) -> None:
     info = _running(path)
     p2p = list(info.p2p) if info else []
     if as_json:
-        print_json({"mailbox_id": str(own.mailbox_id), "peer_id": own.peer_id, "running": info is not None, "p2p": p2p})
+        names = {"mailbox_id": str(own.mailbox_id), "peer_id": own.peer_id, "https_pin": own.mailbox_id.key_pin}
+        print_json({**names, "running": info is not None, "p2p": p2p})
         return
-    click.echo(f"mailbox id  {own.mailbox_id}\npeer id     {own.peer_id}")
+    click.echo(f"mailbox id  {own.mailbox_id}\npeer id     {own.peer_id}\nhttps pin   {own.mailbox_id.key_pin}")
     for label, address in zip(["addresses", *[""] * len(p2p)], p2p, strict=False):
         click.echo(f"{label:<10}  {address}")
     if info is None:

@@ -86,10 +86,11 @@ async def _serve(config: RunConfig) -> None:
 
 def _greet(config: RunConfig, info: NodeInfo) -> None:
     """Says where the mailbox is, to people on stderr or into the JSON log."""
+    urls = [*info.http, *info.https]
     if config.log_json:
-        log.info("ready: mailbox %s, http %s, p2p %s", info.mailbox_id, ", ".join(info.http), ", ".join(info.p2p))
+        log.info("ready: mailbox %s, http %s, p2p %s", info.mailbox_id, ", ".join(urls), ", ".join(info.p2p))
         return
-    phones = [url for url in info.http if urlsplit(url).hostname not in ("127.0.0.1", "::1")] or info.http
+    phones = [url for url in urls if urlsplit(url).hostname not in ("127.0.0.1", "::1")] or urls
     others = [address for address in info.p2p if not address.startswith(("/ip4/127.", "/ip6/::1/"))] or info.p2p
     lines = ["", f"mailbox {info.mailbox_id}{f' ({config.name})' if config.name else ''} is ready"]
     lines += [f"  {label:<17} {url}" for label, url in zip(_labels("for phones"), phones, strict=False)]

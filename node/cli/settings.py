@@ -51,6 +51,14 @@ _OPTIONS: Final = (
         help="Where phones reach the mailbox; port 0 picks a free one. Repeatable.",
     ),
     _option(
+        "--https",
+        type=kinds.LISTEN_ADDRESS,
+        multiple=True,
+        show_default="none",
+        help="Where phones reach it by TLS as well, with a certificate of the mailbox's own identity, to be pinned: "
+        "`mailboxd identity` shows the pin. Repeatable.",
+    ),
+    _option(
         "--p2p",
         type=kinds.LISTEN_ADDRESS,
         default="0.0.0.0:0",
@@ -124,10 +132,10 @@ def run_options(function: F) -> F:
 
 def run_config(data_dir: Path | None, values: Mapping[str, Any]) -> RunConfig:
     """The configuration that click's parsed `values` describe. Raises click.UsageError for what contradicts itself."""
-    http: Sequence[ListenAddress] = values["http"]
-    for address in http:
-        if address.port and http.count(address) > 1:
-            raise click.UsageError(f"--http {address} is given twice")
+    listens: list[ListenAddress] = [*values["http"], *values["https"]]
+    for address in listens:
+        if address.port and listens.count(address) > 1:
+            raise click.UsageError(f"{address} is given twice, with --http or --https")
     peers: Sequence[PeerAddress | HttpPeer] = values["peer"]
     if len(peers) > FIXED_PEERS_MAX:
         raise click.UsageError(f"{len(peers)} mailboxes are named with --peer; at most {FIXED_PEERS_MAX} can be")
@@ -137,7 +145,8 @@ def run_config(data_dir: Path | None, values: Mapping[str, Any]) -> RunConfig:
     retention: Retention = values["retention"]
     return RunConfig(
         data_dir=data_dir or default_data_dir(),
-        http=tuple(http),
+        http=tuple(values["http"]),
+        https=tuple(values["https"]),
         p2p=values["p2p"],
         peers=tuple(dict.fromkeys(peers)),
         topics=topics,

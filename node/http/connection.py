@@ -55,11 +55,11 @@ class _Phase(Enum):
 class Connection:
     """Serves one accepted socket. `client` is the IP address at the other end."""
 
-    def __init__(self, sock: trio.socket.SocketType, client: str, server: Server) -> None:
+    def __init__(self, sock: ClientSocket, client: str, server: Server) -> None:
         self.client = client
         self._tick_s = server.limits.tick_s
         self.deadline_s = server.now_s + self._tick_s + server.limits.head_timeout_s
-        self._sock = ClientSocket(sock)
+        self._sock = sock
         self._server = server
         self._limits = server.limits
         self._is_counted = client not in server.exempt
@@ -343,10 +343,10 @@ class Connection:
         self._release()
         self._enter(_Phase.LINGER, timeout_s)
         with suppress(OSError):
-            self._sock.shutdown()
+            await self._sock.shutdown()
             left = HTTP_LINGER_BYTES_MAX
             while left > 0:
-                data = await self._sock.recv(_RECEIVE_BYTES)
+                data = await self._sock.drain(_RECEIVE_BYTES)
                 if not data:
                     return
                 left -= len(data)

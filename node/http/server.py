@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import logging
 import socket
+import ssl
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from typing import Final
 
@@ -20,6 +21,8 @@ from node.config import ListenAddress
 from node.http.connection import Connection, turn_away
 from node.http.limits import HttpLimits, MemoryBudget, RateLimiter, is_loopback
 from node.http.messages import Router
+from node.http.sockets import ClientSocket
+from node.http.tls import TlsSocket
 from protocols.limits import HTTP_SEND_PIECE_BYTES
 
 if sys.platform != "win32":
@@ -36,10 +39,11 @@ _TCP_NOTSENT_LOWAT: Final = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A socket that listens, and where."""
+    """A socket that listens, and where. With `tls`, clients have to speak it."""
 
     address: ListenAddress
     socket: trio.socket.SocketType
+    tls: ssl.SSLContext | None = None
 
     def close(self) -> None:
         """Stops listening."""
@@ -58,7 +62,7 @@ class HttpStatistics:
     bad_requests: int = 0
 
 
-async def open_listeners(addresses: Sequence[ListenAddress]) -> list[Listener]:
+async def open_listeners(addresses: Sequence[ListenAddress], *, tls: ssl.SSLContext | None = None) -> list[Listener]:
     """Listens on all `addresses`; port 0 picks a free port. `::` takes IPv4 too where nothing else has that port.
 
     Raises OSError with a message that says what to do; then none of them listens.
@@ -72,7 +76,7 @@ async def open_listeners(addresses: Sequence[ListenAddress]) -> list[Listener]:
         for listener in listeners:
             listener.close()
         raise
-    return listeners
+    return [replace(listener, tls=tls) for listener in listeners]
 
 
 async def _listen(address: ListenAddress, *, dual_stack: bool) -> list[Listener]:
@@ -208,7 +212,8 @@ class Server:
             self.stats.accepted += 1
             client = str(address[0]).removeprefix("::ffff:")
             if self._has_room(client):
-                connections.start_soon(self._serve, self._count(sock, client))
+                wrapped = ClientSocket(sock) if listener.tls is None else TlsSocket(sock, listener.tls)
+                connections.start_soon(self._serve, self._count(wrapped, client))
             else:
                 self.stats.turned_away += 1
                 turn_away(sock)
@@ -223,7 +228,7 @@ class Server:
             return True
         return len(self._connections) < self.limits.connections_max
 
-    def _count(self, sock: trio.socket.SocketType, client: str) -> Connection:
+    def _count(self, sock: ClientSocket, client: str) -> Connection:
         """Counted before its task runs, so that of a burst of connections not one more gets in."""
         connection = Connection(sock, client, self)
         self._connections.add(connection)

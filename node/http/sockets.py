@@ -47,9 +47,13 @@ class ClientSocket:
                 return self._sock.send(data)
             await trio.lowlevel.wait_writable(self._sock)
 
-    def shutdown(self) -> None:
-        """Nothing more will be sent. Raises OSError."""
+    async def shutdown(self) -> None:
+        """Nothing more will be sent, and what comes is of no interest. Raises OSError."""
         self._sock.shutdown(socket.SHUT_WR)
+
+    async def drain(self, bytes_max: int) -> bytes:
+        """After `shutdown`: what has come, up to `bytes_max`, to be thrown away. Raises OSError."""
+        return await self.recv(bytes_max)
 
     def reset_on_close(self) -> None:
         """Closing will reset the connection, so that nobody takes what came for everything."""

@@ -175,6 +175,7 @@ def test_identity(call, tmp_path: Path) -> None:
     assert json.loads(call("identity", "--json", "--data-dir", tmp_path).out) == {
         "mailbox_id": str(own.mailbox_id),
         "peer_id": own.peer_id,
+        "https_pin": own.mailbox_id.key_pin,
         "running": False,
         "p2p": [],
     }

@@ -65,6 +65,7 @@ def test_every_option_has_help_and_a_variable() -> None:
 
 ALL = {
     "http": (["127.0.0.1:1", "[::1]:2"], "http", (ListenAddress("127.0.0.1", 1), ListenAddress("::1", 2))),
+    "https": (["127.0.0.1:3"], "https", (ListenAddress("127.0.0.1", 3),)),
     "p2p": ("127.0.0.1:9", "p2p", ListenAddress("127.0.0.1", 9)),
     "peer": (
         [PEER, "HTTPS://Example.org/box/"],
@@ -166,7 +167,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         ("sync_interval = 5", "'sync_interval' is not an option; did you mean 'sync-interval'?"),
         ("storage-limt = 5", "did you mean 'storage-limit'?"),
         ("mdns = true", "did you mean 'no-mdns'?"),
-        ("xyzzy = 1", "known are http, p2p, peer"),
+        ("xyzzy = 1", "known are http, https, p2p, peer"),
         ("data-dir = 'x'", "can't stand here"),
         ("[http]\na = 1", "http: {'a': 1} should be a list"),
         ("http = 3411", "http: 3411 should be a list"),
