@@ -469,8 +469,9 @@ HINT_COALESCE_S: Final = 0.1
 """What is stored within so long goes out as one hint: ten hints a second at the most, which gossip carries without
 loss, and still far below the second in which a neighbour should have a message."""
 
-HINT_LOGS_PENDING_MAX: Final = 4096
-"""Logs with news that are remembered by name; above that a hint says "much news" and a whole sync follows."""
+HINT_LOGS_PENDING_MAX: Final = 2048
+"""Logs with news that are remembered by name, and that one question is about (ABOUT_LOGS_MAX); above that a hint says
+"much news" and a whole sync follows."""
 
 HINT_HEARD_MAX: Final = 4096
 """Logs of which it is remembered who announced their last state, so that it need not be announced again."""
@@ -662,6 +663,9 @@ SURVEY_REGIONS_ASKED_MAX: Final = 500
 
 NEWS_LOGS_MAX: Final = 4096
 """Logs in news; of more, or of more than a quarter of all, a survey is not longer."""
+
+ABOUT_LOGS_MAX: Final = 2048
+"""Logs of a hint in one question: with handle and hash they take 26 bytes at least, and fit into a frame."""
 
 NAMES_ASKED_MAX: Final = 450
 """Names that one question asks for: with the 128 bytes that the app's have, the answer fills a frame."""

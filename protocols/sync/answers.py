@@ -29,7 +29,6 @@ from protocols.sync.effects import Rows
 from protocols.sync.listing import NO_LISTING, Listing, entry_bytes, listing_bytes, select
 from protocols.sync.messages import About, Named, Names, News, Standing, Survey, Surveyed
 from protocols.sync.regions import END, FP, LIST, SHOW, Region
-from protocols.sync.search import differing_entries
 from protocols.sync.tables import KeyedTable
 
 __all__ = ["about", "named", "news", "surveyed"]
@@ -56,7 +55,7 @@ def news(context: Context, said: News) -> Standing:
     rows = matches.rows
     known = rows >= 0
     differs = ~known
-    differs[known] = differing_entries(table.entries(rows[known]), select(listing.entries, known))
+    differs[known] = table.differing(rows[known], select(listing.entries, known))
     changed = _no_rows() if context.since is None else table.table.changed_since(context.since)
     own_news = np.setdiff1d(changed, rows[known])
     if len(own_news) > NEWS_LOGS_MAX:
@@ -76,11 +75,9 @@ def about(context: Context, said: About) -> Standing:
     table = context.table
     found = [table.table.find(handle) for handle in said.handles]
     rows = np.array([-1 if row is None else row for row in found], np.int64)
-    differs = differing_entries(table.entries_or_none(rows), said.entries)
+    differs = table.differing(rows, said.entries)
     indices = np.flatnonzero(differs)
-    entries = table.entries_or_none(rows[indices])
-    if int(entry_bytes(entries).sum()) > CONTROL_BODY_BYTES:
-        raise RemoteProtocolError("limit", "a question about more logs than can be answered at once")
+    entries = table.entries_within(rows[indices], CONTROL_BODY_BYTES - len(rows) // 8)
     return Standing(indices.tolist(), entries, NO_LISTING, table.of_rows(rows[~differs & (rows >= 0)]))
 
 

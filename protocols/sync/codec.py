@@ -14,6 +14,7 @@ import numpy as np
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.limits import (
+    ABOUT_LOGS_MAX,
     CONTROL_FRAME_BYTES_MAX,
     FINGERPRINT_BYTES,
     FRAME_BYTES_MAX,
@@ -288,7 +289,7 @@ def _news(message: list[Any]) -> News:
 
 def _about(message: list[Any]) -> About:
     _, again, packed, *entries = as_array(message, "message", length=7)
-    handles = split(as_bytes(packed, "handles"), HANDLE_BYTES, "handles")
+    handles = split(as_bytes(packed, "handles", length_max=ABOUT_LOGS_MAX * HANDLE_BYTES), HANDLE_BYTES, "handles")
     check_ascending(handles, "handles")
     return About(handles, unpack_entries(entries, len(handles)), read_flag(again, "again"))
 

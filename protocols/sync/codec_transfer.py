@@ -112,11 +112,12 @@ def read_want(message: list[Any]) -> Want:
 
 def read_parcel(message: list[Any]) -> Parcel:
     _, heads, seqs, dates, sizes, data, is_last, stopped = as_array(message, "message", length=8)
-    counts = read_varints(heads, "logs", count_max=3 * PARCEL_MESSAGES_MAX)
+    counts = read_varints(heads, "logs", count_max=3 * TRANSFER_LOGS_MAX)
     columns = [read_varints(column, "headers", count_max=PARCEL_MESSAGES_MAX) for column in (seqs, dates, sizes)]
     total = sum(counts[2::3])
     if len(counts) % 3 or any(len(column) != total for column in columns):
         raise RemoteProtocolError("malformed", "columns of different lengths")
+    check_ascending(counts[0::3], "logs")
     logs = _parcel_logs(counts, columns)
     position = as_ints(stopped, "position", maximum=SEQ_MAX, length_max=2)
     if len(position) == 1:

@@ -67,11 +67,11 @@ class SessionConfig:
     """What a session is told at its start.
 
     `now_s` is the wall clock in Unix seconds, `salt` SALT_BYTES fresh random bytes (only the initiator's are used).
-    `only` limits an initiator to the logs with these handles, known or not: what a hint asks for. `checkpoint` is the
-    `SessionResult.checkpoint` of the last session with this peer after which both held the same, if there was one.
-    `is_full`: we have no room, so that nothing is fetched or taken. `interest` are the topics that we keep in step
-    (None: all), `peer_interest` those that the peer kept when we last met it (`SessionResult.peer_interest`).
-    `versions` are the lowest and the highest version of the protocol that we speak.
+    `only` limits an initiator to the logs with these handles (ABOUT_LOGS_MAX), known or not: what a hint asks for.
+    `checkpoint` is the `SessionResult.checkpoint` of the last session with this peer after which both held the same, if
+    there was one. `is_full`: we have no room, so that nothing is fetched or taken. `interest` are the topics that we
+    keep in step (None: all), `peer_interest` those that the peer kept when we last met it
+    (`SessionResult.peer_interest`). `versions` are the lowest and the highest version of the protocol that we speak.
     """
 
     now_s: float

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import FINGERPRINT_BYTES, LISTED_LOGS_MAX, LOG_RUNS_MAX
+from protocols.limits import FINGERPRINT_BYTES, FRAGMENT_BITS_MIN, LISTED_LOGS_MAX, LOG_RUNS_MAX
 from protocols.sync.columns import (
     Numbers,
     ascending_bytes_max,
@@ -34,6 +34,7 @@ from protocols.sync.effects import Runs
 from protocols.sync.wire import as_array, as_bytes, as_int
 
 __all__ = [
+    "HASHED_ENTRY_BYTES",
     "NO_ENTRIES",
     "NO_LISTING",
     "Entries",
@@ -54,6 +55,9 @@ ONE_RUN: Final = 1  # one run; head: its first seq; extras: how many follow it
 SOME_RUNS: Final = 2  # head: how many runs (0: nothing is held); extras: for each the gap before it, how many follow
 MANY_RUNS: Final = 3  # head: 0; a hash instead
 
+HASHED_ENTRY_BYTES: Final = 2 + FINGERPRINT_BYTES
+"""What an entry with a hash takes, rounded up."""
+
 FRAGMENT_BITS_MAX: Final = 64
 
 _KIND_BITS: Final = 2
@@ -63,8 +67,8 @@ _LISTING_ELEMENTS: Final = 3 + _ENTRIES_ELEMENTS
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entries:
-    """What some logs hold. `many[i]` says that log i has too many runs: then `runs` has none for it, and `hashes` its
-    keyed row hash (FINGERPRINT_BYTES each, for such logs only)."""
+    """What some logs hold. `many[i]` says that log i has too many runs to be told: then `runs` has none for it, and
+    `hashes` its keyed row hash (FINGERPRINT_BYTES each, for such logs only)."""
 
     runs: Runs
     many: npt.NDArray[np.bool_]
@@ -278,6 +282,9 @@ def unpack_listing(value: Any) -> Listing:
     width = as_int(width, "width of fragments", maximum=FRAGMENT_BITS_MAX)
     count = as_int(count, "number of logs", maximum=LISTED_LOGS_MAX)
     packed = as_bytes(fragments, "fragments")
-    if not width or not count:
-        raise RemoteProtocolError("malformed", "a listing of nothing")
-    return Listing(width, unpack_ascending(packed, count, width, "fragments"), unpack_entries(entries, count))
+    if width < FRAGMENT_BITS_MIN or not count:
+        raise RemoteProtocolError("malformed", "a listing of nothing, or one that names nothing")
+    numbers = unpack_ascending(packed, count, width, "fragments")
+    if width < FRAGMENT_BITS_MAX and (numbers[1:] == numbers[:-1]).any():
+        raise RemoteProtocolError("order", "two logs that their fragments don't tell apart")
+    return Listing(width, numbers, unpack_entries(entries, count))

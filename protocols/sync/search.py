@@ -17,7 +17,7 @@ import numpy.typing as npt
 from protocols.errors import RemoteProtocolError
 from protocols.limits import (
     CONTROL_BODY_BYTES,
-    FINGERPRINT_BYTES,
+    HANDLE_BYTES,
     NAMES_ASKED_MAX,
     NEWS_LOGS_MAX,
     SURVEY_LISTED_LOGS,
@@ -34,7 +34,6 @@ from protocols.sync.listing import (
     entry_bytes,
     listing_bytes,
     run_lists,
-    same_runs,
     select,
 )
 from protocols.sync.messages import About, Named, Names, News, Seqs, Standing, Survey, Surveyed
@@ -43,7 +42,7 @@ from protocols.sync.spans import EVERYTHING, minus
 from protocols.sync.tables import Matches
 from protocols.sync.work import Work
 
-__all__ = ["Question", "Reply", "Search", "differing_entries"]
+__all__ = ["Question", "Reply", "Search"]
 
 Question: TypeAlias = News | About | Survey | Names
 Reply: TypeAlias = Standing | Surveyed | Named
@@ -58,19 +57,6 @@ class _Unnamed:
     fragment: int
     spans: Sequence[Seqs] | None
     maybe: range = range(0)
-
-
-def differing_entries(mine: Entries, theirs: Entries) -> npt.NDArray[np.bool_]:
-    """For the same logs on both sides whether the entries say that they differ. Logs with too many runs are compared
-    by their hashes."""
-    if not len(mine):
-        return np.zeros(0, np.bool_)
-    differ: npt.NDArray[np.bool_] = ~same_runs(mine.runs, theirs.runs) | (mine.many != theirs.many)
-    both = mine.many & theirs.many
-    if both.any():
-        hashes = [np.frombuffer(e.hashes, np.dtype(f"V{FINGERPRINT_BYTES}"))[both[e.many]] for e in (mine, theirs)]
-        differ[both] = hashes[0] != hashes[1]
-    return differ
 
 
 class Search:
@@ -120,7 +106,8 @@ class Search:
     def _about(self, handles: Sequence[bytes]) -> About:
         rows = [self._table.table.find(handle) for handle in handles]
         self._asked_rows = np.array([-1 if row is None else row for row in rows], np.int64)
-        return About(handles, self._table.entries_or_none(self._asked_rows), self._again)
+        room = CONTROL_BODY_BYTES - HANDLE_BYTES * len(handles)
+        return About(handles, self._table.entries_within(self._asked_rows, room), self._again)
 
     def _news(self) -> Listing | None:
         """What has changed since the last time; None if we can't tell, or a survey is likely to be shorter."""
@@ -287,7 +274,7 @@ class Search:
             return np.zeros(0, np.bool_)
         known = rows >= 0
         theirs = select(listing.entries, known)
-        differ = differing_entries(self._table.entries(rows[known]), theirs)
+        differ = self._table.differing(rows[known], theirs)
         self._compare(rows[known][differ], select(theirs, differ))
         if inspect_equal:
             for row in rows[known][~differ].tolist():

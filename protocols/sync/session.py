@@ -31,7 +31,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import CLOCK_SKEW_MAX_S, SALT_BYTES
+from protocols.limits import ABOUT_LOGS_MAX, CLOCK_SKEW_MAX_S, SALT_BYTES
 from protocols.model import Retention
 from protocols.sync.codec import decode, encode
 from protocols.sync.common import (
@@ -71,6 +71,8 @@ def initiate(config: SessionConfig, result: SessionResult | None = None) -> Step
     """
     if len(config.salt) != SALT_BYTES:
         raise ValueError(f"a salt has {SALT_BYTES} bytes")
+    if len(config.only or ()) > ABOUT_LOGS_MAX:
+        raise ValueError(f"a session is limited to {ABOUT_LOGS_MAX} logs or to none")
     return (yield from _telling_failure(_initiate(config, result or SessionResult())))
 
 

@@ -23,7 +23,18 @@ from protocols.limits import (
 )
 from protocols.sync.columns import Numbers
 from protocols.sync.effects import LogTable, Rows
-from protocols.sync.listing import FRAGMENT_BITS_MAX, NO_ENTRIES, NO_LISTING, Entries, Listing, entries_of
+from protocols.sync.listing import (
+    FRAGMENT_BITS_MAX,
+    HASHED_ENTRY_BYTES,
+    NO_ENTRIES,
+    NO_LISTING,
+    Entries,
+    Listing,
+    entries_of,
+    entry_bytes,
+    same_runs,
+    select,
+)
 from protocols.sync.reconcile import Budget
 from protocols.sync.regions import END
 
@@ -31,6 +42,7 @@ __all__ = ["KeyedTable", "Matches"]
 
 _RANGE: Final = b"LR"
 _ROW: Final = b"LI"
+_HASH: Final = np.dtype(f"V{FINGERPRINT_BYTES}")
 
 
 class Matches(NamedTuple):
@@ -146,6 +158,35 @@ class KeyedTable:
         counts, many = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.bool_)
         counts[known], many[known] = held.runs.counts, held.many
         return Entries(held.runs._replace(counts=counts), many, held.hashes)
+
+    def entries_within(self, rows: Rows, room_bytes: int) -> Entries:
+        """The same in so much room: if it is too little, those that take most stand with their hash, as logs of many
+        runs do."""
+        entries = self.entries_or_none(rows)
+        sizes = entry_bytes(entries)
+        too_much = int(sizes.sum()) - room_bytes
+        if too_much <= 0:
+            return entries
+        longest_first = np.argsort(-sizes, kind="stable")
+        gained = np.cumsum(sizes[longest_first] - HASHED_ENTRY_BYTES)
+        hashed = np.zeros(len(rows), np.bool_)
+        hashed[longest_first[: int(np.searchsorted(gained, too_much)) + 1]] = True
+        many = entries.many | hashed & (rows >= 0)
+        runs = select(entries, ~many).runs
+        counts = np.where(many, 0, entries.runs.counts)
+        return Entries(runs._replace(counts=counts), many, self.row_hashes(rows[many].tolist()))
+
+    def differing(self, rows: Rows, theirs: Entries) -> npt.NDArray[np.bool_]:
+        """For these logs (-1: unknown here) whether they differ from what the peer says that it holds of them."""
+        if not rows.size:
+            return np.zeros(0, np.bool_)
+        mine = self.entries_or_none(rows)
+        differ: npt.NDArray[np.bool_] = ~same_runs(mine.runs, theirs.runs) | (mine.many != theirs.many)
+        hashed = theirs.many & (rows >= 0)
+        if hashed.any():
+            said = np.frombuffer(theirs.hashes, _HASH)[hashed[theirs.many]]
+            differ[hashed] = np.frombuffer(self.row_hashes(rows[hashed].tolist()), _HASH) != said
+        return differ
 
     def listing(self, rows: Rows) -> Listing:
         """These logs (ascending), named so that each can be told from all others of ours."""

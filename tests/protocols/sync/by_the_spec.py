@@ -264,8 +264,10 @@ def read_listing(value: list[Any]) -> tuple[int, list[int], list[Held]]:
     if not value:
         return 0, [], []
     width, n, fragments, *fields = value
-    need(1 <= width <= 64 and n >= 1, "a listing of nothing")
-    return width, read_ascending(fragments, n, width), read_entries(fields, n)
+    need(20 <= width <= 64 and n >= 1, "a listing of nothing")
+    named = read_ascending(fragments, n, width)
+    need(width == 64 or len(set(named)) == n, "a fragment twice")
+    return width, named, read_entries(fields, n)
 
 
 # --- places, regions, ranges ------------------------------------------------------------------------------------------

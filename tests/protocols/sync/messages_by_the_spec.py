@@ -210,6 +210,7 @@ def _write_parcel(logs: Json) -> list[Any]:
 def _read_parcel(columns: list[Any]) -> Json:
     heads, seqs, dates, sizes = map(spec.read_varints, columns)
     need(len(heads) % 3 == 0 and sum(heads[2::3]) == len(seqs) == len(dates) == len(sizes), "other lengths")
+    need(all(one < other for one, other in pairwise(heads[0::3])), "not ascending")
     logs: list[Json] = []
     at = date = 0
     for head in range(0, len(heads), 3):

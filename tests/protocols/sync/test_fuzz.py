@@ -76,7 +76,7 @@ ENTRIES = Entries(
     np.array([False, False, False, True, False]),
     b"h" * 8,
 )
-LISTING = Listing(20, numbers(1, 2, 2, 2**19, 2**20 - 1), ENTRIES)
+LISTING = Listing(20, numbers(1, 2, 3, 2**19, 2**20 - 1), ENTRIES)
 REGIONS = [Region(0, 1 << 60, FP, b"f" * 8), Region(1 << 61, 3 << 60, SHOW), Region(3 << 60, END, FP, b"g" * 8)]
 BLOCKS = [Range(bytes(8), b"\0" * 7 + b"\1", NONE), Range(b"\0" * 7 + b"\1", None, DIFF, hashes=(b"h" * 8,))]
 MESSAGES = [

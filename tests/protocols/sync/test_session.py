@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from protocols.limits import BATCH_BYTES_MAX, CLOCK_SKEW_MAX_S, SEQ_MAX, VARIANTS_MAX
+from protocols.limits import (
+    ABOUT_LOGS_MAX,
+    BATCH_BYTES_MAX,
+    CLOCK_SKEW_MAX_S,
+    LOG_RUNS_MAX,
+    SEQ_MAX,
+    VARIANTS_MAX,
+)
 from protocols.model import Retention, digest_of, handle_of
 from protocols.sync.session import SessionRefused, SessionResult, initiate, respond
 from tests.protocols.sync.world import HOUR_S, NOW_S, Box, Side, assert_equal, name_of, run_pair, sync
@@ -89,6 +96,32 @@ def test_a_hint_leaves_other_logs_alone() -> None:
     one, other = Box(), filled(3, 1)
     sync(one, other, only=[handle_of(name_of(1))])
     assert list(one.logs) == [name_of(1)]
+
+
+@pytest.mark.parametrize("held", [0, LOG_RUNS_MAX - 1], ids=["unknown logs", "known logs"])
+def test_a_hint_about_logs_of_more_gaps_than_fit_into_a_frame(held: int) -> None:
+    one, other = Box(), Box()
+    names = [name_of(number) for number in range(120)]
+    for name in names:
+        for run in range(LOG_RUNS_MAX):
+            for box in (one, other) if run < held else (other,):
+                box.put(name, run << 57, b"%d" % run)
+    equal = name_of(120)  # where one side has no room to say what it holds, it is still seen that both hold the same
+    for box in (one, other):
+        box.put(equal, 1 << 57, b"both")
+    result = sync(one, other, only=[*map(handle_of, names), handle_of(equal)]).initiator.result
+    assert result is not None and result.settled
+    assert result.received == len(names) * (LOG_RUNS_MAX - held)
+    assert_equal(one, other)
+
+
+def test_a_session_is_about_so_many_logs_at_the_most() -> None:
+    one, other = Box(), filled(3, 1)
+    handles = [handle_of(name_of(number)) for number in range(ABOUT_LOGS_MAX + 1)]
+    sync(one, other, only=handles[:-1])
+    assert_equal(one, other)
+    with pytest.raises(ValueError, match="limited"):
+        next(initiate(one.config(only=handles)))
 
 
 def test_a_message_of_many_frames_passes_both_ways() -> None:

@@ -250,6 +250,8 @@ REFUSED: Final[list[tuple[str, Any]]] = [
     ("a string instead of a bin", [14, "", b"", b"", b"", b"", 1, []]),
     ("a hello with a highest version below its lowest", [1, 3, 2, "main", 0, 1, 0, "x", b"", b"", 0]),
     ("news with a listing of no logs", [3, 0, [20, 0, b"", b"", b"", b"", b""]]),
+    ("a listing with fragments of 19 bits", [3, 0, [19, 1, b"\0\0\x08\x80", b"", b"\0", b"", b""]]),
+    ("a listing with the same fragment twice", [3, 0, [20, 2, b"\0" * 5 + b"\xc0", b"", b"\0\0", b"", b""]]),
     ("handles that are not ascending", [4, 0, bytes(32), b"", b"\0\0", b"", b""]),
     ("half a handle", [4, 0, bytes(8), b"", b"\0", b"", b""]),
     ("a rest of seven bytes", [5, b"", [], [], bytes(7)]),
@@ -291,5 +293,6 @@ REFUSED: Final[list[tuple[str, Any]]] = [
     ("an id of an interest of 15 bytes", [1, 2, 2, "main", 0, 1, 0, "x", b"", b"", 0, [bytes(15), b"", 0]]),
     ("half a topic", [16, bytes(8)]),
     ("a topic twice", [16, bytes(32)]),
+    ("a log twice in a parcel", [14, b"\0\0\x01\0\0\x01", b"\0\x01", b"\0\0", b"\0\0", b"", 1, []]),
     ("half a position", [14, b"", b"", b"", b"", b"", 1, [4]]),
 ]
