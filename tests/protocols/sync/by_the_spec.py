@@ -169,6 +169,7 @@ def read_ascending(data: bytes, n: int, width: int) -> list[int]:
     size = (n * low + 7) // 8
     need(len(data) > size, "too short")
     lowest, bits = bits_in(data[:size]), bits_in(data[size:])
+    need(len(bits) < n + (1 << width - low) + 8, "more bits than so many numbers can take")
     places = [place for place, bit in enumerate(bits) if bit]
     need(len(places) == n, "not so many numbers")
     numbers = [(place - i) << low | number_of(lowest[i * low : (i + 1) * low]) for i, place in enumerate(places)]
@@ -444,6 +445,8 @@ def fragment_bits(listed: Iterable[int], own: Iterable[int]) -> int:
     places = list(own)
     width = 1
     for one in listed:
+        if places.count(one) > 1:
+            return 64
         for other in places:
             while width < 64 and one != other and one >> 64 - width == other >> 64 - width:
                 width += 1

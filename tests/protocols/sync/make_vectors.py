@@ -100,6 +100,13 @@ def _refused_columns() -> list[Json]:
         {"description": "No byte for one number.", "column": "ascending", "width": 20, "count": 1, "hex": ""},
         {"description": "Low bits only.", "column": "ascending", "width": 8, "count": 1, "hex": "07"},
         {"description": "Descending: 7, then 3.", "column": "ascending", "width": 8, "count": 2, "hex": "0e0cc0"},
+        {
+            "description": "More bits than two numbers can take.",
+            "column": "ascending",
+            "width": 8,
+            "count": 2,
+            "hex": "0720a000",
+        },
         {"description": "256, of 8 bits.", "column": "ascending", "width": 8, "count": 1, "hex": "0040"},
     ]
 

@@ -313,6 +313,7 @@ def test_names_are_checked(name: tuple[str, str]) -> None:
         [1, b"\x20", b"", b"f" * 8],  # a fingerprint is missing
         [1, b"\x20", b"\1\3", b"f" * 8],  # a mode that is no question
         [2, b"".join(number.to_bytes(2, "big") for number in range(1, 1100)), b"\0" * 1100, b""],  # too many
+        [2, b"".join(number.to_bytes(2, "big") for number in range(1, 1025)), b"", b"f" * 8 * 1025],  # without modes
         [],  # nothing is asked
     ],
 )
@@ -386,6 +387,17 @@ def test_frames_in_pieces_of_any_size(frames: list[bytes], data: st.DataObject) 
     assert decoder.at_boundary
     decoder.feed(b"\0")
     assert not decoder.at_boundary
+
+
+def test_the_longest_frame_and_one_that_is_longer() -> None:
+    decoder = FrameDecoder()
+    decoder.feed(encode_frame(bytes(FRAME_BYTES_MAX)))
+    assert decoder.next_frame() == bytes(FRAME_BYTES_MAX)
+    with pytest.raises(LocalProtocolError):
+        encode_frame(bytes(FRAME_BYTES_MAX + 1))
+    decoder.feed((FRAME_BYTES_MAX + 1).to_bytes(4, "big"))
+    with pytest.raises(RemoteProtocolError):
+        decoder.next_frame()
 
 
 def test_an_empty_frame_is_refused() -> None:

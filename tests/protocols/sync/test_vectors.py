@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 
 from protocols.errors import RemoteProtocolError
+from protocols.limits import KIB
 from protocols.sync.codec import decode, encode
 from protocols.sync.columns import pack_ascending, pack_varints, unpack_ascending, unpack_varints
 from protocols.sync.effects import Receive, Send
 from protocols.sync.hints import decode_hint
 from protocols.sync.listing import pack_entries, unpack_entries
+from protocols.sync.messages import Parcel
 from protocols.sync.ranges import unpack_ranges
 from protocols.sync.reconcile import BLOCK_KEY_BYTES
 from protocols.sync.regions import FP, LIST, SHOW, pack_place, unpack_place, unpack_regions
@@ -238,6 +240,30 @@ def test_integers_of_any_width(vector: Json) -> None:
         return spec.packed(value)
 
     assert plain(decode(widest(unpack(the_frame(vector))))) == fields_of(vector)
+
+
+def test_hellos_of_later_versions_say_more_and_older_ones_less() -> None:
+    """Up to 32 elements, of which those that are not known are ignored; two may be left out."""
+    whole = spec.unpacked(the_frame(ALL["messages"][0]))
+    meant = plain(decode(spec.packed(whole)))
+    assert plain(decode(spec.packed(whole[:10]))) == meant
+    later = [*whole[:11], [b"", b"", 0], *["later", [7], 9] * 7]
+    for count in (12, 13, 32):
+        assert plain(decode(spec.packed(later[:count]))) == meant
+    for count in (9, 33):
+        with pytest.raises(RemoteProtocolError):
+            decode(spec.packed(later[:count]))
+
+
+def test_only_parcels_are_larger_than_64_kib() -> None:
+    parcel = encode(Parcel(data=bytes(200 * KIB), is_last=True))
+    assert parcel[:2].hex(" ") == "98 0e"
+    assert spoken.read(parcel) == plain(decode(parcel))
+    survey = the_frame(next(one for one in ALL["messages"] if one["message"] == "Survey"))
+    for fields in (unpack(survey), unpack(parcel)[:-1]):
+        frame = spec.packed([*fields, bytes(64 * KIB)])
+        with pytest.raises(RemoteProtocolError):
+            decode(frame)
 
 
 @cases("refused_frames")

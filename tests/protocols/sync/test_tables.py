@@ -1,0 +1,128 @@
+"""One side's logs: cut, listed and matched by the beginnings of their handles, as the spec has it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocols.errors import RemoteProtocolError
+from protocols.model import LogName
+from protocols.sync.reconcile import Budget
+from protocols.sync.regions import END
+from protocols.sync.tables import KeyedTable
+from tests.protocols.sync import by_the_spec as spec
+from tests.protocols.sync.world import Log, View
+
+KEY = bytes(range(32))
+
+# Handles that have much in common, some even their whole places, which an attacker could make.
+places = st.one_of(
+    st.integers(0, END - 1),
+    st.integers(0, 40),
+    st.integers(0, 40).map(lambda bits: bits << 58),
+    st.integers(0, 40).map(lambda bits: 0xABCDEF << 40 | bits << 12),
+)
+handles = st.sets(st.tuples(places, st.sampled_from([0, 1])), max_size=30).map(
+    lambda found: sorted(place.to_bytes(8, "big") + bytes([7 * last] * 8) for place, last in found)
+)
+
+
+def table_of(handles: list[bytes], budget: Budget | None = None) -> KeyedTable:
+    logs: list[Log] = [
+        (handle, LogName("t", handle.hex()), spec.blake(handle, 16), [], [row], 0) for row, handle in enumerate(handles)
+    ]
+    return KeyedTable(View(logs, 0, is_partial=False), key=KEY, budget=budget or Budget())
+
+
+def places_of(handles: list[bytes]) -> list[int]:
+    return [int.from_bytes(handle[:8], "big") for handle in handles]
+
+
+@given(handles, st.data())
+def test_a_listed_log_is_told_from_all_others(handles: list[bytes], data: st.DataObject) -> None:
+    table, mine = table_of(handles), places_of(handles)
+    rows = [row for row in range(len(handles)) if data.draw(st.booleans())]
+    listing = table.listing(np.array(rows, np.int64))
+    fragments = listing.fragments.tolist()
+    if rows:
+        assert listing.width == spec.fragment_bits([mine[row] for row in rows], mine)
+    assert fragments == [mine[row] >> 64 - listing.width for row in rows]
+    found = table.match(listing.width, listing.fragments)
+    for index, row in enumerate(rows):
+        if mine.count(mine[row]) == 1:
+            assert (found.rows[index], found.maybe(index)) == (row, range(0))
+        else:  # their names must be asked for
+            assert found.rows[index] == -1
+            assert row in found.maybe(index)
+
+
+@given(handles, st.integers(1, 64), st.lists(st.integers(0, END - 1), max_size=8), st.data())
+def test_fragments_of_others_are_matched(
+    handles: list[bytes], width: int, theirs: list[int], data: st.DataObject
+) -> None:
+    table, mine = table_of(handles), places_of(handles)
+    some = st.sampled_from(mine) if mine else st.integers(0, END - 1)
+    fragments = sorted(place >> 64 - width for place in [*theirs, *data.draw(st.lists(some, max_size=8))])
+    lo = data.draw(st.integers(0, len(mine)))
+    hi = data.draw(st.integers(lo, len(mine)))
+    found = table.match(width, np.array(fragments, np.uint64), [(lo, hi, len(fragments))])
+    for index, fragment in enumerate(fragments):
+        fitting = [row for row in range(lo, hi) if mine[row] >> 64 - width == fragment]
+        if len(fitting) == 1 and fragments.count(fragment) == 1:
+            assert (found.rows[index], found.maybe(index)) == (fitting[0], range(0))
+        else:
+            assert found.rows[index] == -1
+            assert list(found.maybe(index)) == fitting
+        every = [row for row in range(len(mine)) if mine[row] >> 64 - width == fragment]
+        assert list(table.beginning_with(width, fragment)) == every
+
+
+@given(handles, st.integers(1, 12), st.data())
+def test_parts_are_even_and_none_is_empty(handles: list[bytes], parts: int, data: st.DataObject) -> None:
+    table, mine = table_of(handles), places_of(handles)
+    if not mine:
+        return
+    lo = data.draw(st.integers(0, len(mine) - 1))
+    hi = data.draw(st.integers(lo + 1, len(mine)))
+    cuts = table.cuts(lo, hi, parts)
+    assert len(cuts) < parts
+    bounds = [table.bounds(place, END)[0] for place in cuts]
+    assert all(one < other for one, other in zip([lo, *bounds], [*bounds, hi], strict=True) if cuts)
+    assert cuts == [spec.cut_between(mine[row - 1], mine[row]) for row in bounds]
+    if len(set(mine)) == len(mine):
+        wanted = {lo + (hi - lo) * part // parts for part in range(1, parts)} - {lo}
+        assert set(bounds) == wanted
+
+
+@given(handles, st.data())
+def test_fingerprints_of_some_rows(handles: list[bytes], data: st.DataObject) -> None:
+    table = table_of(handles)
+    content = [handle + spec.blake(handle, 16) for handle in handles]
+    chosen = [row for row in range(len(handles)) if data.draw(st.booleans())]
+    others = [row for row in range(len(handles)) if row not in chosen]
+    expected = spec.table_fingerprint(KEY, [content[row] for row in chosen])
+    assert table.of_rows(np.array(chosen, np.int64)) == expected
+    assert table.rest(np.array(others, np.int64)) == expected
+    assert table.row_hashes(chosen) == b"".join(spec.row_hash(KEY, content[row]) for row in chosen)
+
+
+def test_all_hashing_is_paid_for() -> None:
+    """To the last row, and not one more."""
+    handles = [bytes([number]) + bytes(15) for number in range(10)]
+    rows = np.arange(10)
+    for spend in (
+        lambda table: table.fingerprint(0, 10),
+        lambda table: table.rest(np.zeros(0, np.int64)),
+        lambda table: table.of_rows(rows),
+        lambda table: table.row_hashes(range(10)),
+        lambda table: table.entries(rows),
+    ):
+        budget = Budget(19)
+        table = table_of(handles, budget)
+        spend(table)
+        assert budget.rows_left == 9
+        with pytest.raises(RemoteProtocolError) as error:
+            spend(table)
+        assert error.value.code == "budget"
