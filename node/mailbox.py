@@ -47,10 +47,9 @@ class Mailbox:
 
     @property
     def is_full(self) -> bool:
-        """Whether there is too little room to take anything from other mailboxes."""
-        held = self.store.statistics()
-        limit = held.storage_limit_bytes
-        return limit is not None and held.bytes + min(SYNC_ROOM_BYTES, limit // 16) > limit
+        """Whether there is too little room, within the storage limit or on the disk, to take anything from other
+        mailboxes: what they sent would be thrown away, and sent again at the next sync."""
+        return any(room.free_bytes < min(SYNC_ROOM_BYTES, room.of_bytes // 16) for room in self.store.rooms())
 
     async def deliver(self, messages: Sequence[tuple[LogName, int, bytes]]) -> PutResult:
         """Stores messages (log, seq, blob) that a client brings: all or none, durable on return.

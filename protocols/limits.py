@@ -389,7 +389,8 @@ CLAIMS_WAITED_MAX: Final = 16_384
 """Logs of which it is remembered since when somebody waits; beyond that nobody has to wait."""
 
 SYNC_ROOM_BYTES: Final = 4 * MIB
-"""With less room than this below the storage limit a mailbox takes nothing from others: what two commits hold."""
+"""With less room than this, below the storage limit or on the disk, a mailbox takes nothing from others: what two
+commits hold."""
 
 SYNC_SESSION_MAX_S: Final = 1800.0
 """Longest session. What is committed stays, and the next session goes on; so this only frees what a peer clings to."""

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import trio
 
-from node.store.api import Arrival, PutResult, StoreFull, StoreUnavailable
+from node.store.api import Arrival, PutResult, Room, StoreFull, StoreUnavailable
 from node.store.memory import MemoryStore
 from protocols.model import LogName
 
 __all__ = ["Disk", "SimulatedStore"]
+
+
+_DISK_BYTES: Final = 1 << 40
 
 
 class Disk:
@@ -82,6 +86,9 @@ class SimulatedStore(MemoryStore):
         self._ages = before._ages
         self._live_logs = before._live_logs
         self._occupancy = before._occupancy
+
+    def rooms(self) -> Sequence[Room]:
+        return [*super().rooms(), Room(0 if self._disk.is_full else _DISK_BYTES, _DISK_BYTES)]
 
     async def _commit(self) -> None:
         await self._turn()

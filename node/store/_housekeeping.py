@@ -12,7 +12,7 @@ from typing import Final
 
 from node.store._ledger import Ledger
 from node.store._schema import one, translate
-from node.store.api import StoreFull
+from node.store.api import Room, StoreFull
 from protocols.limits import (
     CHECKPOINT_PAGES,
     DISK_LOOK_S,
@@ -24,13 +24,29 @@ from protocols.limits import (
     WAL_READERS_WAIT_S,
 )
 
-__all__ = ["Housekeeping"]
+__all__ = ["Housekeeping", "disk_room"]
 
 log = logging.getLogger(__name__)
 
 _PAGE_BYTES: Final = 4096
 _PAGES_PER_MESSAGE: Final = (0.1, 3.0)  # of the key table, the expiry index and the watermarks: together, scattered
 _RECLAIM_EVERY: Final = 8  # batches between two steps while there is no pause
+
+
+def disk_room(path: Path) -> Room | None:
+    """What the disk that holds `path` has left for messages; None if it does not tell."""
+    try:
+        free_bytes, reserve_bytes, size_bytes = _disk(path)
+    except OSError:
+        return None
+    return Room(free_bytes - reserve_bytes, size_bytes)
+
+
+def _disk(path: Path) -> tuple[int, int, int]:
+    """Of the disk that holds `path`: bytes that are free, that must stay so, and all. Raises OSError."""
+    disk = os.statvfs(path)
+    size_bytes = disk.f_blocks * disk.f_frsize
+    return disk.f_bavail * disk.f_frsize, min(DISK_RESERVE_BYTES, size_bytes // 20), size_bytes
 
 
 class Housekeeping:
@@ -78,7 +94,7 @@ class Housekeeping:
             self._granted_bytes -= size
             return None
         try:
-            free, reserve = self._disk()
+            free, reserve, _ = _disk(self._path)
             wal_bytes = self._wal.stat().st_size if self._wal.exists() else 0
             left = free - 2 * size - wal_bytes - reserve
             if left >= 0:
@@ -87,18 +103,13 @@ class Housekeeping:
                 return None
             # Short of space: make the most of what there is.
             self._guard(self._empty_wal)
-            free, reserve = self._disk()
+            free, reserve, _ = _disk(self._path)
             reusable = one(self._db, "PRAGMA freelist_count") * _PAGE_BYTES
         except (OSError, sqlite3.Error):
             return None  # then the transaction will tell
         if free - size - max(0, size - reusable) >= reserve:
             return None
         return StoreFull(f"the disk that holds {self._path} is full ({reserve >> 10} KiB are kept free for expiry)")
-
-    def _disk(self) -> tuple[int, int]:
-        """Bytes that are free, and bytes that must stay so."""
-        disk = os.statvfs(self._path)
-        return disk.f_bavail * disk.f_frsize, min(DISK_RESERVE_BYTES, disk.f_blocks * disk.f_frsize // 20)
 
     def step(self) -> None:
         """One small step."""

@@ -30,6 +30,7 @@ __all__ = [
     "Position",
     "PutResult",
     "ReadPage",
+    "Room",
     "ScanPage",
     "Statistics",
     "Store",
@@ -167,6 +168,13 @@ class Statistics:
     storage_limit_bytes: int | None
 
 
+class Room(NamedTuple):
+    """What is left for messages within one bound: the storage limit, or the disk. Negative: nothing at all."""
+
+    free_bytes: int
+    of_bytes: int
+
+
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
     """What a check of the whole store found. `problems` are sentences for a user; empty means sound."""
@@ -287,6 +295,10 @@ class Store(abc.ABC):
     @abc.abstractmethod
     def statistics(self) -> Statistics:
         """The totals as of the last commit; costs nothing."""
+
+    @abc.abstractmethod
+    def rooms(self) -> Sequence[Room]:
+        """What is left within each bound that there is; costs a look at the file system at the most."""
 
     @abc.abstractmethod
     async def verify(self, *, progress: Callable[[int], None] | None = None) -> VerifyReport:

@@ -21,6 +21,7 @@ from node.store.api import (
     Position,
     PutResult,
     ReadPage,
+    Room,
     ScanPage,
     Statistics,
     Store,
@@ -401,6 +402,10 @@ class MemoryStore(Store):
     def statistics(self) -> Statistics:
         held = self._occupancy
         return Statistics(held.messages, held.bytes, held.logs, held.topics, self._limit_bytes)
+
+    def rooms(self) -> Sequence[Room]:
+        limit_bytes = self._limit_bytes
+        return [] if limit_bytes is None else [Room(limit_bytes - self._occupancy.bytes, limit_bytes)]
 
     async def verify(self, *, progress: Callable[[int], None] | None = None) -> VerifyReport:
         problems: list[str] = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import sqlite3
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import trio
 
 from node.store import _readers
+from node.store._housekeeping import disk_room
 from node.store._ledger import Ledger
 from node.store._messages import messages
 from node.store._paging import read_page
@@ -29,13 +31,14 @@ from node.store.api import (
     Position,
     PutResult,
     ReadPage,
+    Room,
     ScanPage,
     Statistics,
     Store,
     StoredItem,
     VerifyReport,
 )
-from protocols.limits import EXPIRY_BATCH_MESSAGES, MESSAGE_OVERHEAD_BYTES, SEQ_MAX
+from protocols.limits import DISK_LOOK_S, EXPIRY_BATCH_MESSAGES, MESSAGE_OVERHEAD_BYTES, SEQ_MAX
 from protocols.model import Item, LogName, check_seq
 from protocols.sync.effects import Page, Span
 
@@ -51,6 +54,8 @@ class SqliteStore(Store):
         self._writer = writer
         self._readers = readers
         self._limit_bytes = limit_bytes
+        self._disk: Room | None = None
+        self._looked_at_s = float("-inf")
 
     @classmethod
     @asynccontextmanager
@@ -171,6 +176,17 @@ class SqliteStore(Store):
     def statistics(self) -> Statistics:
         held = self._writer.occupancy
         return Statistics(held.messages, held.bytes, held.logs, held.topics, self._limit_bytes)
+
+    def rooms(self) -> Sequence[Room]:
+        rooms = (
+            []
+            if self._limit_bytes is None
+            else [Room(self._limit_bytes - self._writer.occupancy.bytes, self._limit_bytes)]
+        )
+        now_s = time.monotonic()
+        if now_s >= self._looked_at_s + DISK_LOOK_S:
+            self._disk, self._looked_at_s = disk_room(self.path), now_s
+        return rooms if self._disk is None else [*rooms, self._disk]
 
     async def verify(self, *, progress: Callable[[int], None] | None = None) -> VerifyReport:
         def tell(messages: int) -> None:

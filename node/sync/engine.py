@@ -525,7 +525,7 @@ class SyncEngine:
     def _what_is_left(result: SessionResult, traffic: SessionTraffic, *, incoming: bool) -> str:
         """Why the two are not known to hold the same after a session; empty if they are."""
         if traffic.full:
-            return "this mailbox's storage limit is reached"
+            return "this mailbox has no room left: its disk is full, or its storage limit is reached"
         if not result.complete:
             if incoming:
                 return "its last sync did not come to an end; there will be another"
@@ -533,7 +533,7 @@ class SyncEngine:
         if result.settled:
             return ""
         if result.peer is not None and result.peer.is_full:
-            return "its storage limit is reached"
+            return "it has no room left"
         if result.skipped:
             return "what is missing is coming from another mailbox at the moment"
         return f"{result.gone} messages that it announced did not come"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -298,6 +299,30 @@ def test_a_full_disk_refuses_and_recovers(make: MakeMailbox, small_disk: Path) -
     assert a.stop() == 0
     assert "all sound" in a.command("verify").stdout
     assert "Traceback" not in a.log()
+
+
+def test_nothing_is_sent_to_a_mailbox_whose_disk_is_full(make: MakeMailbox, small_disk: Path) -> None:
+    giving = make("giving", "--sync-interval", "0.2").start()
+    taking = make("taking", "--sync-interval", "0.2", "--peer", giving.address(), folder=small_disk)
+    taking.log_path = small_disk.parent / "taking.log"
+    taking.start()
+    eventually(lambda: taking.in_sync_with(giving), what="the first sync")
+    ballast = small_disk / "ballast"
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(1 << 20)):
+            pass
+    blob = os.urandom(300_000)
+    assert giving.store("t", "l", dict.fromkeys(range(5), blob)) == 201
+
+    def sessions() -> int:
+        return int(giving.status()["sessions"]["count"])
+
+    seen = sessions()
+    eventually(lambda: sessions() > seen + 5, what="some syncs")
+    assert giving.status()["sessions"]["bytes_out"] < len(blob), "messages are sent that can't be kept"
+    ballast.unlink()
+    eventually(lambda: taking.in_sync_with(giving), what="room again")
+    assert len(taking.read("t")) == 5
 
 
 def test_a_disk_that_is_full_at_the_start_is_one_line(make: MakeMailbox, small_disk: Path) -> None:
