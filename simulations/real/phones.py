@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 import trio
@@ -71,14 +72,17 @@ class RealPhone:
         self._messages: dict[str, dict[str, dict[int, bytes]]] = {topic: defaultdict(dict) for topic in group.topics}
         self._news = trio.Event()
         self._look = trio.Event()
-        self._is_on = True
-        self._turned_on = trio.Event()
+        self._hours = draw(seed, "open", self.name)
+        self._is_on = self._is_open = True
+        self._opened = trio.Event()
 
     async def run(self) -> None:
         """Until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._discover)
             nursery.start_soon(self._write)
+            if self._group.open_s < inf:
+                nursery.start_soon(self._open_and_close)
             nursery.start_soon(self._in_turn if self._policy.keeps_turn else self._each)
 
     def turn_off(self) -> None:
@@ -88,8 +92,7 @@ class RealPhone:
     def turn_on(self) -> None:
         """And goes on."""
         self._is_on = True
-        self._turned_on.set()
-        self._turned_on = trio.Event()
+        self._tell_opened()
 
     def moved(self) -> None:
         """It is on another LAN: none of the mailboxes there is known yet."""
@@ -97,14 +100,34 @@ class RealPhone:
         self._look.set()
 
     async def _awake(self) -> None:
+        """Waits until the phone is on."""
         while not self._is_on:
-            await self._turned_on.wait()
+            await self._opened.wait()
+
+    async def _in_use(self) -> None:
+        """Waits until it is on and the app open."""
+        while not (self._is_on and self._is_open):
+            await self._opened.wait()
+
+    async def _open_and_close(self) -> None:
+        while True:
+            await trio.sleep(self._hours.expovariate(1 / self._group.open_s))
+            self._is_open = False
+            with trio.move_on_after(self._hours.expovariate(1 / self._group.closed_s) if self._group.closed_s else 0.0):
+                while not self._is_open:
+                    await self._opened.wait()
+            self._is_open = True
+            self._tell_opened()
+
+    def _tell_opened(self) -> None:
+        self._opened.set()
+        self._opened = trio.Event()
 
     # --- finding mailboxes -----------------------------------------------------------------------------------------
 
     async def _discover(self) -> None:
         while True:
-            await self._awake()
+            await self._in_use()
             self._look = trio.Event()
             try:
                 with self.machine.datagrams() as sock, trio.move_on_after(_GATHER_S):
@@ -152,6 +175,8 @@ class RealPhone:
             text = f"{self.name} {topic} {key.seq} ".encode()
             log[key.seq] = text + self._random.randbytes(max(0, group.message_bytes - len(text)))
             self._ledger.wrote(key, self._now_s())
+            self._is_open = True  # who writes has opened the app
+            self._tell_opened()
             self._tell_news()
 
     # --- polling ---------------------------------------------------------------------------------------------------
@@ -160,7 +185,7 @@ class RealPhone:
         """The first app: one mailbox a turn; an own message makes the next turn early."""
         turn = 0
         while True:
-            await self._awake()
+            await self._in_use()
             news = self._news
             known = sorted(self._mailboxes)
             if known:
@@ -176,7 +201,7 @@ class RealPhone:
 
         async def keep_polling(mailbox_id: MailboxId) -> None:
             while mailbox_id in self._mailboxes:
-                await self._awake()
+                await self._in_use()
                 news = self._news
                 await self._pause(await self._poll(mailbox_id), news)
             under_way.discard(mailbox_id)

@@ -13,7 +13,19 @@ from simulations.scenario import ClockChange, Mailboxes, Phones, Scenario
 __all__ = ["faster"]
 
 _TIMES: Final = frozenset(
-    {"at_s", "for_s", "restart_after_s", "up_s", "down_s", "every_s", "starts_at_s", "writes_from_s", "writes_until_s"}
+    [
+        "at_s",
+        "for_s",
+        "restart_after_s",
+        "up_s",
+        "down_s",
+        "every_s",
+        "starts_at_s",
+        "writes_from_s",
+        "writes_until_s",
+        "open_s",
+        "closed_s",
+    ]
 )
 """The fields of faults, mailboxes and phones that are times of the play."""
 

@@ -42,7 +42,9 @@ DAY = Scenario(
     lans=(Lan("here"), Lan("there")),
     routes=(Route(("here", "there")),),
     mailboxes=(Mailboxes("a", "here", 2, starts_at_s=600), Mailboxes("b", "there", clock_drift_ppm=10)),
-    phones=(Phones("p", "here", messages_per_hour=6, writes_from_s=60, writes_until_s=50_000),),
+    phones=(
+        Phones("p", "here", messages_per_hour=6, writes_from_s=60, writes_until_s=50_000, open_s=300, closed_s=600),
+    ),
     faults=(
         Cut(600, ("here",), ("there",), for_s=1200),
         Churn(0, ("a",), for_s=6000, up_s=600, down_s=60),
@@ -61,6 +63,7 @@ def test_times_shrink_and_messages_stay() -> None:
     assert (a.starts_at_s, a.sync_interval_s, a.retention_s) == (10, 0.5, 10_080)
     (phones,) = quick.phones
     assert (phones.writes_from_s, phones.writes_until_s, phones.messages_per_hour) == (1, 50_000 / 60, 360)
+    assert (phones.open_s, phones.closed_s) == (5, 10)
     cut, churn, clock = quick.faults
     assert cut == Cut(10, ("here",), ("there",), for_s=20)
     assert churn == Churn(0, ("a",), for_s=100, up_s=10, down_s=1)
