@@ -27,7 +27,7 @@ from simulations.swarm import Failure, Progress, Swarm
 from simulations.terminal import Live, StatusLine, bar, speed_text, time_text, verdict_table
 from simulations.workers import Workers
 
-__all__ = ["list_scenarios", "play_one", "play_swarm"]
+__all__ = ["interruptible", "list_scenarios", "play_one", "play_swarm", "wrong_use"]
 
 _INTERRUPTED: Final = 130
 
@@ -58,7 +58,7 @@ def _about(scenario: Scenario) -> dict[str, Any]:
 
 
 @contextmanager
-def _wrong_use() -> Iterator[None]:
+def wrong_use() -> Iterator[None]:
     """A scenario that can't be read is a fault of the command line, not a failed run."""
     try:
         yield
@@ -73,13 +73,13 @@ def _wrong_use() -> Iterator[None]:
 
 def play_one(source: str, seed: int, *, as_json: bool, report: Path | None, out: Path | None) -> bool:
     """Plays a scenario and shows how it went. Returns whether everything held."""
-    with _wrong_use():
+    with wrong_use():
         scenario = find(source)
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
         if report is not None and not report.parent.is_dir():
             raise click.UsageError(f"{report.parent} is no directory; make it first")
-    with StatusLine(is_quiet=as_json) as line, _interruptible():
+    with StatusLine(is_quiet=as_json) as line, interruptible():
         recording = play(scenario, seed, watch=Live(scenario, line))
     replay = _replay_line(source, seed)
     files = _write(recording, source, report, out)
@@ -91,7 +91,7 @@ def play_one(source: str, seed: int, *, as_json: bool, report: Path | None, out:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Ctrl-C may come out of any task of the world, so in groups."""
     is_interrupted = False
     try:
@@ -158,7 +158,7 @@ def play_swarm(
     source: str | None, first_seed: int, count: int, *, jobs: int | None, as_json: bool, out: Path | None
 ) -> bool:
     """Plays seeds until one fails, and makes that small. Returns whether all passed."""
-    with _wrong_use():
+    with wrong_use():
         named = None if source is None else find(source)
         folder = out or Path()
         folder.mkdir(parents=True, exist_ok=True)
@@ -167,7 +167,7 @@ def play_swarm(
         return draw_scenario(seed) if named is None else named
 
     begun_s = time.monotonic()
-    with StatusLine(is_quiet=as_json) as line, _interruptible(), Workers(jobs or _cores()) as workers:
+    with StatusLine(is_quiet=as_json) as line, interruptible(), Workers(jobs or _cores()) as workers:
         swarm = Swarm(workers, scenario_of, lambda progress: line.show(_progress_text(progress)))
         progress, failure = swarm.play(first_seed, count)
         file = None

@@ -44,6 +44,18 @@ __all__ = ["simulate"]
     "--jobs", type=click.IntRange(1, 1024), metavar="N", help="Processes of a swarm.  [default: one for each core]"
 )
 @click.option(
+    "--real",
+    "is_real",
+    is_flag=True,
+    help="Play it on real processes in network namespaces, too, and compare. Needs Linux and root.",
+)
+@click.option(
+    "--speed",
+    type=click.FloatRange(1, 10_000),
+    metavar="X",
+    help="With --real: play both in an Xth of the time; sync intervals and retention shrink with it.  [default: 1]",
+)
+@click.option(
     "--analytic", "is_analytic", is_flag=True, help="Reckon what networks cost that are too large to be played."
 )
 @click.option(
@@ -68,6 +80,8 @@ def simulate(
     out: Path | None,
     swarm: int | None,
     jobs: int | None,
+    is_real: bool,
+    speed: float | None,
     is_analytic: bool,
     mailboxes: tuple[int, ...],
     plan: tuple[str, ...],
@@ -84,12 +98,14 @@ def simulate(
       mailboxd simulate two-lans --seed 7 --report run.html
       mailboxd simulate my-town.toml --out results
       mailboxd simulate --swarm 1000
+      sudo mailboxd simulate two-lans --real --speed 60 --report both.html
       mailboxd simulate --analytic --mailboxes 5000 --plan lan_mailboxes=50
     """
+    _refuse(speed is not None and not is_real, "--speed is for --real; simulated time flies by itself")
     if is_analytic:
         from simulations.analytic.act import show_plans  # noqa: PLC0415 - as below
 
-        _refuse(scenario is not None, "--analytic plays no scenario; leave out the name")
+        _refuse(scenario is not None or is_real, "--analytic plays no scenario; leave out its name and --real")
         show_plans(mailboxes, plan, is_json=as_json)
         return
     _refuse(bool(mailboxes or plan), "--mailboxes and --plan are for --analytic")
@@ -103,10 +119,15 @@ def simulate(
     _refuse(
         report is not None and swarm is not None, "--report shows one run; a swarm writes its failure into --out DIR"
     )
+    _refuse(is_real and swarm is not None, "--real plays one scenario; leave out --swarm")
     if swarm is not None:
         passed = acts.play_swarm(scenario, seed, swarm, jobs=jobs, as_json=as_json, out=out)
     elif scenario is None:
         raise click.UsageError("name a scenario; `mailboxd simulate --list` shows them")
+    elif is_real:
+        from simulations.real.act import play_both  # noqa: PLC0415 - as above
+
+        passed = play_both(scenario, seed, speed=speed or 1.0, as_json=as_json, report=report, out=out)
     else:
         passed = acts.play_one(scenario, seed, as_json=as_json, report=report, out=out)
     if not passed:

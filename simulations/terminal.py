@@ -18,7 +18,7 @@ from simulations.recording import Glimpse, Happening, Verdict
 from simulations.report import words
 from simulations.scenario import Scenario
 
-__all__ = ["Live", "StatusLine", "bar", "clock_text", "speed_text", "time_text", "verdict_table"]
+__all__ = ["Live", "StatusLine", "bar", "clock_text", "speed_text", "time_text", "typed", "verdict_table"]
 
 _REDRAWS_PER_S: Final = 10
 _HAPPENINGS_SHOWN: Final = 4  # of those between two samples: festivals have hundreds
@@ -75,7 +75,7 @@ class Live:
     def __call__(self, glimpse: Glimpse) -> None:
         share = glimpse.at_s / self._end_s
         text = (
-            f"{clock_text(glimpse.at_s)} {bar(share)} {_typed(words.percent(glimpse.held_share))} held   "
+            f"{clock_text(glimpse.at_s)} {bar(share)} {typed(words.percent(glimpse.held_share))} held   "
             f"{glimpse.up} of {glimpse.mailboxes} up   {count_text(glimpse.groups, 'different set')}   "
             f"{count_text(glimpse.messages, 'message')}"
         )
@@ -126,9 +126,9 @@ def speed_text(simulated_s: float, wall_s: float) -> str:
 
 def time_text(span_s: float) -> str:
     """`2 min 5 s`."""
-    return _typed(words.duration(span_s))
+    return typed(words.duration(span_s))
 
 
-def _typed(text: str) -> str:
+def typed(text: str) -> str:
     """With spaces as typed: not every terminal has those of print."""
     return text.replace("\u202f", " ").replace("\xa0", " ")

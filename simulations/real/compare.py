@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from simulations.recording import Recording
 from simulations.report.figures import delays, in_step_again_s
 from simulations.report.words import byte_text, duration
+from simulations.terminal import typed
 
 __all__ = ["Comparison", "compare"]
 
@@ -34,7 +35,9 @@ class Comparison:
     def _text(self, value: float | None) -> str:
         if value is None:
             return "–"
-        return duration(value) if self.unit == "s" else byte_text(value) if self.unit == "bytes" else f"{value:,.0f}"
+        if self.unit == "":
+            return f"{value:,.0f}"
+        return typed(duration(value) if self.unit == "s" else byte_text(value))
 
 
 def compare(simulated: Recording, real: Recording) -> list[Comparison]:

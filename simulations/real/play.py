@@ -30,7 +30,7 @@ from simulations.real.timeline import Timeline
 from simulations.recording import Glimpse, Happening, Recording, Watch
 from simulations.scenario import ClockChange, DiskFull, Scenario
 
-__all__ = ["RealWorldError", "play_real"]
+__all__ = ["RealWorldError", "play_real", "why_not_playable"]
 
 _CLOCK_STEP_S: Final = 1.0
 _WHOLE_EVERY: Final = 10
@@ -41,6 +41,13 @@ class RealWorldError(Exception):
     """The scenario was not played; the message is one line for a user."""
 
 
+def why_not_playable(scenario: Scenario) -> str | None:
+    """Why `play_real` would refuse this scenario on this machine, in one line; None if it would not."""
+    if reasons := feasible(scenario):
+        return f"{scenario.name} can't be played on real processes: {'; '.join(reasons)}"
+    return why_no_namespaces()
+
+
 def play_real(scenario: Scenario, seed: int, *, watch: Watch | None = None) -> Recording:
     """Plays `scenario` on real processes in real time: `duration_s` and the time that mailboxes take to start. `watch`
     is called at each sample. `seed` draws what is drawn (writing times, losses, churn); real time draws the rest.
@@ -48,9 +55,7 @@ def play_real(scenario: Scenario, seed: int, *, watch: Watch | None = None) -> R
     Needs root on Linux. Raises RealWorldError if the scenario or this machine don't allow it, and KeyboardInterrupt.
     Nothing is left of it in any case: no process, no network, no file.
     """
-    if reasons := feasible(scenario):
-        raise RealWorldError(f"{scenario.name} can't be played on real processes: {'; '.join(reasons)}")
-    if reason := why_no_namespaces():
+    if reason := why_not_playable(scenario):
         raise RealWorldError(reason)
     try:
         play = partial(until_signal, _Play(scenario, seed, watch).run, note="stopping the mailboxes …")
