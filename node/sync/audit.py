@@ -159,7 +159,8 @@ class Audit:
         wrong = [index for index, state in enumerate(states) if state != leaf.state(index)]
         for index in wrong:
             name = leaf.name(index)
-            log.error("the state of log %s in topic %s was wrong in the index and is mended", name.log, name.topic)
+            log.error("the state of a log was wrong in the index and is mended")
+            log.debug("it was log %s in topic %s", name.log, name.topic)
             self._index.mark(name, listed(leaf.log(index))[0][0])
         self.found += len(wrong)
         return len(wrong)
