@@ -1,4 +1,4 @@
-"""What `mailboxd simulate` does: list, play one run, play a swarm."""
+"""What `mailboxd simulate` does with scenarios: play one run, or a swarm of them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from typing import Any, Final
 
 import click
 
-from node.cli.output import count_text, print_json, table
+from node.cli.output import count_text, print_json
 from simulations.drawing import draw_scenario
-from simulations.files import find, packaged, to_toml
+from simulations.files import find, to_toml
 from simulations.play import play
 from simulations.recording import Recording
 from simulations.report import write_picture, write_report
@@ -27,34 +27,9 @@ from simulations.swarm import Failure, Progress, Swarm
 from simulations.terminal import Live, StatusLine, bar, speed_text, time_text, verdict_table
 from simulations.workers import Workers
 
-__all__ = ["interruptible", "list_scenarios", "play_one", "play_swarm", "wrong_use"]
+__all__ = ["interruptible", "play_one", "play_swarm", "wrong_use"]
 
 _INTERRUPTED: Final = 130
-
-
-def list_scenarios(*, as_json: bool) -> None:
-    """Prints the scenarios that come with the program."""
-    scenarios = packaged()
-    if as_json:
-        print_json([_about(scenario) for scenario in scenarios.values()])
-        return
-    rows = []
-    for name, scenario in scenarios.items():
-        about = _about(scenario)
-        size = [f"{about[key]:,}" for key in ("mailboxes", "phones")]
-        rows.append([name, *size, time_text(scenario.duration_s), scenario.title])
-    click.echo(table(["name", "mailboxes>", "phones>", "time>", "what happens"], rows))
-
-
-def _about(scenario: Scenario) -> dict[str, Any]:
-    return {
-        "name": scenario.name,
-        "title": scenario.title,
-        "description": scenario.description.strip(),
-        "mailboxes": sum(group.count for group in scenario.mailboxes),
-        "phones": sum(group.count for group in scenario.phones),
-        "duration_s": scenario.duration_s,
-    }
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`mailboxd simulate`: what it takes. What it does is in `acts`, which is only imported when it is used."""
+"""`mailboxd simulate`: what it takes. What it does is in `acts` and `catalogue`, only imported when used."""
 
 from __future__ import annotations
 
@@ -109,29 +109,45 @@ def simulate(
         show_plans(mailboxes, plan, is_json=as_json)
         return
     _refuse(bool(mailboxes or plan), "--mailboxes and --plan are for --analytic")
-    from simulations import acts  # noqa: PLC0415 - help must not cost what playing costs
-
     if is_list:
         _refuse(scenario is not None, "--list lists all scenarios; leave out the name")
-        acts.list_scenarios(as_json=as_json)
+        from simulations.catalogue import list_scenarios  # noqa: PLC0415 - help must not cost what playing costs
+
+        list_scenarios(as_json=as_json)
         return
     _refuse(jobs is not None and swarm is None, "--jobs is for a swarm; add --swarm N")
     _refuse(
         report is not None and swarm is not None, "--report shows one run; a swarm writes its failure into --out DIR"
     )
     _refuse(is_real and swarm is not None, "--real plays one scenario; leave out --swarm")
-    if swarm is not None:
-        passed = acts.play_swarm(scenario, seed, swarm, jobs=jobs, as_json=as_json, out=out)
-    elif scenario is None:
+    if scenario is None and swarm is None:
         raise click.UsageError("name a scenario; `mailboxd simulate --list` shows them")
-    elif is_real:
+    if not _play(scenario, seed, as_json, report, out, swarm, jobs, speed=(speed or 1.0) if is_real else None):
+        raise click.exceptions.Exit(1)
+
+
+def _play(
+    scenario: str | None,
+    seed: int,
+    as_json: bool,
+    report: Path | None,
+    out: Path | None,
+    swarm: int | None,
+    jobs: int | None,
+    *,
+    speed: float | None,
+) -> bool:
+    """Whether everything held. `speed` is that of real processes, None for a simulation."""
+    from simulations import acts  # noqa: PLC0415 - as above
+
+    if swarm is not None:
+        return acts.play_swarm(scenario, seed, swarm, jobs=jobs, as_json=as_json, out=out)
+    assert scenario is not None
+    if speed is not None:
         from simulations.real.act import play_both  # noqa: PLC0415 - as above
 
-        passed = play_both(scenario, seed, speed=speed or 1.0, as_json=as_json, report=report, out=out)
-    else:
-        passed = acts.play_one(scenario, seed, as_json=as_json, report=report, out=out)
-    if not passed:
-        raise click.exceptions.Exit(1)
+        return play_both(scenario, seed, speed=speed, as_json=as_json, report=report, out=out)
+    return acts.play_one(scenario, seed, as_json=as_json, report=report, out=out)
 
 
 def _refuse(is_wrong: bool, text: str) -> None:
