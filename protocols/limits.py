@@ -346,6 +346,10 @@ moves on, each comes to hold as much as the index itself."""
 INDEX_INTERESTS_MAX: Final = 8
 """Pictures of some topics only that are kept: one for each peer with an interest that syncs at the same time."""
 
+INDEX_INTERESTS_LOGS_MAX: Final = 2
+"""How many times the logs of the index those pictures may copy together: a stranger can ask for any half of all topics,
+and its picture takes as much memory as half of the index."""
+
 AUDIT_PASS_S: Final = 7200.0
 """Within this time a silent difference between the index and the store is found: all is compared twice in it. Once is,
 for a million messages, reading 70 MB of keys and a second of hashing; on a Raspberry Pi five seconds of an hour, and 20

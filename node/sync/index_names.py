@@ -11,7 +11,8 @@ from itertools import accumulate, pairwise
 import numpy as np
 import numpy.typing as npt
 
-from protocols.model import LogName
+from protocols.limits import TOPIC_HASH_BYTES
+from protocols.model import LogName, topic_hash_of
 from protocols.sync.interest import Interest
 
 __all__ = ["Names", "PackedName", "pack_id", "pack_name"]
@@ -64,11 +65,15 @@ class _Column:
         ends = np.frombuffer(self._ends, "<u4").tolist()
         return [self._data[lo:hi] for lo, hi in pairwise([0, *ends])]
 
+    def some(self, chosen: npt.NDArray[np.int64]) -> list[bytes]:
+        ends = np.frombuffer(b"\0\0\0\0" + self._ends, "<u4")
+        return [self._data[lo:hi] for lo, hi in zip(ends[chosen].tolist(), ends[chosen + 1].tolist(), strict=True)]
+
 
 class Names:
     """The names of some logs, in their order. Immutable."""
 
-    __slots__ = ("_logs", "_topic_of", "_topics")
+    __slots__ = ("_hashes", "_logs", "_topic_of", "_topics")
 
     def __init__(self, names: Iterable[PackedName]) -> None:
         numbers: dict[bytes, int] = {}
@@ -80,6 +85,8 @@ class Names:
         self._topics = _Column(list(numbers))
         self._topic_of = np.array(topic_of, "<u2").tobytes()
         self._logs = _Column(logs)
+        self._hashes = b""
+        """Those of the topics, one after the other, once they have been asked for."""
 
     def __len__(self) -> int:
         return len(self._logs)
@@ -103,11 +110,15 @@ class Names:
 
     def pick(self, chosen: npt.NDArray[np.int64]) -> Names:
         """The names of some of the logs."""
-        names = self.packed()
-        return Names([names[index] for index in chosen.tolist()])
+        topics = self._topics.all()
+        of = np.frombuffer(self._topic_of, "<u2")[chosen].tolist()
+        logs = self._logs.some(chosen)
+        return Names(zip([topics[topic] for topic in of], logs, strict=True))
 
-    def of_interest(self, interest: Interest) -> npt.NDArray[np.bool_]:
-        """For each log whether its topic is among these."""
-        wanted = np.array([interest.covers(_unpacked(topic)) for topic in self._topics.all()], np.bool_)
-        found: npt.NDArray[np.bool_] = wanted[np.frombuffer(self._topic_of, "<u2")]
-        return found
+    def of_interest(self, interest: Interest) -> npt.NDArray[np.int64]:
+        """The indices of the logs whose topic is among these."""
+        if not self._hashes:
+            self._hashes = b"".join([topic_hash_of(_unpacked(topic)) for topic in self._topics.all()])
+        hashes, size = self._hashes, TOPIC_HASH_BYTES
+        wanted = [hashes[at : at + size] in interest.hashes for at in range(0, len(hashes), size)]
+        return np.flatnonzero(np.array(wanted, np.bool_)[np.frombuffer(self._topic_of, "<u2")])
