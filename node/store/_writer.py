@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import outcome
 import trio
@@ -39,6 +39,8 @@ __all__ = ["Job", "Writer"]
 
 log = logging.getLogger(__name__)
 
+_NO_CHANGE: Final = Change()
+
 
 @dataclass(eq=False, slots=True)
 class Job:
@@ -55,7 +57,7 @@ class Job:
     is_alone: bool = False
     done: trio.Event = field(default_factory=trio.Event)
     outcome: outcome.Outcome[Any] | None = None
-    change: Change = field(default_factory=Change)
+    change: Change = _NO_CHANGE
     is_abandoned: bool = False
 
 
@@ -251,7 +253,7 @@ class Writer:
                         job.outcome = outcome.Error(type(error)(*error.args))
         except Exception as error:
             for job in todo:
-                job.change = Change()
+                job.change = _NO_CHANGE
                 job.outcome = outcome.Error(self._failed(error))
             if len(todo) > 1:
                 for job in todo:

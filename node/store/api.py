@@ -67,8 +67,7 @@ class StoredItem(NamedTuple):
     item: Item
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """What one committed transaction changed, for the index and the event stream.
 
     `stored` are new messages as they are kept, `merged` known ones whose first stored became earlier (the item has the
