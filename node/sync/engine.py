@@ -225,6 +225,9 @@ class SyncEngine:
     def _on_connection(self, mailbox_id: MailboxId, up: bool) -> None:
         peer = self._meet(mailbox_id)
         if peer is None:
+            if up and self._nursery is not None:
+                # We have no room for it. It must not count on us, nor take it that we are told what it tells.
+                self._nursery.start_soon(self._transport.disconnect, mailbox_id)
             return
         if not up:
             stopping = trio.current_effective_deadline() == -math.inf
@@ -553,8 +556,10 @@ class SyncEngine:
                 peer.shunned_until_at = trio.current_time() + shun_s
                 for seats in (self._in, self._out):
                     seats.end_all_of(peer.mailbox_id, reason)
-            case _:
+            case _ if peer.mailbox_id in self._transport.connected():
                 state = PeerState.BEHIND
+            case _:
+                state = PeerState.UNREACHABLE
         level = logging.WARNING if state is PeerState.REFUSED else logging.INFO
         if peer.stand(state, reason):
             log.log(level, "mailbox %s: sync failed: %s", peer.mailbox_id.short, reason)

@@ -116,6 +116,23 @@ async def test_whom_the_user_named_is_compared_with_in_every_interval(
     await within(40, lambda: holds(gateway, NAME, 0, b"news"))
 
 
+async def test_for_whom_there_is_no_room_is_not_connected_either(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would count on being told, and others on its being told by us."""
+    monkeypatch.setattr("node.sync.peers.PEERS_MAX", 3)
+    crowded = await world.start("crowded")
+    around = [await world.start(str(number), peers=(crowded,)) for number in range(5)]
+    await trio.sleep(60)
+    known = {peer.mailbox_id for peer in crowded.core.engine.table.all()}
+    assert len(known) == 3
+    assert crowded.core.transport.connected() == known
+    for mailbox in around:
+        peer = mailbox.core.engine.table.get(crowded.mailbox_id)
+        is_known = mailbox.mailbox_id in known
+        assert peer and peer.state is (PeerState.IN_SYNC if is_known else PeerState.UNREACHABLE)
+
+
 async def test_replication_does_not_lengthen_a_life(world: World, autojump_clock: MockClock) -> None:
     """a stores; b learns of it six days later, c still later: all forget it at the same hour."""
     a = await world.start("a")
