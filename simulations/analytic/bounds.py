@@ -85,7 +85,7 @@ def _up_bytes_per_s(plan: Plan, flow: Flow) -> float:
 
 
 _TOO_MANY_NEIGHBOURS: Final = (
-    "Each mailbox keeps whom it met first. Those who don't keep each other try in vain and go on over others.",
+    "Each mailbox keeps a part of the others; news take two hops, and everybody announces all news.",
     "Several LANs (or VLANs) with a gateway each; or `--no-mdns` with a few `--peer` addresses on most.",
 )
 _TOO_LOUD: Final = (

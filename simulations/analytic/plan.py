@@ -86,10 +86,9 @@ class Network:
 
     @property
     def lan_neighbours(self) -> float:
-        """Of a mailbox in its LAN. Where the peer table is full, each keeps a random part of the others, and only those
-        are neighbours who keep each other."""
-        others = self.lan_mailboxes - 1
-        return others if self.is_meshed else PEERS_MAX**2 / others
+        """Of a mailbox in its LAN: all others, as far as the peer table has room. Whoever finds no room looks for
+        others, until nearly all tables are full."""
+        return min(self.lan_mailboxes - 1, PEERS_MAX)
 
     @property
     def lan_hops(self) -> int:
