@@ -31,6 +31,8 @@ from simulations.network import Machine, Network
 
 __all__ = ["Hearer", "Multicast", "SimulatedDiscovery"]
 
+_FIRST_QUESTIONS: Final = 2
+
 _DELAY_S: Final = 0.12
 """Answers to a question are spread over so long, so that they don't come at once."""
 
@@ -128,6 +130,7 @@ class SimulatedDiscovery(Discovery):
         self._met: set[MailboxId] = set()
         self._spoke_at = float("-inf")
         self._is_due = False
+        self._is_running = False
         self.is_dead = False
 
     async def run(
@@ -148,16 +151,18 @@ class SimulatedDiscovery(Discovery):
         self.moved()
         multicast.hearers[self] = None
         multicast.speakers[self] = None
+        self._is_running = True
+        multicast.network.timeline.after(multicast.chance.uniform(0.02, 0.12), partial(self._ask, 0))
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._prober.run)
-                nursery.start_soon(self._ask)
                 task_status.started()
                 for pause_s in (0.0, MDNS_REPEAT_S, 2 * MDNS_REPEAT_S):
                     await trio.sleep(pause_s)
                     self._speak()
                 await trio.sleep_forever()
         finally:
+            self._is_running = False
             del multicast.hearers[self]
             del multicast.speakers[self]
             self._speak(goodbye=True)
@@ -200,20 +205,19 @@ class SimulatedDiscovery(Discovery):
         self._table.sighted(sighting, trio.current_time())
         self._prober.wake()
 
-    async def _ask(self) -> None:
+    def _ask(self, number: int) -> None:
         """As `node.discovery.mdns` does: often at first, then the less often the more are known."""
-        chance = self._multicast.chance
         table = self._table
-        assert table is not None
-        await trio.sleep(chance.uniform(0.02, 0.12))
-        for pause_s in (MDNS_REPEAT_S, 2 * MDNS_REPEAT_S):
-            self._multicast.ask(self.machine, self)
-            await trio.sleep(pause_s)
-        while True:
-            self._multicast.ask(self.machine, self)
+        if table is None or not self._is_running or self.is_dead:
+            return
+        self._multicast.ask(self.machine, self)
+        if number < _FIRST_QUESTIONS:
+            pause_s = MDNS_REPEAT_S * 2**number
+        else:
             crowd = 2 * len(table.neighbours()) / MDNS_KNOWN_ANSWERS_MAX
             pause_s = min(MDNS_QUERY_INTERVAL_S * max(1.0, crowd), MDNS_QUERY_INTERVAL_MAX_S)
-            await trio.sleep(pause_s * chance.uniform(0.9, 1.1))
+            pause_s *= self._multicast.chance.uniform(0.9, 1.1)
+        self._multicast.network.timeline.after(pause_s, partial(self._ask, number + 1))
 
     def _speak(self, *, goodbye: bool = False) -> None:
         self._is_due = False

@@ -40,7 +40,7 @@ def play(scenario: Scenario, seed: int, *, watch: Watch | None = None) -> Record
     begun_s = time.perf_counter()
     world = _World(scenario, seed, watch)
     with _heard(world.judges.errors):
-        run_world(world.run, seed)
+        run_world(world.run, seed, world.timeline)
     return world.recording(time.perf_counter() - begun_s)
 
 
@@ -71,8 +71,8 @@ class _World:
         self._watch = watch
         self._shown = 0
         self._trace = Trace()
-        self._timeline = Timeline()
-        self._network = Network(self._timeline, seed, {lan.name: lan for lan in scenario.lans}, scenario.routes)
+        self.timeline = Timeline()
+        self._network = Network(self.timeline, seed, {lan.name: lan for lan in scenario.lans}, scenario.routes)
         self._exchange = Exchange(self._network, self._trace, hint_loss=_HINT_LOSS, chance=draw(seed, "gossip"))
         self._multicast = Multicast(self._network, draw(seed, "multicast"), self._accepts)
         self._hosts: dict[str, Host] = {}
@@ -84,7 +84,7 @@ class _World:
     async def run(self) -> None:
         """The whole run."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._timeline.run)
+            nursery.start_soon(self.timeline.run)
             self._people(nursery)
             faults = Faults(self._network, self._recorder, self._hosts, self._phones, draw(self._seed, "faults"))
             faults.schedule(self._scenario.faults)
@@ -137,7 +137,7 @@ class _World:
         for spec, machine, peers in places:
             peers += [other for _, other, _ in places if other is not machine and other.is_among(spec.peers)]
             host = self._hosts[machine.name] = Host(spec, machine, around, peers)
-            self._timeline.at(spec.starts_at_s, host.start)
+            self.timeline.at(spec.starts_at_s, host.start)
         for fault in self._scenario.faults:
             if isinstance(fault, Upgrade):
                 for host in self._hosts.values():

@@ -1,0 +1,152 @@
+"""Each invariant can fail: a bug put into the node on purpose is found by the one that is there for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import trio
+
+from node.mailbox import Mailbox
+from node.store.api import Arrival, PutResult
+from node.store.memory import MemoryStore
+from node.sync.driver import SessionTraffic
+from node.sync.engine import SyncEngine
+from node.sync.index import LogIndex
+from node.sync.news import News
+from protocols.limits import HINT_HEARD_MAX
+from protocols.model import LogName, Retention
+from protocols.sync.tables import KeyedTable
+from simulations.disk import SimulatedStore
+from simulations.play import play
+from simulations.recording import Verdict
+from simulations.scenario import Behaviour, Crash, Lan, Mailboxes, Phones, Scenario
+
+QUIET = Scenario(
+    name="quiet",
+    title="Three mailboxes and a phone",
+    duration_s=600,
+    calm_from_s=100,
+    settle_s=60,
+    lans=[Lan("home")],
+    mailboxes=[Mailboxes("m", "home", 3)],
+    phones=[Phones("p", "home", 2, messages_per_hour=120, writes_until_s=500)],
+)
+CRASHING = replace(QUIET, faults=[Crash(at_s, ["m"]) for at_s in range(60, 500, 20)], calm_from_s=500, duration_s=700)
+EXPIRING = replace(QUIET, mailboxes=[Mailboxes("m", "home", 3, retention_s=120)], duration_s=2000)
+HOSTILE = replace(QUIET, mailboxes=[*QUIET.mailboxes, Mailboxes("f", "home", behaviour=Behaviour.FLOODS)])
+
+
+def verdict_of(name: str, scenario: Scenario) -> Verdict:
+    return next(verdict for verdict in play(scenario, 1).verdicts if verdict.name == name)
+
+
+@pytest.mark.parametrize("scenario", [QUIET, CRASHING, EXPIRING, HOSTILE], ids=["quiet", "crashing", "expiring", "hostile"])
+def test_the_node_as_it_is_keeps_them_all(scenario: Scenario) -> None:
+    verdicts = play(scenario, 1).verdicts
+    assert [verdict for verdict in verdicts if not verdict.holds] == []
+    assert all(verdict.checks for verdict in verdicts if verdict.name != "progress")
+
+
+def patched(monkeypatch: pytest.MonkeyPatch, kind: type, name: str, make: Callable[[Any], Any]) -> None:
+    monkeypatch.setattr(kind, name, make(getattr(kind, name)))
+
+
+def syncs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(_self: SyncEngine, _peer: object, *, full: bool) -> None:
+        _self._retry(_peer)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SyncEngine, "_sync", never)
+
+
+def acknowledges_before_it_is_durable(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def deliver(self: Mailbox, messages: Sequence[tuple[LogName, int, bytes]]) -> PutResult:
+        trio.lowlevel.spawn_system_task(original, self, messages)
+        return PutResult(len(messages), 0, 0, {name: None for name, _, _ in messages})
+
+    original = Mailbox.deliver
+    monkeypatch.setattr(Mailbox, "deliver", deliver)
+    monkeypatch.setattr("simulations.disk.Disk.sync", lambda self: trio.sleep(15))
+
+
+def serves_what_has_expired(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Retention, "alive_from", lambda self, now_s: 0)
+
+
+def lets_everybody_date_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def put(self: SimulatedStore, arrivals: Sequence[Arrival], *, origin: object = None) -> PutResult:
+        now_s = int(1_798_761_600 + trio.current_time())
+        return await original(self, [one._replace(first_stored_s=now_s) for one in arrivals], origin=origin)
+
+    original = SimulatedStore.put
+    monkeypatch.setattr(SimulatedStore, "put", put)
+
+
+def talks_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SessionTraffic, "bytes_out", property(lambda self: 10_000, lambda self, value: None), raising=False)
+
+
+def stores_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    def apply(self: MemoryStore, plan: Mapping[Any, Any], blobs: Mapping[bytes, bytes], origin: object) -> Any:
+        change = original(self, plan, blobs, origin)
+        return replace(change, stored=[*change.stored, *change.stored])
+
+    original = MemoryStore._apply
+    monkeypatch.setattr(MemoryStore, "_apply", apply)
+
+
+def remembers_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(News, "states_remembered", property(lambda self: HINT_HEARD_MAX + 1))
+
+
+def is_put_off_by_one_flooder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rest(self: SyncEngine, peer: Any) -> None:
+        peer.due_at = trio.current_time() + 1e6
+
+    monkeypatch.setattr(SyncEngine, "_rest", rest)
+
+
+def surveys_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(KeyedTable, "rest", lambda self, excluded: bytes([len(self), id(self) % 251] * 4))
+
+
+def forgets_at_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
+    def take_over(self: SimulatedStore, before: SimulatedStore) -> None:
+        before.close()
+
+    monkeypatch.setattr(SimulatedStore, "take_over", take_over)
+
+
+def raises_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def keep_up(_self: LogIndex) -> None:
+        await trio.sleep(100)
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(LogIndex, "keep_up", keep_up)
+
+
+@pytest.mark.parametrize(
+    ("name", "scenario", "bug"),
+    [
+        ("convergence", QUIET, syncs_nothing),
+        ("durability", CRASHING, acknowledges_before_it_is_durable),
+        ("expiry", EXPIRING, serves_what_has_expired),
+        ("frugality", QUIET, talks_too_much),
+        ("stored-once", QUIET, stores_twice),
+        ("no-resurrection", EXPIRING, lets_everybody_date_anew),
+        ("bounds", HOSTILE, remembers_without_bound),
+        ("progress", HOSTILE, is_put_off_by_one_flooder),
+        ("silence", QUIET, surveys_each_time),
+        ("same-after-restart", CRASHING, forgets_at_a_restart),
+        ("no-faults", QUIET, raises_once_in_a_while),
+    ],
+)
+def test_a_bug_is_found(
+    name: str, scenario: Scenario, bug: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bug(monkeypatch)
+    verdict = verdict_of(name, scenario)
+    assert verdict.counterexample is not None
+    assert verdict.counterexample.startswith("at ")
