@@ -146,6 +146,11 @@ class Judges:
         """Whether that mailbox is an honest one."""
         return mailbox_id in self._correct
 
+    def speak_alike(self, host: Host, peer: MailboxId) -> bool:
+        """Whether both speak the same newest version of the sync protocol."""
+        others = (other for other in self.recorder.hosts.values() if other.mailbox_id == peer)
+        return all(other.sync_version == host.sync_version for other in others)
+
     def way_of(self, name: LogName, seq: int) -> Way | None:
         """What is known of a message, if a phone of this world wrote it."""
         return self.recorder.ways.get((name, seq))

@@ -46,6 +46,10 @@ class Hearer(Protocol):
         """Whether another announcement of this mailbox at this address would change nothing."""
         ...
 
+    def still_there(self, mailbox_id: MailboxId) -> None:
+        """An announcement has come of which that is all that is new."""
+        ...
+
     def hear(self, sighting: Sighting) -> None:
         """An announcement has come."""
         ...
@@ -80,10 +84,12 @@ class Multicast:
             if (
                 speaker.machine.lan == source.lan
                 and speaker.machine is not source
-                and not hearer.knows(speaker.mailbox_id, self.network.address(speaker.machine))
                 and self._is_heard(source, speaker.machine, loss)
             ):
-                speaker.asked()
+                if hearer.knows(speaker.mailbox_id, self.network.address(speaker.machine)):
+                    hearer.still_there(speaker.mailbox_id)
+                else:
+                    speaker.asked()
 
     def _is_heard(self, source: Machine, target: Machine, loss: float) -> bool:
         return not self.network.is_held(source, target) and (not loss or self.chance.random() >= loss)
@@ -198,6 +204,9 @@ class SimulatedDiscovery(Discovery):
 
     def knows(self, mailbox_id: MailboxId, address: str) -> bool:
         return self._table is not None and self._table.is_live(mailbox_id, address)
+
+    def still_there(self, mailbox_id: MailboxId) -> None:
+        """The table does not need to be told: it tries for itself."""
 
     def hear(self, sighting: Sighting) -> None:
         if self._table is None or self._prober is None or self.is_dead or self.machine.asleep:

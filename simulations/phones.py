@@ -18,6 +18,7 @@ import trio
 from node.discovery.packets import Sighting
 from protocols.model import LogName, MailboxId
 from simulations.machines import Host
+from simulations.multicast import Multicast
 from simulations.network import Machine, Network
 from simulations.runtime import draw
 from simulations.scenario import Phones
@@ -26,6 +27,8 @@ __all__ = ["POLICIES", "Phone", "Policy", "Witness"]
 
 _HTTP_BYTES: Final = 250
 """What heads cost on top of a body."""
+
+_BROWSE_S: Final = 60.0
 
 _FORGOTTEN_AFTER_S: Final = 120.0
 """After so much silence a mailbox's announcement is no longer believed."""
@@ -94,14 +97,18 @@ class Phone:
         self._random = draw(seed, "phone", machine.name)
         self._known: dict[MailboxId, _Known] = {}
         self._hosts: Callable[[str], Host | None] = lambda _address: None
+        self._multicast: Multicast | None = None
         self._turn = 0
         self._open_until = self._random.expovariate(1 / spec.open_s) if spec.open_s < inf else inf
         self._closed_until = 0.0
         self._wake = trio.Event()
 
-    async def run(self, hosts: Callable[[str], Host | None]) -> None:
+    async def run(self, hosts: Callable[[str], Host | None], multicast: Multicast) -> None:
         """Writes and polls for ever. `hosts` finds the mailbox at an address."""
         self._hosts = hosts
+        self._multicast = multicast
+        multicast.hearers[self] = None
+        multicast.network.timeline.after(self._random.random(), self._look_around)
         async with trio.open_nursery() as nursery:
             if self.spec.messages_per_hour > 0:
                 nursery.start_soon(self._write)
@@ -111,10 +118,11 @@ class Phone:
 
     def knows(self, mailbox_id: MailboxId, address: str) -> bool:
         known = self._known.get(mailbox_id)
-        if known is None or self._hosts(address) is not known.host:
-            return False
-        known.heard_at = trio.current_time()
-        return known.failures == 0
+        return known is not None and self._hosts(address) is known.host and known.failures == 0
+
+    def still_there(self, mailbox_id: MailboxId) -> None:
+        if mailbox_id in self._known:
+            self._known[mailbox_id].heard_at = trio.current_time()
 
     def hear(self, sighting: Sighting) -> None:
         if sighting.goodbye:
@@ -131,6 +139,14 @@ class Phone:
         """It is in another LAN: whom it knew is not here."""
         self._known.clear()
         self._wake.set()
+        if self._multicast is not None:
+            self._multicast.ask(self.machine, self)
+
+    def _look_around(self) -> None:
+        """Asks who is there, as a browser does from time to time."""
+        if self._multicast is not None:
+            self._multicast.ask(self.machine, self)
+            self._multicast.network.timeline.after(_BROWSE_S * self._random.uniform(0.8, 1.2), self._look_around)
 
     # --- writing ---------------------------------------------------------------------------------------------------
 

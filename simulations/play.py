@@ -147,8 +147,7 @@ class _World:
             for name in _names(phones):
                 machine = self._network.join(name, phones.name, phones.lan)
                 phone = self._phones[name] = Phone(phones, machine, self._network, seed=self._seed, witness=self)
-                self._multicast.hearers[phone] = None
-                nursery.start_soon(phone.run, self._host_at)
+                nursery.start_soon(phone.run, self._host_at, self._multicast)
 
     def _host_at(self, address: str) -> Host | None:
         transport = self._exchange.at(address)

@@ -61,7 +61,7 @@ class Way:
     """Whether those to whom phones gave it knew the date."""
     by: dict[str, float] = field(default_factory=dict)
     fetched: dict[tuple[str, bytes], int] = field(default_factory=dict)
-    """How often each mailbox has taken this content (its digest) from another one."""
+    """How often each mailbox has taken this content (its digest) from another one since a phone brought it last."""
 
 
 @dataclass(slots=True)
@@ -155,6 +155,7 @@ class Recorder:
             if way is not None:
                 if change.origin is None:
                     way.delivered_s = now
+                    way.fetched.clear()
                     way.is_dated_well = way.is_dated_well and host.knows_the_date
                 way.by.setdefault(host.name, now)
                 way.first_stored_s = min(way.first_stored_s or stored.item.first_stored_s, stored.item.first_stored_s)
