@@ -8,6 +8,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Generator, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -79,7 +80,8 @@ class _Worker:
 
     def begin(self, number: int, scenario: Scenario, seed: int) -> None:
         self.task, self.begun_s = (number, seed), time.monotonic()
-        self.connection.send((scenario, seed))
+        with suppress(OSError):  # it is dead: that shows when the outcome is awaited
+            self.connection.send((scenario, seed))
 
     def collect(self) -> tuple[int, Outcome]:
         """What became of its task: raises EOFError if its process is gone."""
