@@ -108,7 +108,7 @@ class Initiator:
                 while not self._work.empty:
                     yield from self._transfer()
                 self._has_failed = self._has_failed or self._work.has_dropped
-            if is_last:
+            if is_last and (self._search.finished or self._is_exhausted):
                 break
             if self._search.asks_items:
                 yield from self._inspect()
@@ -204,6 +204,8 @@ class Initiator:
             if gone := [(first, last) for first, last in missing if last - first < UNKNOWN_SEQS]:
                 self._result.gone += count(gone)
                 log.has_failed = self._has_failed = True
+                if not (came.got or log.handle in self._context.given):
+                    self._search.doubt(log.handle)
             if left:
                 self._work.needed_still(log, left)
             elif not (log.needs or log.has_failed) and came.watermark is not None and self._context.adopts_watermarks:

@@ -73,6 +73,7 @@ class Search:
         self._asked: Question | None = None
         self._asked_rows: Rows = np.zeros(0, np.int64)
         self._asked_names: list[_Unnamed] = []
+        self._doubted: set[bytes] = set()
 
     @property
     def asks_items(self) -> bool:
@@ -259,7 +260,9 @@ class Search:
             self._work.offer_rows(alone.tolist())
         # A region's fingerprint was another one: where its runs don't show why, its rows must.
         region_of = np.repeat(np.arange(len(regions)), [count for _, _, count in spans])
-        found = set(np.unique(region_of[differs | (matches.rows < 0)]).tolist())
+        # Of logs whose handles begin alike to the last bit we learn the names, and maybe nothing: they explain nothing.
+        explain = matches.rows < 0 if listing.width < FRAGMENT_BITS_MAX else (matches.rows < 0) & ~matches.several
+        found = set(np.unique(region_of[differs | explain]).tolist())
         lows = np.array([lo for lo, _, _ in spans])
         found.update((np.searchsorted(lows, alone, side="right") - 1).tolist())
         for number, (region, (lo, hi, _)) in enumerate(zip(regions, spans, strict=True)):
@@ -326,6 +329,14 @@ class Search:
     def _inspect(self, row: int) -> None:
         self.inspection.add(self._table.table.handle_at(row), self._table.table.name_at(row))
 
+    def doubt(self, handle: bytes) -> None:
+        """Nothing came of a log of ours in which the peer seemed to have more. Another one may have been meant, whose
+        handle begins alike: its name will tell, and ours is offered if the peer does not know it."""
+        row = self._table.table.find(handle)
+        if row is not None and handle not in self._doubted:
+            self._doubted.add(handle)
+            self._unnamed.append(_unnamed_of(handle, None, range(row, row + 1)))
+
     def _only_there(self, handle: bytes) -> None:
         self._unnamed.append(_unnamed_of(handle, None))
 
@@ -365,8 +376,8 @@ class Search:
             self._work.offer_rows(sorted(alone))
 
 
-def _unnamed_of(handle: bytes, spans: Sequence[Seqs] | None) -> _Unnamed:
-    return _Unnamed(FRAGMENT_BITS_MAX, int.from_bytes(handle[:8], "big"), spans)
+def _unnamed_of(handle: bytes, spans: Sequence[Seqs] | None, maybe: range = range(0)) -> _Unnamed:
+    return _Unnamed(FRAGMENT_BITS_MAX, int.from_bytes(handle[:8], "big"), spans, maybe)
 
 
 def _is_within(said: Region, asked: Region) -> bool:

@@ -1,0 +1,201 @@
+"""What runs of sequence numbers don't show is found all the same; what does not fit into one answer, or into one
+session, comes with the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from protocols.model import LogName, handle_of
+from protocols.sync import answers, common, initiator, responder, telling
+from protocols.sync.session import Checkpoint
+from tests.protocols.sync.test_properties import Twins
+from tests.protocols.sync.world import HOUR_S, NOW_S, Box, Outcome, assert_equal, name_of, sync
+
+STAMP_S = int(NOW_S) // HOUR_S * HOUR_S
+LOG = name_of(7)
+
+
+def filled(logs: int, messages: int = 3, *, age_h: int = 2) -> Box:
+    box = Box()
+    for log in range(logs):
+        for seq in range(messages):
+            box.put(name_of(log), seq, b"%d/%d" % (log, seq), STAMP_S - age_h * HOUR_S)
+    return box
+
+
+def earlier(box: Box) -> None:
+    box.put(LOG, 1, b"7/1", STAMP_S - 5 * HOUR_S)
+
+
+def later(box: Box) -> None:
+    del box.logs[LOG][1]
+    box.put(LOG, 1, b"7/1", STAMP_S - HOUR_S)
+
+
+def variant(box: Box) -> None:
+    box.put(LOG, 1, b"another", STAMP_S)
+
+
+def other_content(box: Box) -> None:
+    del box.logs[LOG][1]
+    box.put(LOG, 1, b"another", STAMP_S)
+
+
+def equal_after(outcome: Outcome, one: Box, other: Box) -> bool:
+    assert_equal(one, other)
+    assert outcome.initiator.result is not None
+    return outcome.initiator.result.equal
+
+
+@pytest.mark.parametrize("change", [earlier, later, variant, other_content])
+@pytest.mark.parametrize("changes_at", ["initiator", "responder"])
+@pytest.mark.parametrize("asked", ["cold", "warm", "warm here", "warm there", "hint"])
+def test_the_same_runs_and_yet_a_difference(change: Callable[[Box], None], changes_at: str, asked: str) -> None:
+    one, other = filled(30), filled(30)
+    marks = (
+        Checkpoint(one.serial) if asked in ("warm", "warm here") else None,
+        Checkpoint(other.serial) if asked in ("warm", "warm there") else None,
+    )
+    change(one if changes_at == "initiator" else other)
+    outcome = sync(
+        one, other, checkpoints=marks, only=[handle_of(LOG), handle_of(name_of(8))] if asked == "hint" else None
+    )
+    assert equal_after(outcome, one, other)
+
+
+def test_dates_that_are_in_the_future_of_both() -> None:
+    """As after both clocks were set back: one session makes them equal, and brings them down to the present."""
+    for mine_h, theirs_h in ((2, 3), (3, 2)):
+        one, other = filled(3), filled(3)
+        one.put(LOG, 0, b"news", STAMP_S + mine_h * HOUR_S)
+        other.put(LOG, 0, b"news", STAMP_S + theirs_h * HOUR_S)
+        assert equal_after(sync(one, other), one, other)
+        assert one.items(LOG, 0, 0)[0].first_stored_s == STAMP_S
+
+
+@pytest.mark.parametrize("rows_max", [2, 3, 7])
+def test_a_region_whose_rows_do_not_fit_into_one_answer(rows_max: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telling, "_ROWS_MAX", rows_max)
+    one, other = filled(40), filled(40)
+    for log in range(0, 40, 3):
+        other.put(name_of(log), 0, b"%d/0" % log, STAMP_S - 9 * HOUR_S)
+    assert equal_after(sync(one, other), one, other)
+
+
+def test_a_place_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of logs whose handles begin alike come in one answer, wherever that would have ended."""
+    for rows_max in (2, 3, 4):
+        monkeypatch.setattr(telling, "_ROWS_MAX", rows_max)
+        one, other = filled(12), filled(12)
+        with Twins({name_of(4), name_of(5)}):
+            for log in range(12):
+                other.put(name_of(log), 0, b"%d/0" % log, STAMP_S - 9 * HOUR_S)
+            assert equal_after(sync(one, other), one, other)
+
+
+def alike() -> tuple[LogName, LogName]:
+    """Two logs whose handles begin with the same 20 bits and more."""
+    seen: dict[bytes, LogName] = {}
+    for number in range(100_000):
+        name = name_of(number, topic=1)
+        other = seen.setdefault(handle_of(name)[:3], name)
+        if other != name:
+            return other, name
+    raise AssertionError("very unlikely")
+
+
+@pytest.mark.parametrize("mine", [range(3), range(6), range(3, 6), range(0)])
+@pytest.mark.parametrize("theirs", [range(3), range(6), range(3, 6), range(2, 4)])
+@pytest.mark.parametrize("others", [0, 5])
+def test_a_log_that_is_taken_for_another(mine: range, theirs: range, others: int) -> None:
+    """Each has a log that the other lacks, and fragments can't tell them apart."""
+    one, other = filled(others), filled(others)
+    my_log, their_log = alike()
+    for seq in mine:
+        one.put(my_log, seq, b"mine", STAMP_S)
+    for seq in theirs:
+        other.put(their_log, seq, b"theirs", STAMP_S)
+    outcome = sync(one, other)
+    assert equal_after(outcome, one, other)
+    assert outcome.responder.result is not None
+    assert outcome.responder.result.received == len(mine), "given once"
+
+
+@pytest.mark.parametrize("body_bytes", [300, 600, 1500])
+@pytest.mark.parametrize("shape", ["strangers", "one is empty", "news"])
+def test_lists_that_do_not_fit_into_one_answer(body_bytes: int, shape: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer says how far it goes, and the next one goes on from there."""
+    monkeypatch.setattr(answers, "CONTROL_BODY_BYTES", body_bytes)
+    one, other = Box(), Box()
+    for log in range(150):
+        for seq in range(log % 7 + 1):
+            if shape != "one is empty" and log % 5:
+                one.put(name_of(log), 3 * seq, b"", STAMP_S)
+            if shape == "news" or log % 3:
+                other.put(name_of(log), 3 * seq, b"", STAMP_S)
+    marks = (Checkpoint(one.serial), Checkpoint(other.serial)) if shape == "news" else (None, None)
+    for log in range(0, 150, 4):
+        other.put(name_of(log), 100 + log, b"news", STAMP_S)
+    assert equal_after(sync(one, other, checkpoints=marks), one, other)
+
+
+def sessions_until_equal(one: Box, other: Box, sessions_max: int) -> int:
+    """How many sessions it takes; all but the last say that they did not come to an end."""
+    for number in range(1, sessions_max + 1):
+        outcome = sync(one, other)
+        assert outcome.initiator.result is not None and outcome.responder.result is not None
+        assert outcome.responder.result.complete == outcome.initiator.result.settled
+        if outcome.initiator.result.equal:
+            assert outcome.initiator.result.complete
+            assert_equal(one, other)
+            return number
+        assert outcome.initiator.result.checkpoint is None or outcome.initiator.result.complete
+    raise AssertionError(f"not equal after {sessions_max} sessions")
+
+
+def forks(logs: int, messages: int) -> tuple[Box, Box]:
+    one, other = filled(logs, messages), filled(logs, messages)
+    for log in range(logs):
+        for seq in range(0, messages, 3):
+            other.put(name_of(log), seq, b"fork", STAMP_S)
+    return one, other
+
+
+def test_more_items_than_a_session_describes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(initiator, "SESSION_ITEMS_MAX", 2_000)
+    monkeypatch.setattr(responder, "SESSION_ITEMS_MAX", 2_000)
+    monkeypatch.setattr(telling, "CONTROL_BODY_BYTES", 20_000)  # some 400 items
+    one, other = forks(3, 1500)
+    assert 2 <= sessions_until_equal(one, other, 6) <= 5
+
+
+def test_more_questions_than_a_session_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(initiator, "SESSION_TURNS_MAX", 16)
+    monkeypatch.setattr(responder, "SESSION_TURNS_MAX", 16)
+    monkeypatch.setattr(telling, "CONTROL_BODY_BYTES", 4_000)
+    one, other = forks(3, 1000)
+    assert 2 <= sessions_until_equal(one, other, 12) <= 10
+
+
+def test_more_hashing_than_a_session_may_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(common, "SESSION_ROWS_MAX", 2_000)
+    monkeypatch.setattr(telling, "CONTROL_BODY_BYTES", 5_000)
+    one, other = forks(3, 3000)
+    assert 2 <= sessions_until_equal(one, other, 12) <= 10
+
+
+def test_logs_of_many_gaps_differ_in_dates_and_seqs() -> None:
+    """Too many runs to be told: compared by the hashes of their rows, then of their blocks."""
+    one, other = filled(3), filled(3)
+    gaps = LogName("t", "gaps")
+    for seq in range(0, 20_000, 3):
+        for box in (one, other):
+            box.put(gaps, seq, b"", STAMP_S - HOUR_S)
+    one.put(gaps, 10_000, b"mine", STAMP_S)
+    other.put(gaps, 40_000, b"theirs", STAMP_S)
+    other.put(gaps, 300, b"", STAMP_S - 2 * HOUR_S)
+    outcome = sync(one, other)
+    assert equal_after(outcome, one, other)
+    assert outcome.bytes < 8_000
