@@ -106,7 +106,7 @@ def simulate(
         from simulations.analytic.act import show_plans  # noqa: PLC0415 - as below
 
         _refuse(scenario is not None or is_real, "--analytic plays no scenario; leave out its name and --real")
-        show_plans(mailboxes, plan, is_json=as_json)
+        show_plans(mailboxes, plan, is_json=as_json, out=out)
         return
     _refuse(bool(mailboxes or plan), "--mailboxes and --plan are for --analytic")
     if is_list:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
+from pathlib import Path
 from typing import Final
 
 import click
 
 from node.cli.output import print_json
 from simulations.analytic.model import analyse, as_json
+from simulations.analytic.picture import pictures
 from simulations.analytic.plan import Plan
 from simulations.analytic.tables import explain
 
@@ -18,13 +20,18 @@ __all__ = ["DEFAULT_SIZES", "show_plans"]
 DEFAULT_SIZES: Final = (2, 10, 50, 200, 1_000, 10_000, 100_000)
 
 
-def show_plans(sizes: Sequence[int], settings: Sequence[str], *, is_json: bool) -> None:
-    """Reckons a plan in several sizes. `settings` are `NAME=NUMBER`, names being those of Plan's fields."""
+def show_plans(sizes: Sequence[int], settings: Sequence[str], *, is_json: bool, out: Path | None) -> None:
+    """Reckons a plan in several sizes. `settings` are `NAME=NUMBER`, names being those of Plan's fields. Pictures go
+    into the directory `out`."""
     plan = _plan(settings)
     try:
         rows = [row for size in sizes or DEFAULT_SIZES for row in analyse(replace(plan, mailboxes=size))]
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, picture in pictures(plan):
+            (out / name).write_text(picture, "utf-8")
     if is_json:
         common = {name: value for name, value in asdict(plan).items() if name != "mailboxes"}
         print_json({"plan": common, "rows": [as_json(row) for row in rows]})

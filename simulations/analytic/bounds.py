@@ -62,7 +62,7 @@ def strains_of(
     """Those of which STRAINED or more is used, the worst first."""
     is_in_lan = not flow.kind.startswith("internet")
     known = network.lan_mailboxes - 1 + (flow.kind == "gateway") if is_in_lan else flow.neighbours
-    interests = flow.links[0].count if flow.kind.startswith("internet") and plan.share < 1 else 0.0
+    interests = flow.links[0].count if flow.kind in ("internet", "internet 1") and plan.share < 1 else 0.0
     computer, memory = ("a Raspberry Pi's core", PI_MEMORY_BYTES) if is_in_lan else ("a core", 8e9)
     all_strains = (
         Strain("peer table", known / PEERS_MAX, *_TOO_MANY_NEIGHBOURS),

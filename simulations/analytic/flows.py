@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from math import log
 from typing import Final
 
 from protocols.limits import (
@@ -148,6 +149,17 @@ def comparisons(flow: Flow, link: Link, duration_s: float) -> float:
     return count
 
 
+def _echo(network: Network) -> float:
+    """The share of a LAN's mailboxes that announce what another one of it has announced."""
+    near, others = network.lan_neighbours, max(network.lan_mailboxes - 1, 1)
+    if network.is_meshed:
+        return min(1.0, HINT_ECHOES / others)
+    # Nobody is silent before those who announced it have told all of its own neighbours; and whoever fetched it within
+    # the time in which news are gathered has not heard of others yet.
+    needed = log(near) / -log(1 - near / others)
+    return min(1.0, (HINT_ECHOES + needed + HINT_COALESCE_S / HINT_SPREAD_S) / others)
+
+
 def flows_of(plan: Plan, network: Network) -> list[Flow]:
     """What happens to each kind of mailbox: in a LAN, gateways, internet mailboxes from the bottom to the top."""
     written = plan.written_per_s
@@ -156,7 +168,7 @@ def flows_of(plan: Plan, network: Network) -> list[Flow]:
     foreign = plan.share * (everywhere - lan) if network.levels else 0.0
     near = network.lan_neighbours
     has_gateway = bool(network.levels)
-    echo = min(1.0, HINT_ECHOES / max(near, 1)) if network.is_meshed else 1.0
+    echo = _echo(network)
     per_link = written * (network.lan_mailboxes - 1) / near if near else 0.0  # else it comes over others
     kept = lan + foreign
     gateway_near = near + has_gateway

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
+from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner
@@ -33,6 +36,24 @@ def test_json_has_the_plan_and_a_row_for_each_kind() -> None:
         ("internet", 1),
     ]
     assert document["rows"][0]["bytes_per_s"] > 0
+
+
+def test_pictures_are_drawn_into_a_directory(tmp_path: Path) -> None:
+    answer = CliRunner().invoke(simulate, ["--analytic", "--out", str(tmp_path / "new")])
+    assert answer.exit_code == 0
+    for name in ("one-lan.svg", "city.svg"):
+        assert ElementTree.parse(tmp_path / "new" / name).getroot().tag.endswith("svg")
+
+
+def test_the_commands_in_the_docs_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "scale.md").read_text("utf-8")
+    commands = [shlex.split(line, comments=True) for line in text.splitlines() if line.startswith("mailboxd ")]
+    assert len(commands) == 3
+    monkeypatch.chdir(tmp_path)
+    for words in commands:
+        assert words[1] == "simulate"
+        answer = CliRunner().invoke(simulate, words[2:])
+        assert answer.exit_code == 0, answer.output
 
 
 @pytest.mark.parametrize(
