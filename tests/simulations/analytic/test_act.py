@@ -60,7 +60,7 @@ def test_the_commands_in_the_docs_work(tmp_path: Path, monkeypatch: pytest.Monke
     ("arguments", "words"),
     [
         (["--mailboxes", "5"], "--analytic"),
-        (["--analytic", "two-lans"], "leave out the name"),
+        (["--analytic", "two-lans"], "plays no scenario"),
         (["--analytic", "--plan", "lans=5"], "it has lan_mailboxes, branch"),
         (["--analytic", "--plan", "branch=many"], "needs a number"),
         (["--analytic", "--plan", "share=-1"], "can't be -1"),
