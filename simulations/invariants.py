@@ -8,7 +8,7 @@ from typing import Final
 import trio
 
 from node.store.api import StoredItem
-from node.sync.engine import SessionEnd
+from node.sync.peers import SessionEnd
 from protocols.limits import (
     CLAIMS_MAX,
     CLOCK_SKEW_MAX_S,

@@ -9,7 +9,7 @@ from typing import ClassVar
 import trio
 
 from node.store.api import StoredItem
-from node.sync.engine import SessionEnd
+from node.sync.peers import SessionEnd
 from protocols.model import LogName, MailboxId
 from simulations.machines import Host
 from simulations.network import Network

@@ -20,7 +20,7 @@ from node.discovery.table import Timing
 from node.http.messages import HttpError, Request, Router
 from node.http.toy import toy_router
 from node.store.api import StoreError
-from node.sync.engine import SessionEnd
+from node.sync.peers import SessionEnd
 from protocols.addresses import PeerAddress
 from protocols.limits import CLOCK_SKEW_MAX_S, SALT_BYTES, SYNC_VERSION_MAX, SYNC_VERSION_MIN
 from protocols.model import MailboxId, Retention

@@ -10,7 +10,7 @@ from typing import Final
 
 import trio
 
-from node.sync.engine import SessionEnd
+from node.sync.peers import SessionEnd
 from protocols.model import LogName
 from simulations.disk import SimulatedStore
 from simulations.faults import Faults

@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 import trio
 
@@ -24,7 +24,7 @@ from node.sync.claims import Claims
 from node.sync.driver import SessionTraffic, run_session
 from node.sync.index import LogIndex
 from node.sync.news import News
-from node.sync.peers import Peer, PeerState, PeerTable, SyncReport
+from node.sync.peers import Peer, PeerState, PeerTable, SessionEnd, SyncReport
 from node.sync.seats import NoSeat, Seat, Seats
 from node.transport.api import PeerUnreachable, Stream, StreamBroken, Transport
 from protocols.addresses import PeerAddress
@@ -59,7 +59,7 @@ from protocols.sync.interest import Interest
 from protocols.sync.session import SessionConfig, SessionRefused, SessionResult, initiate, refusal, respond
 from protocols.sync.wire import encode_frame
 
-__all__ = ["SYNC_PROTOCOL", "EngineCounters", "SessionEnd", "SyncEngine"]
+__all__ = ["SYNC_PROTOCOL", "EngineCounters", "SyncEngine"]
 
 log = logging.getLogger(__name__)
 
@@ -81,17 +81,6 @@ class EngineCounters:
     round_trips: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
-
-
-class SessionEnd(NamedTuple):
-    """One session that is over. `result` is what it did until then; `error` says why it failed, None if it did not."""
-
-    peer: MailboxId
-    incoming: bool
-    result: SessionResult
-    bytes_in: int
-    bytes_out: int
-    error: str | None
 
 
 class SyncEngine:

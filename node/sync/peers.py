@@ -14,7 +14,7 @@ from protocols.limits import PEERS_MAX
 from protocols.model import MailboxId
 from protocols.sync.session import Checkpoint, SessionResult
 
-__all__ = ["Peer", "PeerState", "PeerTable", "SyncProgress", "SyncReport"]
+__all__ = ["Peer", "PeerState", "PeerTable", "SessionEnd", "SyncProgress", "SyncReport"]
 
 
 class PeerState(enum.Enum):
@@ -37,6 +37,17 @@ class SyncReport:
     bytes: int = 0
     round_trips: int = 0
     error: str | None = None
+
+
+class SessionEnd(NamedTuple):
+    """One session that is over. `result` is what it did until then; `error` says why it failed, None if it did not."""
+
+    peer: MailboxId
+    incoming: bool
+    result: SessionResult
+    bytes_in: int
+    bytes_out: int
+    error: str | None
 
 
 class SyncProgress(NamedTuple):

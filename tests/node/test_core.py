@@ -16,7 +16,7 @@ from node.store.memory import MemoryStore
 from node.transport.memory import MemoryNetwork, MemoryTransport
 from protocols.limits import SALT_BYTES, SUPERVISE_PAUSE_FIRST_S, SUPERVISE_PAUSE_MAX_S
 from protocols.model import MailboxId, Retention
-from simulations.world import SimulatedClock
+from tests.memory_world import SimulatedClock
 
 
 class Part:

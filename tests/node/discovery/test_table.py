@@ -323,3 +323,29 @@ def test_any_history_keeps_the_promises(seed: int) -> None:
             else:
                 del reported[event.mailbox_id]
         assert reported == {n.mailbox_id: n for n in table.neighbours()}
+
+
+def test_a_mailbox_with_which_we_are_connected_is_not_probed_until_the_connection_is_gone() -> None:
+    table = new_table()
+    table.sighted(seen(1, "10.0.0.1"), 0.0)
+    probe_all(table, 0.0)
+    table.met(mailbox(1), 1.0, up=True)
+    assert table.next_due_s() == float("inf")
+    table.expire(10_000.0)
+    assert jobs(table, 10_000.0) == []
+    assert [type(event) for event in table.take_events()] == [Found]
+    table.met(mailbox(1), 10_000.0, up=False)
+    dead = {("10.0.0.1", 3411)}
+    assert len(probe_all(table, 10_000.0, dead)) == 1
+    table.expire(10_000.0 + Timing().lost_after_s + 1)
+    assert [type(event) for event in table.take_events()] == [Lost]
+
+
+def test_whoever_connects_before_it_is_found_is_probed_once() -> None:
+    table = new_table()
+    table.met(mailbox(1), 0.0, up=True)
+    table.sighted(seen(1, "10.0.0.1"), 1.0)
+    assert len(probe_all(table, 1.0)) == 1
+    assert table.is_live(mailbox(1), "10.0.0.1")
+    assert not table.is_live(mailbox(1), "10.0.0.2")
+    assert jobs(table, 10_000.0) == []

@@ -23,7 +23,7 @@ from node.sync.index import IndexView, LogIndex
 from node.sync.index_leaf import Leaf
 from protocols.limits import AUDIT_PASS_S, BLOCK_SEQS, SEQ_MAX
 from protocols.model import LogName, digest_of
-from simulations.world import SimulatedClock
+from tests.memory_world import SimulatedClock
 from tests.node.sync.index_model import EXPIRE, LOGS, MERGE, PUT, MoodyStore, change, expected
 
 EPOCH_S = 1_800_000_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -11,8 +12,9 @@ from trio.testing import MockClock
 
 from node.store.memory import MemoryStore
 from node.sync.peers import Peer, PeerState, SyncProgress, SyncReport
-from protocols.model import LogName, Retention
-from simulations.world import SimulatedMailbox, World
+from node.transport.memory import MemoryTransport
+from protocols.model import LogName, MailboxId, Retention
+from tests.memory_world import SimulatedMailbox, World
 
 NAME = LogName("topic", "log")
 
@@ -265,3 +267,49 @@ async def test_several_mailboxes_are_asked_for_different_parts(world: World, aut
     assert sum(holder.core.engine.counters.synced_out > 0 for holder in holders) > 1
     for holder in holders:
         await within(60, lambda holder=holder: connected(fresh, holder))
+
+
+@pytest.fixture
+def hints(monkeypatch: pytest.MonkeyPatch) -> list[MailboxId]:
+    """Who announces news, in their order. Nobody repeats what everybody near has heard."""
+    publishers: list[MailboxId] = []
+
+    async def publish(self: MemoryTransport, channel: str, data: bytes) -> None:
+        publishers.append(self.local)
+        await original(self, channel, data)
+
+    original = MemoryTransport.publish
+    monkeypatch.setattr(MemoryTransport, "publish", publish)
+    monkeypatch.setattr("node.sync.news.HINT_ECHOES", -1)
+    return publishers
+
+
+async def test_among_mailboxes_that_are_all_connected_one_hint_is_enough(
+    world: World, hints: list[MailboxId], autojump_clock: MockClock
+) -> None:
+    mailboxes: list[SimulatedMailbox] = []
+    for name in "abcdef":
+        mailboxes.append(await world.start(name, peers=tuple(mailboxes)))
+    for one, other in pairwise(mailboxes):
+        await within(20, partial(connected, one, other))
+    await trio.sleep(20)
+    hints.clear()
+    await mailboxes[0].core.mailbox.deliver([(NAME, 0, b"news")])
+    await within(2, lambda: equal(*mailboxes))
+    await trio.sleep(2)
+    assert hints == [mailboxes[0].mailbox_id]
+
+
+async def test_whoever_is_behind_a_mailbox_is_told_by_it(
+    world: World, hints: list[MailboxId], autojump_clock: MockClock
+) -> None:
+    a = await world.start("a")
+    b = await world.start("b", peers=(a,))
+    c = await world.start("c", peers=(b,))
+    await within(20, lambda: connected(a, b))
+    await within(20, lambda: connected(b, c))
+    await trio.sleep(20)
+    hints.clear()
+    await a.core.mailbox.deliver([(NAME, 0, b"news")])
+    await within(2, lambda: equal(a, b, c))
+    assert hints[:2] == [a.mailbox_id, b.mailbox_id]

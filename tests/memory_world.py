@@ -1,7 +1,6 @@
-"""A small world in one process: mailboxes with stores in memory on a network in memory, under one clock.
+"""Mailboxes in one process for tests of the engine: stores in memory on a network in memory, under one clock.
 
-Everything between the ports is the node's own code (`node.core.Core`). Run it under trio's MockClock and hours pass in
-milliseconds.
+Everything between the ports is the node's own code (`node.core.Core`). The simulator has harsher worlds.
 """
 
 from __future__ import annotations
