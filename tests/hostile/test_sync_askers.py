@@ -7,12 +7,14 @@ import pytest
 
 from protocols.errors import RemoteProtocolError
 from protocols.limits import (
+    NAMES_ASKED_MAX,
+    NAMES_PER_FRAGMENT_MAX,
     SALT_BYTES,
     SEQ_MAX,
     SESSION_TURNS_MAX,
 )
 from protocols.model import Item, digest_of, handle_of
-from protocols.sync import responder
+from protocols.sync import common, responder
 from protocols.sync.codec import decode, encode
 from protocols.sync.effects import Send, SessionAborted
 from protocols.sync.listing import Listing
@@ -25,6 +27,7 @@ from protocols.sync.messages import (
     Hello,
     MergedLog,
     Message,
+    Named,
     Names,
     News,
     OfferedLog,
@@ -122,6 +125,38 @@ def test_the_same_question_for_ever(question: Message, monkeypatch: pytest.Monke
     assert outcome.frames <= 2 * turns_max + 4
     assert turns_max < SESSION_TURNS_MAX
     assert box.logs == mailbox(60).logs
+
+
+def test_more_names_than_one_answer_has() -> None:
+    """So many fragments are answered and no more, and so many logs for each."""
+
+    def script(box: Box) -> Steps:
+        yield from say(Names(64, np.arange(5000, dtype=np.uint64)))
+        assert (yield from hear()) == Named(NAMES_ASKED_MAX, [])
+        yield from say(Names(1, np.array([0, 1], np.uint64)))
+        named = yield from hear()
+        assert [index for index, _ in named.names] == [0] * NAMES_PER_FRAGMENT_MAX + [1] * NAMES_PER_FRAGMENT_MAX
+        yield from say(Done())
+
+    outcome, heard, _ = attack_responder(script)
+    assert outcome.initiator.error is None is outcome.responder.error, heard
+
+
+def test_more_hashing_than_any_honest_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(common, "SESSION_ROWS_MAX", 1000)
+    asked = 0
+
+    def script(box: Box) -> Steps:
+        nonlocal asked
+        while True:
+            yield from say(Survey([Region(0, END, FP, b"x" * 8)]))
+            asked += 1
+            if isinstance((yield from hear()), Refuse):
+                return
+
+    outcome, _, _ = attack_responder(script, box=mailbox(60))
+    assert code_of(outcome.responder.error) == "budget"
+    assert asked <= (1000 + 16 * 60) // 60 + 1
 
 
 def test_a_fetch_of_what_is_not_there_is_answered_with_nothing() -> None:

@@ -16,9 +16,11 @@ from protocols.limits import (
     TRANSFER_MESSAGES_MAX,
     VARIANTS_MAX,
 )
+from protocols.model import Item, digest_of, handle_of
 from protocols.sync.effects import SessionAborted
 from protocols.sync.listing import Listing
 from protocols.sync.messages import (
+    Ask,
     FetchedLog,
     Hello,
     Message,
@@ -29,10 +31,11 @@ from protocols.sync.messages import (
     Survey,
     Surveyed,
     Tell,
+    ToldLog,
     Transfer,
     Want,
 )
-from protocols.sync.reconcile import FP
+from protocols.sync.reconcile import DIFF, DIFFERS, FP, NONE, Range
 from protocols.sync.regions import END, SHOW, Region
 from protocols.sync.regions import LIST as LISTED
 from protocols.sync.session import Checkpoint, SessionResult, initiate
@@ -47,6 +50,7 @@ from tests.hostile.sync_liars import (
     entries,
     hear,
     hello,
+    liar_as_responder,
     listing,
     mailbox,
     part,
@@ -55,6 +59,11 @@ from tests.hostile.sync_liars import (
 from tests.protocols.sync.world import Box, Outcome, Side, name_of, run_pair
 
 # --- a lying responder -----------------------------------------------------------------------------------------------
+
+
+def name_handle(number: int) -> bytes:
+    return handle_of(name_of(number))
+
 
 WHOLE = Region(0, END, LISTED)
 QUARTER = 1 << 62
@@ -131,6 +140,63 @@ def test_logs_that_do_not_exist() -> None:
     assert outcome.initiator.error is not None or not outcome.initiator.result.equal
 
 
+FORK = Item(0, digest_of(b"another lie"), STAMP_S, 11)
+
+
+@pytest.mark.parametrize(
+    ("tells", "code"),
+    [
+        ([Tell()], "unanswered"),
+        ([Tell(logs=[ToldLog(HANDLE, items=[FORK], last=False)])], "unanswered"),
+        ([Tell([(HANDLE, b"row hash")], logs=[ToldLog(HANDLE)])], "unrequested"),  # rows, of no region
+        ([Tell(logs=[ToldLog(name_handle(3))])], "unrequested"),
+        ([Tell(logs=[ToldLog(HANDLE, [Range(bytes(8), None, DIFF, hashes=(b"unlisted",))])])], "ranges"),
+        ([Tell(logs=[ToldLog(HANDLE, [Range(bytes(8), None, DIFFERS)])])], "ranges"),  # to what was listed
+        ([Tell(logs=[ToldLog(HANDLE, [Range(bytes(7) + b"\1", None, NONE)])])], "ranges"),  # of other bounds
+        ([Tell(logs=[ToldLog(HANDLE, items=[FORK], last=False)], more=True)] * 2, "order"),  # a block twice
+        ([Tell(more=True)] * 1000, "no-progress"),
+    ],
+)
+def test_items_that_were_not_asked_for(tells: list[Message], code: str) -> None:
+    """An inspection is answered with what it is about, all of it, and once."""
+    box = Box()
+    box.put(LOG, 0, b"a lie", STAMP_S)
+    answers: list[Message] = [Surveyed([WHOLE], [1], listing(HANDLE, (0, 0))), Tell([(HANDLE, b"another?")])]
+    outcome, heard, _ = attack_initiator(iter([*answers, *tells]), box=box)
+    assert [type(message) for message in heard[:3]] == [Hello, Ask, Ask]
+    assert code_of(outcome.initiator.error) == code
+    assert len(heard) < 300
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Standing([2], entries([(0, 9)])),
+        Standing([], listing=listing(HANDLE, (0, 5))),
+        Standing([0], entries([(0, 9)]), listing(HANDLE, (0, 5))),
+    ],
+)
+def test_a_standing_of_logs_that_were_not_asked_about(answer: Standing) -> None:
+    box = mailbox()
+    config = box.config(only=[name_handle(1), name_handle(2)])
+    liar = liar_as_responder(iter([answer]), box, [])
+    outcome = run_pair(Side(box, initiate(config)), Side(Box(), liar), polite=False)
+    assert code_of(outcome.initiator.error) == "unrequested"
+
+
+@pytest.mark.parametrize("spans", [[(0, 3)], [(0, 0), (2, 9)], [(5, 5)]])
+def test_a_wish_for_more_than_was_offered(spans: list[tuple[int, int]]) -> None:
+    box = Box()
+    for seq in range(3):
+        box.put(LOG, seq, b"", STAMP_S)
+    box.put(LOG, 9, b"", STAMP_S)
+    lies = iter([Surveyed([WHOLE], [1], listing(HANDLE, (9, 9))), Want([(0, spans)])])
+    outcome, heard, _ = attack_initiator(lies, box=box)
+    assert any(isinstance(message, Transfer) and message.offers for message in heard)
+    assert code_of(outcome.initiator.error) == "unrequested"
+    assert not any(isinstance(message, Parcel) for message in heard)
+
+
 def test_names_that_are_never_told() -> None:
     def tells() -> Iterator[Message]:
         yield Surveyed([Region(0, 1 << 59, LISTED)], [1], Listing(64, np.array([7], np.uint64), entries([(0, 9)])))
@@ -175,6 +241,7 @@ def attack_fetch(*messages: Message) -> tuple[Outcome, Box]:
         ([Want(), part((0, STAMP_S, 1), data=b"xy", is_last=True)], "unrequested"),  # a byte too many
         ([Want(), part((0, STAMP_S, 3), data=b"xy", is_last=True)], "missing"),  # too few
         ([Want(), part((0, STAMP_S, 1), data=b"x", number=1, is_last=True)], "unrequested"),
+        ([Want(), part((1, STAMP_S, 0)), part((0, STAMP_S, 0), is_last=True)], "unrequested"),  # out of order
         ([Want(), Parcel()], "empty"),
         ([Want(), part((0, STAMP_S, 9), (1, STAMP_S, 9))], "limit"),  # announced, and not sent
         ([Want(), part(*[(0, STAMP_S, 0)] * (VARIANTS_MAX + 1), is_last=True)], "unrequested"),

@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from node.store.api import Arrival, Change
+from node.store.api import Arrival, Change, StoreUnavailable
 from node.store.memory import MemoryStore
 from node.store.sqlite import SqliteStore
 from node.sync import audit as audit_module
 from node.sync.audit import Audit
 from node.sync.index import IndexView, LogIndex
 from node.sync.index_leaf import Leaf
-from protocols.limits import AUDIT_PASS_S, BLOCK_SEQS, SEQ_MAX
+from protocols.limits import AUDIT_DOUBT_S, AUDIT_PASS_S, BLOCK_SEQS, SEQ_MAX
 from protocols.model import LogName, digest_of
 from tests.memory_world import SimulatedClock
 from tests.node.sync.index_model import EXPIRE, LOGS, MERGE, PUT, MoodyStore, change, expected
@@ -139,6 +139,55 @@ async def test_the_background_finds_it_within_the_time_stated(
         assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
         assert "block 17 of log" in caplog.text
         assert "log log in topic new" in caplog.text
+
+
+async def test_what_is_different_at_each_look_is_no_difference(autojump_clock: MockClock) -> None:
+    """Somebody writes into a block all the time, and nobody is told yet."""
+    async with MoodyStore() as store, trio.open_nursery() as nursery:
+        await store.put([arrival(name, 0) for name in LOGS])
+        index = LogIndex(store)
+        await index.load()
+        audit = Audit(store, index, SimulatedClock(epoch_s=EPOCH_S))
+        store.silent = True
+        stopped = trio.CancelScope()
+
+        async def go_on() -> None:
+            with stopped:
+                for number in range(1000, 0, -1):
+                    await store.put([arrival(LOGS[2], 0, b"%d" % number, number)])
+                    await trio.sleep(AUDIT_DOUBT_S / 4)
+
+        nursery.start_soon(go_on)
+        await trio.sleep(AUDIT_DOUBT_S)
+        assert await audit.check_now() == (len(LOGS), 0)
+        stopped.cancel()
+        assert await audit.check_now() == (len(LOGS), 1)
+
+
+async def test_a_store_that_can_not_be_read_is_told_and_read_later(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing(MoodyStore):
+        failures = 0
+
+        def scan(self) -> Any:
+            if self.failures:
+                self.failures -= 1
+                raise StoreUnavailable("a bad sector")
+            return super().scan()
+
+    async with Failing() as store, trio.open_nursery() as nursery:
+        index = LogIndex(store)
+        await index.load()
+        store.silent = True
+        await store.put([arrival(name, 0) for name in LOGS])
+        store.failures = 2
+        audit = Audit(store, index, SimulatedClock(epoch_s=EPOCH_S))
+        nursery.start_soon(audit.run)
+        await trio.sleep(AUDIT_PASS_S)
+        assert audit.found == len(LOGS)
+        assert caplog.text.count("could not be compared with the store: a bad sector") == 2
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_wrong_state_is_found_and_mended() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from node.sync import claims as claims_module
 from node.sync.claims import ClaimHolder, Claims
 from protocols.limits import CLAIM_PATIENCE_S, CLAIMS_OVER_MAX, CLAIMS_PER_LOG_MAX, SEQ_MAX, TRANSFER_SPANS_MAX
 from protocols.model import LogName
@@ -92,6 +94,18 @@ def test_what_is_remembered_is_bounded() -> None:
         claims.take(short, [Span(OTHER, 0, 0)])
         claims.end(short, in_good_order=True)
     assert claims.held == 2 * CLAIMS_PER_LOG_MAX + CLAIMS_OVER_MAX
+
+
+def test_when_too_much_is_claimed_what_follows_is_granted_and_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims_module, "CLAIMS_MAX", 3)
+    claims = Claims(now_at=lambda: 0.0)
+    one, other = claims.begin(), claims.begin()
+    spans = [Span(LogName("topic", f"{number}"), 0, 9) for number in range(5)]
+    assert claims.take(one, spans) == spans
+    assert claims.held == 3
+    assert claims.take(other, spans) == spans[3:]
+    claims.end(one, in_good_order=False)
+    assert claims.take(other, spans) == spans
 
 
 steps = st.lists(
