@@ -1,0 +1,77 @@
+"""How much simulated time passes in a minute of one core. Prints figures; asserts nothing about time.
+
+Measured in the processor's time, so that other processes on the machine don't count. Each world runs for a part of what
+is required and the rest is inferred from the second half of it: the beginning, when all meet, is dear and comes once.
+"""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+
+import pytest
+
+from simulations.play import play
+from simulations.recording import Glimpse
+from simulations.scenario import PRESETS, Lan, Mailboxes, Phones, Route, Scenario
+
+pytestmark = pytest.mark.benchmark
+
+_HOUR_S = 3600.0
+
+
+def ordinary(lans: int, per_lan: int, *, hours: float, messages_per_hour: float, phones: int) -> Scenario:
+    """LANs in a row, one mailbox of each knowing one of the LAN before; phones that are looked at for two minutes every
+    half hour."""
+    names = [f"lan-{number}" for number in range(lans)]
+    mailboxes = [Mailboxes(f"gate-{n}", name, peers=[f"gate-{n - 1}"] if n else []) for n, name in enumerate(names)]
+    mailboxes += [Mailboxes(f"box-{number}", name, count=per_lan - 1) for number, name in enumerate(names)]
+    return Scenario(
+        name="ordinary",
+        title="Ordinary traffic",
+        duration_s=hours * _HOUR_S,
+        calm_from_s=hours * _HOUR_S / 2,
+        settle_s=hours * _HOUR_S / 4,
+        lans=[Lan(name, PRESETS["ethernet"]) for name in names],
+        mailboxes=mailboxes,
+        phones=[
+            Phones(
+                f"phone-{number}",
+                names[number * lans // phones],
+                messages_per_hour=messages_per_hour / phones,
+                open_s=120,
+                closed_s=1680,
+            )
+            for number in range(phones)
+        ],
+        routes=[Route((a, b)) for a, b in pairwise(names)],
+    )
+
+
+@pytest.mark.parametrize(
+    ("lans", "per_lan", "played_h", "required_h"),
+    [(5, 10, 6.0, 72.0), (10, 20, 2.0, 12.0), (50, 20, 0.5, 2.0)],
+    ids=["50", "200", "1000"],
+)
+def test_simulated_time_in_a_minute_of_one_core(
+    lans: int, per_lan: int, played_h: float, required_h: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at: list[tuple[float, float]] = []
+
+    def watch(glimpse: Glimpse) -> None:
+        at.append((glimpse.at_s, time.process_time()))
+
+    begun_s = time.process_time()
+    scenario = ordinary(lans, per_lan, hours=played_h, messages_per_hour=6, phones=5)
+    recording = play(scenario, 1, watch=watch)
+    (half_s, cpu_at_half_s), (end_s, cpu_at_end_s) = at[len(at) // 2], at[-1]
+    begin_s = max(0.0, cpu_at_half_s - begun_s - half_s * (cpu_at_end_s - cpu_at_half_s) / (end_s - half_s))
+    rate = (end_s - half_s) / (cpu_at_end_s - cpu_at_half_s)
+    hours = (60 - begin_s) * rate / _HOUR_S
+    sessions = sum(one.sessions for one in recording.totals) // 2
+    with capsys.disabled():
+        print(
+            f"\n{lans * per_lan} mailboxes: {hours:.1f} h in a minute ({required_h:.0f} h are required); the beginning "
+            f"takes {begin_s:.1f} s; {len(recording.spreads)} messages, {sessions} sessions in {played_h:g} h"
+        )
+    assert recording.passed, [verdict.counterexample for verdict in recording.verdicts if not verdict.holds]
