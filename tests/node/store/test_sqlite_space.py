@@ -18,7 +18,7 @@ from node.store import _housekeeping, _ledger
 from node.store._writer import Job
 from node.store.api import Arrival, Change, StoreFull
 from node.store.sqlite import SqliteStore
-from protocols.limits import BLOB_CHUNK_BYTES, MIB, SEQ_MAX
+from protocols.limits import BLOB_CHUNK_BYTES, CHECKPOINT_PAGES, MIB, SEQ_MAX
 from protocols.model import LogName, digest_of
 
 LOG = LogName("topic", "log")
@@ -170,3 +170,25 @@ async def test_a_jump_over_many_messages_is_quick(tmp_path: Path) -> None:
         start = time.perf_counter()
         assert (await store.put([arrival(0)])).watermarks == {LOG: 49_999}
         print(f"jump over 49,999 messages: {1000 * (time.perf_counter() - start):.0f} ms")
+
+
+async def test_the_write_ahead_log_is_copied_when_it_is_long_not_whenever_it_might_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches, messages = 30, 1000
+    most = batches * messages * _housekeeping._PAGES_PER_MESSAGE[1] / CHECKPOINT_PAGES
+    copies = 0
+    checkpoint = _housekeeping.Housekeeping._checkpoint
+
+    def counting(self: _housekeeping.Housekeeping) -> None:
+        nonlocal copies
+        copies += 1
+        checkpoint(self)
+
+    monkeypatch.setattr(_housekeeping.Housekeeping, "_checkpoint", counting)
+    path = tmp_path / "store.db"
+    async with SqliteStore.open(path) as store:
+        for start in range(0, batches * messages, messages):
+            await store.put([arrival(seq, os.urandom(1000)) for seq in range(start, start + messages)])
+        assert 1 <= copies <= most / 3
+        assert path.with_name("store.db-wal").stat().st_size <= 2 * CHECKPOINT_PAGES * 4096
