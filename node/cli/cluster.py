@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -101,18 +101,18 @@ class MailboxProcess:
         """This mailbox's address for a neighbour at the other end of `link`."""
         return f"/ip4/127.0.0.1/tcp/{link.port}/p2p/{self.identity.peer_id}"
 
-    def start(self, *options: str, prefix: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> None:
+    def start(self, *options: str, prefix: Sequence[str] = (), program: Sequence[str] = ("-m", "node.cli")) -> None:
         """Starts it with further options of `mailboxd run`. `prefix` is a command that runs it in its own place (as
-        `setpriv` does), `environment` comes on top of ours."""
-        own = {name: value for name, value in os.environ.items() if not name.startswith("MAILBOXD_")}
-        command = [sys.executable, "-m", "node.cli", "run", "--data-dir", str(self.data_dir), "--name", self.name]
+        `setpriv` does), `program` what Python runs."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILBOXD_")}
+        command = [sys.executable, *program, "run", "--data-dir", str(self.data_dir), "--name", self.name]
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 [*prefix, *command, *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=own | dict(environment or {}),
+                env=environment,
                 start_new_session=True,  # Ctrl-C is for the parent, which then stops its children
             )
         self._info = None

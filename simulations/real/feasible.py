@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Final
 
 from protocols.limits import (
     REAL_BANDWIDTH_MIN_BYTES_PER_S,
@@ -18,30 +16,16 @@ from protocols.limits import (
     SYNC_INTERVAL_MIN_S,
 )
 from simulations.checking import members_of
-from simulations.scenario import Behaviour, ClockChange, Mailboxes, Scenario, Upgrade, Walk
+from simulations.scenario import Behaviour, Mailboxes, Scenario, Upgrade, Walk
 
-__all__ = ["clock_library", "feasible"]
-
-_CLOCK_LIBRARIES: Final = ("libfaketimeMT.so.1", "libfaketime.so.1")
-_LIBRARY_FOLDERS: Final = ("/usr/lib", "/usr/local/lib", "/lib")
+__all__ = ["feasible"]
 
 
 def feasible(scenario: Scenario) -> list[str]:
     """Why `scenario` can't be played on real processes: one sentence for each reason, none if it can be.
 
     It says nothing about this machine's rights; `why_no_namespaces` does."""
-    return list(dict.fromkeys([*_too_much(scenario), *_nobody_to_play(scenario), *_clocks(scenario)]))
-
-
-def clock_library() -> Path | None:
-    """libfaketime, with which a process can be given a wrong date; None if it is not installed.
-
-    The kernel's own time namespaces shift only the steady clocks, never the date."""
-    for folder in _LIBRARY_FOLDERS:
-        for name in _CLOCK_LIBRARIES:
-            for path in sorted(Path(folder).glob(f"**/faketime/{name}")):
-                return path
-    return None
+    return list(dict.fromkeys([*_too_much(scenario), *_nobody_to_play(scenario)]))
 
 
 def _too_much(scenario: Scenario) -> Iterator[str]:
@@ -86,11 +70,3 @@ def _nobody_to_play(scenario: Scenario) -> Iterator[str]:
             yield f"{peer} walks to another LAN, where {group.name} can't find it at the address it was given"
     if any(isinstance(fault, Upgrade) for fault in scenario.faults):
         yield "upgrades: the installed program speaks one version of the sync protocol"
-
-
-def _clocks(scenario: Scenario) -> Iterator[str]:
-    wrong = any(isinstance(fault, ClockChange) for fault in scenario.faults) or any(
-        group.clock_offset_s or group.clock_drift_ppm for group in scenario.mailboxes
-    )
-    if wrong and clock_library() is None:
-        yield "wrong clocks: the kernel shares one date among all processes, and libfaketime is not installed"

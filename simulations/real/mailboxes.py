@@ -21,8 +21,8 @@ from protocols.errors import RemoteProtocolError
 from protocols.limits import REAL_ANSWER_TIMEOUT_S, REAL_START_TIMEOUT_S
 from protocols.toy_answers import TopicAnswer, decode_get_answer
 from protocols.toy_api import Family, encode_get
+from simulations.real.clocks import set_error
 from simulations.real.disks import Disk
-from simulations.real.feasible import clock_library
 from simulations.real.network import Machine
 from simulations.scenario import Mailboxes
 
@@ -74,9 +74,12 @@ class RealMailbox:
             if self.is_up or not self._wanted:
                 return
             self.starts += 1
-            environment = self._environment() if needs_clock else {}
+            program = ["-m", "node.cli"]
+            if needs_clock:
+                self.set_clock(self.clock_error_s)
+                program = ["-m", "simulations.real.clocks", str(self._clock_file)]
             with self.machine.namespace.entered():
-                self.process.start(*self.options, prefix=_die_with_us(), environment=environment)
+                self.process.start(*self.options, prefix=_die_with_us(), program=program)
             try:
                 await self.process.wait_ready(timeout_s=REAL_START_TIMEOUT_S)
             except ClusterError as error:
@@ -138,24 +141,10 @@ class RealMailbox:
         self.is_up = False
         return self.process.last_words()
 
-    # --- clocks ----------------------------------------------------------------------------------------------------
-
     def set_clock(self, error_s: float) -> None:
-        """From now on its date is wrong by so much. libfaketime looks every second."""
+        """From now on its date is wrong by so much, if it was started with a clock of its own."""
         self.clock_error_s = error_s
-        aside = self._clock_file.with_suffix(".new")
-        aside.write_text(f"{error_s:+.6f}\n")
-        aside.replace(self._clock_file)
-
-    def _environment(self) -> dict[str, str]:
-        self.set_clock(self.clock_error_s)
-        return {
-            "LD_PRELOAD": str(clock_library()),
-            "FAKETIME_TIMESTAMP_FILE": str(self._clock_file),
-            "FAKETIME_CACHE_DURATION": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "DONT_FAKE_MONOTONIC": "1",
-        }
+        set_error(self._clock_file, error_s)
 
     # --- questions -------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from protocols.limits import REAL_SETTLE_MIN_S
 from protocols.toy_answers import TopicAnswer
-from simulations.real import feasible as feasible_module
+from simulations.real.clocks import WrongClock, set_error
 from simulations.real.compare import compare
 from simulations.real.feasible import feasible
 from simulations.real.ledger import Key, Ledger
@@ -126,14 +127,13 @@ def test_what_is_not_feasible_is_named(scenario: Scenario, reason: str) -> None:
     assert [found for found in feasible(scenario) if reason in found], feasible(scenario)
 
 
-def test_wrong_clocks_need_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    scenario = HOUR.with_faults([ClockChange(0, ("a",), step_s=5)])
-    monkeypatch.setattr(feasible_module, "clock_library", lambda: None)
-    assert feasible(scenario) == [
-        "wrong clocks: the kernel shares one date among all processes, and libfaketime is not installed"
-    ]
-    monkeypatch.setattr(feasible_module, "clock_library", lambda: Path("/usr/lib/libfaketime.so.1"))
-    assert feasible(scenario) == []
+def test_a_wrong_clock_follows_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "clock"
+    set_error(file, 3600.5)
+    clock = WrongClock(file)
+    assert 3599 < clock.now_s() - time.time() < 3601
+    set_error(file, -60)
+    assert -61 < clock.now_s() - time.time() < -59
 
 
 # --- the ledger ------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from simulations.real.namespaces import why_no_namespaces
 from simulations.real.play import RealWorldError, play_real
 from simulations.recording import Glimpse
 from simulations.scenario import (
+    ClockChange,
     Crash,
     Cut,
     DiskFull,
@@ -165,3 +166,23 @@ def test_a_mailbox_that_cannot_start_ends_the_play_with_its_reason(monkeypatch: 
     with pytest.raises(RealWorldError, match="could not be played"):
         play_real(SPLIT, 1)
     assert left_behind() == before
+
+
+@needs_namespaces
+def test_a_wrong_clock_keeps_a_mailbox_apart_until_it_is_right_again() -> None:
+    scenario = Scenario(
+        name="clocks",
+        title="A clock is wrong for a while",
+        duration_s=20,
+        calm_from_s=10,
+        settle_s=9,
+        lans=(Lan("here"),),
+        mailboxes=(Mailboxes("m", "here", 2, sync_interval_s=1),),
+        phones=(Phones("ada", "here", messages_per_hour=3600, writes_from_s=4, writes_until_s=10),),
+        faults=(ClockChange(2, ("m-1",), step_s=3600), ClockChange(9, ("m-1",), step_s=-3600)),
+    )
+    recording = play_real(scenario, 1)
+    assert recording.passed, [verdict for verdict in recording.verdicts if not verdict.holds]
+    apart = [groups for at_s, groups in zip(recording.sampled_s, recording.groups, strict=True) if 6 < at_s < 9]
+    assert max(apart) == 2
+    assert recording.groups[-1] == 1
