@@ -12,7 +12,9 @@ from node.store.memory import MemoryStore
 from node.sync import index as index_module
 from node.sync.index import IndexView, LogIndex
 from node.sync.index_reading import Pace
+from protocols.limits import INDEX_LEAF_LOGS_MAX
 from protocols.model import LogName, digest_of, handle_of
+from protocols.sync.interest import Interest
 
 NAMES = [LogName("t", f"{number}") for number in range(20)]
 
@@ -103,3 +105,45 @@ async def test_states_are_held_if_all_are() -> None:
         for handle in states:
             assert not index.has_states(states | {handle: b"12345678"}, 8)
         assert not index.has_states(states | {handle_of(NAMES[2]): b"12345678"}, 8)
+
+
+async def test_a_picture_tells_whether_it_leaves_something_out() -> None:
+    """Of what has died here a session must tell those who still hold it."""
+    async with MemoryStore() as store:
+        for seq, age_s in enumerate((100, 200)):
+            await store.put([Arrival(NAMES[0], seq, b"", digest_of(b""), age_s)])
+        await store.put([Arrival(NAMES[1], 0, b"", digest_of(b""), 100)])
+        index = LogIndex(store)
+        await index.load()
+        interest = Interest.of(["t"])
+        for boundary_s, is_partial, logs in ((100, False, 2), (101, True, 1), (200, True, 1), (201, True, 0)):
+            for view in (await index.view(boundary_s), await index.view(boundary_s, interest)):
+                assert (view.is_partial, len(view)) == (is_partial, logs)
+
+
+async def test_a_log_that_has_gone_is_in_no_picture() -> None:
+    """However it went, and whatever was known of it."""
+    async with MemoryStore() as store:
+        for name in NAMES[:3]:
+            for seq, age_s in enumerate((100, 200)):
+                await store.put([Arrival(name, seq, b"", digest_of(b""), age_s)])
+        index = LogIndex(store)
+        await index.load()
+        assert len(await index.view(150)) == 3
+        store._forget(NAMES[1], [(0, digest_of(b"")), (1, digest_of(b""))])
+        index.mark(NAMES[1], 0)
+        view = await index.view(150)
+        assert [*view.names()] == sorted((NAMES[0], NAMES[2]), key=handle_of)
+        assert view.find(handle_of(NAMES[1])) is None
+
+
+async def test_small_leaves_are_joined_when_most_logs_have_gone() -> None:
+    names = [LogName("t", f"{number}") for number in range(5000)]
+    async with MemoryStore() as store:
+        await store.put([Arrival(name, 0, b"", digest_of(b""), 100 + (at % 50 == 0)) for at, name in enumerate(names)])
+        index = LogIndex(store)
+        await index.load()
+        assert len((await index.view(0)).leaves) > 5000 // INDEX_LEAF_LOGS_MAX
+        await store.expire(101, messages_max=10_000)
+        view = await index.view(0)
+        assert (len(view), len(view.leaves)) == (100, 1)
