@@ -765,6 +765,10 @@ SESSION_ROWS_MAX: Final = 4_000_000
 """Rows (logs and blocks) that one session hashes: a few seconds of a Raspberry Pi, spread over the session. An honest
 session hashes each differing row at most about ten times."""
 
+SESSION_SLICE_ROWS: Final = 16_384
+"""Rows that a session hashes before others get a turn: some milliseconds' work. One that is hashed by itself counts
+eight."""
+
 PEER_TEXT_BYTES_MAX: Final = 256
 """Texts from a peer for people (reason of a refusal, software name): they go into logs and `status`."""
 

@@ -24,9 +24,9 @@ import trio
 from node.clock import Clock
 from node.store.api import Store, StoreError
 from node.sync.index import LogIndex
-from node.sync.index_blocks import ROW_BYTES, TAIL_BYTES, unpack
+from node.sync.index_blocks import ROW_BYTES, TAIL_BYTES, numbers, unpack
 from node.sync.index_leaf import Leaf
-from node.sync.index_log import between, listed, taken
+from node.sync.index_log import all_rows, between, taken
 from node.sync.index_reading import BlockPage, Pace, read_blocks, scan_blocks
 from protocols.limits import (
     AUDIT_DOUBT_S,
@@ -151,7 +151,7 @@ class Audit:
         places = np.searchsorted(seen, hashes)
         unseen = np.flatnonzero(np.append(seen, 0)[places] != hashes)
         logs = {leaf.name(index): leaf.log(index) for index in unseen.tolist()}
-        return {name: [number for number, _ in listed(held)] for name, held in logs.items()}
+        return {name: numbers(all_rows(held)).tolist() for name, held in logs.items()}
 
     def _check_states(self, leaf: Leaf) -> int:
         """Marks the logs whose states do not follow from their blocks; returns how many."""
@@ -161,7 +161,7 @@ class Audit:
             name = leaf.name(index)
             log.error("the state of a log was wrong in the index and is mended")
             log.debug("it was log %s in topic %s", name.log, name.topic)
-            self._index.mark(name, listed(leaf.log(index))[0][0])
+            self._index.mark(name, int(numbers(all_rows(leaf.log(index)))[0]))
         self.found += len(wrong)
         return len(wrong)
 

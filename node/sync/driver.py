@@ -23,6 +23,7 @@ from protocols.sync.effects import (
     Claim,
     Commit,
     Effect,
+    GiveWay,
     OpenView,
     ReadItems,
     ReadMessages,
@@ -59,6 +60,7 @@ class _Driver:
     traffic: SessionTraffic
     is_full: Callable[[], bool]
     on_progress: Callable[[], None]
+    turns: trio.Lock
     nursery: trio.Nursery
     decoder: FrameDecoder = field(default_factory=FrameDecoder)
     slots: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(SYNC_COMMITS_UNDER_WAY_MAX))
@@ -104,6 +106,8 @@ class _Driver:
             case Settle():
                 await self._settle()
                 return None
+            case GiveWay():
+                return None  # between two effects others have their turn anyway
 
     async def _send(self, frame: bytes) -> None:
         data = encode_frame(frame)
@@ -181,9 +185,11 @@ async def run_session(
     claims: Claims,
     traffic: SessionTraffic,
     is_full: Callable[[], bool],
+    turns: trio.Lock,
     on_progress: Callable[[], None] = lambda: None,
 ) -> SessionResult:
-    """Drives `session` to its end and counts its bytes in `traffic`. With `is_full` nothing is taken. `on_progress` is
+    """Drives `session` to its end and counts its bytes in `traffic`. With `is_full` nothing is taken. Sessions
+    compute in `turns`, so that everybody else waits for one of them at a time. `on_progress` is
     called whenever messages are moved.
 
     Raises SessionAborted (the world failed), RemoteProtocolError (the peer broke the protocol) or SessionRefused. What
@@ -193,7 +199,7 @@ async def run_session(
     outcome: SessionResult | Exception | None = None
     try:
         async with trio.open_nursery() as nursery:
-            driver = _Driver(stream, store, index, claims, holder, traffic, is_full, on_progress, nursery)
+            driver = _Driver(stream, store, index, claims, holder, traffic, is_full, on_progress, turns, nursery)
             try:
                 with driver.patience:
                     outcome = await _drive(session, driver)
@@ -215,7 +221,8 @@ async def _drive(session: Generator[Effect, Any, SessionResult], driver: _Driver
     failure: Exception | None = None
     while True:
         try:
-            effect = session.throw(failure) if failure else session.send(result)
+            async with driver.turns:
+                effect = session.throw(failure) if failure else session.send(result)
         except StopIteration as stop:
             await driver.perform(Settle())
             value: SessionResult = stop.value

@@ -113,6 +113,7 @@ class SyncEngine:
         self.interest = interest
         """The topics that are kept in step with others; None: all."""
         self._claims = Claims()
+        self._turns = trio.Lock()
         self._dials = trio.CapacityLimiter(SYNC_DIALS_MAX)
         self._out = Seats(seats_max=SYNC_SESSIONS_OUT_MAX, unproven_max=SYNC_STRANGERS_OUT_MAX)
         self._in = Seats(seats_max=SYNC_SESSIONS_IN_MAX, unproven_max=SYNC_STRANGERS_IN_MAX)
@@ -418,6 +419,7 @@ class SyncEngine:
                     index=self._index,
                     claims=self._claims,
                     traffic=traffic,
+                    turns=self._turns,
                     is_full=lambda: self._mailbox.is_full,
                     on_progress=self._progress_teller(peer),
                 )

@@ -9,9 +9,9 @@ what changes further in costs hashing from there on.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import groupby, takewhile
-from typing import Final, TypeAlias, overload
+from typing import Final, TypeAlias
 
 import numpy as np
 from blake3 import blake3
@@ -26,7 +26,6 @@ from node.sync.index_blocks import (
     blocks_in,
     find,
     numbers,
-    pairs,
     parts_of,
     restrict,
     rows_in,
@@ -42,10 +41,10 @@ from protocols.sync.effects import Runs
 __all__ = [
     "Log",
     "LongLog",
+    "all_rows",
     "between",
     "chunks_of",
     "length_of",
-    "listed",
     "log_of",
     "restricted",
     "spliced",
@@ -225,37 +224,6 @@ def restricted(log: Log, alive_from_s: int) -> tuple[Log, list[int]]:
     return log_of(chunks, log), partly
 
 
-def listed(log: Log) -> Sequence[tuple[int, bytes]]:
-    """(block number, block digest) of each block, ascending."""
-    return _Listed(log) if isinstance(log, LongLog) else pairs(rows_in(log))
-
-
-class _Listed(Sequence[tuple[int, bytes]]):
-    """The blocks of a long log, made into Python objects as they are asked for."""
-
-    def __init__(self, log: LongLog) -> None:
-        self._log = log
-        self._length = len(log)
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __iter__(self) -> Iterator[tuple[int, bytes]]:
-        for chunk in self._log.chunks:
-            yield from pairs(rows_in(chunk))
-
-    @overload
-    def __getitem__(self, index: int) -> tuple[int, bytes]: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[tuple[int, bytes]]: ...
-
-    def __getitem__(self, index: int | slice) -> tuple[int, bytes] | list[tuple[int, bytes]]:
-        if isinstance(index, slice):
-            return [self[at] for at in range(*index.indices(self._length))]
-        at = index + self._length if index < 0 else index
-        for chunk in self._log.chunks:
-            if 0 <= at < blocks_in(chunk):
-                return pairs(chunk[ROW_BYTES * at : ROW_BYTES * (at + 1)])[0]
-            at -= blocks_in(chunk)
-        raise IndexError(index)
+def all_rows(log: Log) -> bytes:
+    """The rows of all blocks, ascending."""
+    return b"".join(map(rows_in, log.chunks)) if isinstance(log, LongLog) else bytes(rows_in(log))

@@ -17,7 +17,7 @@ from blake3 import blake3
 
 from node.sync.index_blocks import ROW_BYTES, TAILS
 from node.sync.index_leaf import LOG_ROW_BYTES, Leaf, spread
-from node.sync.index_log import Log, LongLog, listed
+from node.sync.index_log import Log, LongLog, all_rows
 from node.sync.index_runs import runs_of
 from protocols.model import LogName
 from protocols.sync.effects import Rows, Runs
@@ -137,10 +137,10 @@ class IndexView:
         leaf, index = self._at(row)
         return leaf.name(index)
 
-    def blocks_at(self, row: int) -> Sequence[tuple[int, bytes]]:
+    def blocks_at(self, row: int) -> bytes:
         """See `LogTable.blocks_at`."""
         leaf, index = self._at(row)
-        return listed(leaf.log(index))
+        return all_rows(leaf.log(index))
 
     # --- for the node ------------------------------------------------------------------------------------------
 

@@ -73,8 +73,7 @@ def news(context: Context, said: News) -> Standing:
 def about(context: Context, said: About) -> Standing:
     """The answer to a question about some logs."""
     table = context.table
-    found = [table.table.find(handle) for handle in said.handles]
-    rows = np.array([-1 if row is None else row for row in found], np.int64)
+    rows = table.rows_of(said.handles)
     differs = table.differing(rows, said.entries)
     indices = np.flatnonzero(differs)
     entries = table.entries_within(rows[indices], CONTROL_BODY_BYTES - len(rows) // 8)

@@ -4,23 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from protocols.errors import RemoteProtocolError
 from protocols.limits import (
     BLOCK_SEQS,
     SEQ_MAX,
     SESSION_ROWS_MAX,
+    SESSION_SLICE_ROWS,
     SYNC_VERSION_MAX,
     SYNC_VERSION_MIN,
     TRANSFER_SPANS_MAX,
 )
 from protocols.model import Item, LogName, Retention
 from protocols.sync.codec import decode
-from protocols.sync.effects import Claim, Effect, LogTable, OpenView, ReadItems, Receive, Release, SessionAborted, Span
+from protocols.sync.effects import (
+    Claim,
+    Effect,
+    GiveWay,
+    LogTable,
+    OpenView,
+    ReadItems,
+    Receive,
+    Release,
+    SessionAborted,
+    Span,
+)
 from protocols.sync.interest import EVERYTHING_ID, Interest, id_of
 from protocols.sync.messages import Message, Refuse, Seqs
-from protocols.sync.reconcile import BlockRows, Budget, block_key
+from protocols.sync.reconcile import BlockRows, Budget
 from protocols.sync.spans import UNKNOWN_SEQS
 from protocols.sync.tables import KeyedTable
 
@@ -38,6 +50,9 @@ __all__ = [
     "receive",
     "runs",
 ]
+
+_LOG_ROWS: Final = 64
+"""What looking into a log costs, in rows that are hashed together."""
 
 T = TypeVar("T")
 
@@ -159,11 +174,14 @@ class Context:
     """Handles of logs of which the peer was given something since `since`: it will name them as changed there."""
     budget: Budget = field(init=False)
     table: KeyedTable = field(init=False)
+    _given_way_at: int = field(init=False)
+    """What the budget was when others last had their turn."""
 
     def __post_init__(self) -> None:
         known = self.config.checkpoint
         self.since = known.serial if known and known.interest_id == id_of(self.result.interest) else None
         self.budget = Budget(SESSION_ROWS_MAX + 16 * len(self.view))
+        self._given_way_at = self.budget.rows_left
         self.table = KeyedTable(self.view, key=self.key, budget=self.budget)
 
     def look_again(self) -> Steps[None]:
@@ -175,10 +193,18 @@ class Context:
     def block_rows(self, handle: bytes) -> BlockRows:
         """The blocks of a log, as rows; none if it is not in the picture."""
         row = self.view.find(handle)
-        blocks = () if row is None else self.view.blocks_at(row)
-        self.budget.spend(len(blocks))
-        keys = [block_key(number) for number, _ in blocks]
-        return BlockRows(keys, [digest for _, digest in blocks], key=self.key, domain=b"B" + handle, budget=self.budget)
+        self.budget.spend(_LOG_ROWS)
+        rows = BlockRows(
+            b"" if row is None else self.view.blocks_at(row), key=self.key, domain=b"B" + handle, budget=self.budget
+        )
+        self.budget.spend(len(rows))
+        return rows
+
+    def give_way(self) -> Steps[None]:
+        """Lets others have their turn, if some milliseconds' work was done since the last time."""
+        if self._given_way_at - self.budget.rows_left >= SESSION_SLICE_ROWS:
+            self._given_way_at = self.budget.rows_left
+            yield GiveWay()
 
     def name(self, handle: bytes) -> LogName | None:
         """The log of a handle, None if it is not in the picture."""
@@ -243,7 +269,7 @@ def runs(numbers: Iterable[int], *, length_max: int) -> Iterator[tuple[int, int]
 def read_blocks(context: Context, name: LogName, numbers: Sequence[int]) -> Steps[list[Item]]:
     """The items of some blocks (ascending), with as few reads as possible, not filtered by age."""
     items: list[Item] = []
-    context.budget.spend(8 * len(numbers))  # a read costs about as much as hashing so many rows
+    context.budget.spend(len(numbers), each=True)
     for first, last in runs(numbers, length_max=16):
         found = yield ReadItems([Span(name, first * BLOCK_SEQS, min((last + 1) * BLOCK_SEQS - 1, SEQ_MAX))])
         items += found[0]

@@ -25,6 +25,7 @@ __all__ = [
     "Commit",
     "Delivery",
     "Effect",
+    "GiveWay",
     "LogTable",
     "OpenView",
     "Page",
@@ -116,8 +117,8 @@ class LogTable(Protocol):
         """The name of the log in a row."""
         ...
 
-    def blocks_at(self, row: int) -> Sequence[tuple[int, bytes]]:
-        """(block number, block digest) of the log in a row, ascending."""
+    def blocks_at(self, row: int) -> bytes:
+        """The rows of the blocks of the log in a row, ascending, 24 bytes each (number, digest)."""
         ...
 
 
@@ -226,6 +227,11 @@ class Settle:
     """Wait until every commit so far is durable. Result: None."""
 
 
+@dataclass(frozen=True, slots=True)
+class GiveWay:
+    """Let others have their turn: what the session has to compute takes some time. Result: None."""
+
+
 Effect: TypeAlias = (
-    Send | Receive | OpenView | ReadItems | ReadMessages | ReadWatermarks | Claim | Release | Commit | Settle
+    Send | Receive | GiveWay | OpenView | ReadItems | ReadMessages | ReadWatermarks | Claim | Release | Commit | Settle
 )

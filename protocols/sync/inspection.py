@@ -119,7 +119,7 @@ class Inspection:
     def _question(self, log: _Log) -> list[Range]:
         """What to say about the blocks of a log: nothing if we don't have it any more."""
         rows = self._context.block_rows(log.handle)
-        if not rows.keys:
+        if not len(rows):
             log.to_ask, log.listed = [], {}
             return []
         ranges: list[Range] = []
@@ -131,7 +131,7 @@ class Inspection:
             ranges += refined
         ranges.sort(key=lambda said: said.lower)
         log.listed = {
-            row: int.from_bytes(rows.keys[at], "big")
+            row: int(rows.numbers[at])
             for said in ranges
             if said.mode == LIST
             for at, row in enumerate(said.hashes, rows.bounds(said.lower, said.upper)[0])
@@ -193,7 +193,7 @@ class Inspection:
         if said.mode == NONE and mode in (FP, LIST):
             rows = self._context.block_rows(log.handle)
             lo, hi = rows.bounds(said.lower, said.upper)
-            log.unmatched.update(int.from_bytes(key, "big") for key in rows.keys[lo:hi])
+            log.unmatched.update(rows.numbers[lo:hi].tolist())
         elif said.mode == DIFFERS and mode == FP:
             log.to_ask.append((said.lower, said.upper))
         elif said.mode == DIFF and mode == LIST:

@@ -9,11 +9,11 @@ hashes would be cheaper to maintain, but a publisher can craft messages that can
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 from blake3 import blake3
 
 from protocols.errors import RemoteProtocolError
@@ -30,6 +30,7 @@ from protocols.model import Item
 
 __all__ = [
     "BLOCK_KEY_BYTES",
+    "BLOCK_ROW_BYTES",
     "BLOCK_SEQS",
     "DIFF",
     "DIFFERS",
@@ -48,6 +49,7 @@ __all__ = [
 ]
 
 BLOCK_KEY_BYTES: Final = 8
+BLOCK_ROW_BYTES: Final = BLOCK_KEY_BYTES + DIGEST_STATE_BYTES
 
 SKIP: Final = 0  # nothing is said about this range
 FP: Final = 1  # the sender's fingerprint of the range
@@ -55,6 +57,10 @@ LIST: Final = 2  # hashes of all rows that the sender has in the range
 DIFF: Final = 3  # answer to LIST: hashes of rows that only one side has (blocks: only those that the asker has)
 DIFFERS: Final = 4  # answer to FP (blocks only): it differs, say more
 NONE: Final = 5  # answer to FP or LIST (blocks only): I have nothing in this range
+
+
+_EACH_ROWS: Final = 8
+"""What a row costs that is hashed, read or looked up by itself, in rows that are hashed together."""
 
 
 def block_digest(items: Iterable[Item]) -> bytes:
@@ -102,8 +108,9 @@ class Budget:
     def __init__(self, rows: int = SESSION_ROWS_MAX) -> None:
         self.rows_left = rows
 
-    def spend(self, rows: int) -> None:
-        self.rows_left -= rows
+    def spend(self, rows: int, *, each: bool = False) -> None:
+        """Pays for rows that are hashed together, or for `each` by itself, which costs several times as much."""
+        self.rows_left -= _EACH_ROWS * rows if each else rows
         if self.rows_left < 0:
             raise RemoteProtocolError("budget", "this session asks for more hashing than any honest one")
 
@@ -123,40 +130,43 @@ class Range:
 
 
 class BlockRows:
-    """Sorted (key, digest) rows of one level in one session.
+    """Blocks of one log in one session, as rows of BLOCK_ROW_BYTES: number (8 bytes) and digest, ascending.
 
     `domain` keeps rows of different levels and logs apart: it is hashed in front of everything.
     """
 
-    def __init__(
-        self, keys: Sequence[bytes], digests: Sequence[bytes], *, key: bytes, domain: bytes, budget: Budget
-    ) -> None:
-        self.keys = keys
-        self.digests = digests
+    def __init__(self, rows: bytes, *, key: bytes, domain: bytes, budget: Budget) -> None:
+        self._rows = memoryview(rows)
+        self.numbers = np.frombuffer(rows, ">u8")[:: BLOCK_ROW_BYTES // BLOCK_KEY_BYTES].astype(np.uint64)
         self._key = key
         self._domain = domain
         self._budget = budget
 
+    def __len__(self) -> int:
+        return len(self.numbers)
+
     def bounds(self, lower: bytes, upper: bytes | None) -> tuple[int, int]:
         """Indices of the rows in [lower, upper)."""
-        lo = bisect_left(self.keys, lower)
-        return lo, len(self.keys) if upper is None else bisect_left(self.keys, upper, lo)
+        lo = self._index(lower)
+        return lo, len(self) if upper is None else max(lo, self._index(upper))
+
+    def _index(self, bound: bytes) -> int:
+        return int(self.numbers.searchsorted(np.uint64(int.from_bytes(bound, "big"))))
 
     def fingerprint(self, lo: int, hi: int) -> bytes:
         """Keyed hash over the rows lo..hi-1."""
         self._budget.spend(hi - lo)
-        parts = [self._domain, b"R"]
-        for pair in zip(self.keys[lo:hi], self.digests[lo:hi], strict=True):
-            parts += pair
-        return blake3(b"".join(parts), key=self._key).digest(length=FINGERPRINT_BYTES)
+        hasher = blake3(self._domain + b"R", key=self._key)
+        hasher.update(self._rows[BLOCK_ROW_BYTES * lo : BLOCK_ROW_BYTES * hi])
+        return hasher.digest(length=FINGERPRINT_BYTES)
 
     def hashes(self, lo: int, hi: int) -> list[bytes]:
         """Keyed hash of each of the rows lo..hi-1."""
-        self._budget.spend(hi - lo)
-        head, key = self._domain + b"I", self._key
+        self._budget.spend(hi - lo, each=True)
+        head, key, rows = self._domain + b"I", self._key, self._rows
         return [
-            blake3(head + row + digest, key=key).digest(length=FINGERPRINT_BYTES)
-            for row, digest in zip(self.keys[lo:hi], self.digests[lo:hi], strict=True)
+            blake3(head + rows[at : at + BLOCK_ROW_BYTES], key=key).digest(length=FINGERPRINT_BYTES)
+            for at in range(BLOCK_ROW_BYTES * lo, BLOCK_ROW_BYTES * hi, BLOCK_ROW_BYTES)
         ]
 
     def matches(self, said: Range) -> bool:
@@ -165,7 +175,7 @@ class BlockRows:
 
     def separator(self, index: int) -> bytes:
         """The shortest bound between rows index-1 and index, padded with zeros: above the one, not above the other."""
-        before, after = self.keys[index - 1], self.keys[index]
+        before, after = (block_key(int(number)) for number in self.numbers[index - 1 : index + 1])
         same = next(i for i in range(len(after)) if before[i] != after[i])
         return after[: same + 1].ljust(len(after), b"\0")
 
@@ -186,7 +196,7 @@ class BlockRows:
     def tail_opening(self) -> list[Range]:
         """The first thing said about the blocks of one log, where most news are at the end: the last blocks are
         listed, and before them each range is four times as long as the one behind it."""
-        count = len(self.keys)
+        count = len(self)
         if count <= RANGE_LEAF_ROWS:
             return [Range(bytes(BLOCK_KEY_BYTES), None, LIST, hashes=tuple(self.hashes(0, count)))]
         cuts, size = [count - RANGE_FIRST_PARTS], RANGE_FIRST_PARTS
@@ -208,11 +218,3 @@ class BlockRows:
             return [Range(lower, upper, LIST, hashes=tuple(self.hashes(lo, hi)))]
         parts = min(RANGE_PARTS_MAX, max(RANGE_FIRST_PARTS, -(-count // (RANGE_LEAF_ROWS // 2))))
         return self.parts(lower, upper, [lo + count * part // parts for part in range(1, parts)])
-
-    def difference(self, said: Range) -> tuple[list[int], list[bytes]]:
-        """For a peer's LIST range: indices of rows that only we have, and hashes of rows that only the peer has."""
-        lo, hi = self.bounds(said.lower, said.upper)
-        theirs = set(said.hashes)
-        mine = self.hashes(lo, hi)
-        only_mine = [lo + offset for offset, row in enumerate(mine) if row not in theirs]
-        return only_mine, sorted(theirs.difference(mine))

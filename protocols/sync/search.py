@@ -105,8 +105,7 @@ class Search:
         return self._asked
 
     def _about(self, handles: Sequence[bytes]) -> About:
-        rows = [self._table.table.find(handle) for handle in handles]
-        self._asked_rows = np.array([-1 if row is None else row for row in rows], np.int64)
+        self._asked_rows = self._table.rows_of(handles)
         room = CONTROL_BODY_BYTES - HANDLE_BYTES * len(handles)
         return About(handles, self._table.entries_within(self._asked_rows, room), self._again)
 
@@ -114,11 +113,8 @@ class Search:
         """What has changed since the last time; None if we can't tell, or a survey is likely to be shorter."""
         if self._context.since is None:
             return None
-        given = [self._table.table.find(handle) for handle in self._context.given]
-        rows = np.union1d(
-            self._table.table.changed_since(self._context.since),
-            np.array([row for row in given if row is not None], np.int64),
-        )
+        given = self._table.rows_of(sorted(self._context.given))
+        rows = np.union1d(self._table.table.changed_since(self._context.since), given[given >= 0])
         if len(rows) > min(NEWS_LOGS_MAX, max(8, len(self._table) // 4)):
             return None
         listing = self._table.listing(rows)

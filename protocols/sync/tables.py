@@ -18,6 +18,7 @@ from protocols.limits import (
     FINGERPRINT_BYTES,
     FRAGMENT_BITS_MIN,
     FRAGMENT_SPARE_BITS,
+    HANDLE_BYTES,
     SURVEY_FIRST_PARTS,
     SURVEY_LISTED_LOGS,
 )
@@ -105,7 +106,7 @@ class KeyedTable:
         """Keyed hash of each row, FINGERPRINT_BYTES each."""
         hashes: list[bytes] = []
         for row in rows:
-            self._budget.spend(1)
+            self._budget.spend(1, each=True)
             content = b"".join([_ROW, *self.table.rows(row, row + 1)])
             hashes.append(blake3(content, key=self._key).digest(length=FINGERPRINT_BYTES))
         return b"".join(hashes)
@@ -138,6 +139,20 @@ class KeyedTable:
         count = len(self.table)
         most = SURVEY_FIRST_PARTS if count <= SURVEY_FIRST_PARTS * 1024 else 4 * SURVEY_FIRST_PARTS
         return max(1, min(most, -(-count // SURVEY_LISTED_LOGS)))
+
+    def rows_of(self, handles: Sequence[bytes]) -> Rows:
+        """The rows of these logs; -1 for those that are not here."""
+        self._budget.spend(len(handles), each=True)
+        prefixes, table = self.table.prefixes, self.table
+        places = np.frombuffer(b"".join(handles), ">u8")[:: HANDLE_BYTES // 8].astype(np.uint64)
+        found = prefixes.searchsorted(places)
+        is_there = np.append(prefixes, 0)[found] == places
+        rows = np.where(is_there & (found < len(prefixes)), found, -1)
+        for index in np.flatnonzero(rows >= 0).tolist():
+            if table.handle_at(int(rows[index])) != handles[index]:  # another log of the same place
+                row = table.find(handles[index])
+                rows[index] = -1 if row is None else row
+        return rows.astype(np.int64)
 
     # --- listings ----------------------------------------------------------------------------------------------
 

@@ -17,13 +17,16 @@ from protocols.model import Item, LogName
 from protocols.sync.common import Context, Steps, read_blocks
 from protocols.sync.messages import Ask, AskedLog, Tell, ToldLog, item_bytes
 from protocols.sync.ranges import range_bytes
-from protocols.sync.reconcile import BLOCK_KEY_BYTES, DIFF, DIFFERS, FP, LIST, NONE, Range
+from protocols.sync.reconcile import BLOCK_KEY_BYTES, DIFF, DIFFERS, FP, LIST, NONE, BlockRows, Range
 from protocols.sync.regions import END
 
 __all__ = ["Telling"]
 
 _READ_BLOCKS: Final = 16
 """Blocks read at a time while telling a log."""
+
+_COMPARED_BLOCKS: Final = 1024
+"""Blocks hashed one by one before others get a turn."""
 
 _ENTRY_BYTES: Final = HANDLE_BYTES + 40
 """A told log without ranges and items."""
@@ -97,17 +100,19 @@ class Telling:
         frame = _Frame()
         while not frame.full and (self._telling or self._asked):
             if self._telling is None:
-                self._telling = self._answer(self._asked.popleft())
+                self._telling = yield from self._answer(self._asked.popleft())
+            yield from self._context.give_way()
             yield from self._tell_log(frame, self._telling)
         return Tell((), END, frame.logs, self.pending)
 
-    def _answer(self, asked: AskedLog) -> _Log:
+    def _answer(self, asked: AskedLog) -> Steps[_Log]:
         """Compares the blocks of one log with what the initiator says about them."""
         rows = self._context.block_rows(asked.handle)
         telling = _Log(asked.handle, self._context.name(asked.handle))
         if not asked.ranges:
-            telling.numbers.extend(int.from_bytes(key, "big") for key in rows.keys)
+            telling.numbers.extend(rows.numbers.tolist())
         for said in asked.ranges:
+            yield from self._context.give_way()
             lo, hi = rows.bounds(said.lower, said.upper)
             if said.mode == FP and rows.matches(said):
                 continue
@@ -117,13 +122,24 @@ class Telling:
             elif said.mode == FP:
                 telling.ranges.append(Range(said.lower, said.upper, DIFFERS))
             elif said.mode == LIST:
-                mine, theirs = rows.difference(said)
-                if theirs:
-                    telling.ranges.append(Range(said.lower, said.upper, DIFF, hashes=tuple(theirs)))
-                telling.numbers.extend(int.from_bytes(rows.keys[row], "big") for row in mine)
+                yield from self._tell_difference(telling, rows, said, lo, hi)
             else:
                 raise RemoteProtocolError("ranges", "a mode that is no question")
         return telling
+
+    def _tell_difference(self, telling: _Log, rows: BlockRows, said: Range, lo: int, hi: int) -> Steps[None]:
+        """What only one side has of a range that the initiator listed; we may have far more of it."""
+        theirs = set(said.hashes)
+        for start in range(lo, hi, _COMPARED_BLOCKS):
+            end = min(start + _COMPARED_BLOCKS, hi)
+            for number, mine in zip(rows.numbers[start:end].tolist(), rows.hashes(start, end), strict=True):
+                if mine in theirs:
+                    theirs.remove(mine)
+                else:
+                    telling.numbers.append(number)
+            yield from self._context.give_way()
+        if theirs:
+            telling.ranges.append(Range(said.lower, said.upper, DIFF, hashes=tuple(sorted(theirs))))
 
     def _tell_log(self, frame: _Frame, telling: _Log) -> Steps[None]:
         room = frame.room - telling.entry_bytes

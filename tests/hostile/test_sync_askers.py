@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from protocols.errors import RemoteProtocolError
 from protocols.limits import (
+    BLOCK_SEQS,
     NAMES_ASKED_MAX,
     NAMES_PER_FRAGMENT_MAX,
     SALT_BYTES,
     SEQ_MAX,
+    SESSION_SLICE_ROWS,
     SESSION_TURNS_MAX,
 )
 from protocols.model import Item, digest_of, handle_of
 from protocols.sync import common, responder
 from protocols.sync.codec import decode, encode
-from protocols.sync.effects import Send, SessionAborted
+from protocols.sync.effects import GiveWay, Send, SessionAborted
 from protocols.sync.listing import Listing
 from protocols.sync.messages import (
     About,
@@ -221,6 +225,31 @@ def test_a_new_question_before_the_answer_was_fetched() -> None:
 
     outcome, heard, _ = attack_responder(script, box=box)
     assert code_of(outcome.responder.error) == told_of(heard) == "state"
+
+
+def test_a_question_about_a_very_long_log_gives_others_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    box = Box()
+    for block in range(5_000):
+        box.put(LOG, BLOCK_SEQS * block, b"")
+    turns = [0]
+    perform = Box.perform
+
+    def counted(self: Box, effect: Any) -> Any:
+        turns[-1] += isinstance(effect, GiveWay)
+        return perform(self, effect)
+
+    monkeypatch.setattr(Box, "perform", counted)
+    for said in ([Range(bytes(8), None, LIST)], [Range(bytes(8), None, LIST, hashes=(b"x" * 8,))]):
+
+        def script(_: Box, said: list[Range] = said) -> Steps:
+            yield from say(Ask(None, [AskedLog(HANDLE, said)]))
+            assert isinstance((yield from hear()), Tell)
+            turns.append(0)
+            yield from say(Done(False, False, False))
+
+        outcome, _, _ = attack_responder(script, box=box)
+        assert outcome.responder.error is None
+    assert min(turns[:-1]) >= 8 * 5_000 // SESSION_SLICE_ROWS
 
 
 def test_a_bad_salt_and_a_frame_that_is_not_a_hello() -> None:

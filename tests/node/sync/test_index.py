@@ -18,6 +18,7 @@ from node.store.memory import MemoryStore
 from node.sync import index as index_module
 from node.sync import index_blocks, index_boundaries, index_edit, index_leaf, index_load, index_log, index_reading
 from node.sync.index import IndexView, LogIndex
+from node.sync.index_blocks import ROW_BYTES, pairs
 from protocols.limits import LOG_RUNS_MAX, SEQ_MAX
 from protocols.model import Item, LogName, digest_of, handle_of
 from protocols.sync.effects import LogTable, Rows
@@ -78,7 +79,7 @@ def _check_table(table: LogTable, logs: dict[bytes, Expected]) -> None:
     for row, (handle, log) in enumerate(logs.items()):
         assert table.find(handle) == row
         assert (table.handle_at(row), table.state_at(row), table.name_at(row)) == (handle, log.state, log.name)
-        assert list(table.blocks_at(row)) == log.blocks
+        assert pairs(table.blocks_at(row)) == log.blocks
     for name in LOGS:
         assert (table.find(handle_of(name)) is None) == (handle_of(name) not in logs)
     for rows in (np.arange(len(handles)), np.arange(len(handles))[::2], np.arange(len(handles))[::-1]):
@@ -104,7 +105,7 @@ async def _check(view: IndexView, store: MemoryStore, alive_from_s: int, topics:
         row = view.find(handle)
         assert (row is None) == (log is None)
         if row is not None and log is not None:
-            assert list(view.blocks_at(row)) == log.blocks
+            assert pairs(view.blocks_at(row)) == log.blocks
             assert view.name_at(row) == log.name
 
 
@@ -114,7 +115,7 @@ def _frozen(view: IndexView) -> tuple[object, ...]:
     return (
         view.serial,
         [bytes(piece) for piece in view.rows(0, len(view))],
-        [(view.name_at(row), [*view.blocks_at(row)]) for row in rows.tolist()],
+        [(view.name_at(row), pairs(view.blocks_at(row))) for row in rows.tolist()],
         _listed(view, rows),
         view.fingerprint,
     )
@@ -158,7 +159,7 @@ class Play:
         await _check(view, self.store, alive_from_s, topics)
         assert await self.view(alive_from_s, topics) is view  # nothing has changed
         if alive_from_s == 0 and topics is None:
-            assert self.index.blocks_held() == sum(len(view.blocks_at(row)) for row in range(len(view)))
+            assert self.index.blocks_held() == sum(len(view.blocks_at(row)) // ROW_BYTES for row in range(len(view)))
         states = _states(view)
         for before in self.taken:
             changed = {view.handle_at(row) for row in view.changed_since(before.view.serial).tolist()}

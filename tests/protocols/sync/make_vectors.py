@@ -180,8 +180,7 @@ def _hashes() -> dict[str, Any]:
     for row, (handle, name, state, blocks, seqs, _) in enumerate(view.logs):
         items = box.items(name, 0, SEQ_MAX)
         rows = BlockRows(
-            [block_key(block) for block, _ in blocks],
-            [digest for _, digest in blocks],
+            b"".join([block_key(block) + digest for block, digest in blocks]),
             key=key,
             domain=b"B" + handle,
             budget=budget,

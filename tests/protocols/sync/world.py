@@ -20,7 +20,7 @@ from protocols.sync import effects as fx
 from protocols.sync.effects import Rows, Runs
 from protocols.sync.fields import PARCEL, REFUSE
 from protocols.sync.interest import Interest
-from protocols.sync.reconcile import block_digest, live_fingerprint, log_state
+from protocols.sync.reconcile import block_digest, block_key, live_fingerprint, log_state
 from protocols.sync.session import Checkpoint, SessionConfig, SessionResult, initiate, respond
 
 NOW_S = 1_800_000_000.0
@@ -72,8 +72,8 @@ class View:
     def state_at(self, row: int) -> bytes:
         return self.logs[row][2]
 
-    def blocks_at(self, row: int) -> list[tuple[int, bytes]]:
-        return self.logs[row][3]
+    def blocks_at(self, row: int) -> bytes:
+        return b"".join([block_key(number) + digest for number, digest in self.logs[row][3]])
 
 
 def runs_of(seqs: Sequence[int]) -> list[tuple[int, int]]:
@@ -212,7 +212,7 @@ class Box:
                 return [self.watermarks.get(name) for name in names]
             case fx.Claim(spans):
                 return [fx.Span(span.name, *run) for span in spans for run in self._claim(span)]
-            case fx.Release():
+            case fx.Release() | fx.GiveWay():
                 return None
             case fx.Commit():
                 return self._commit(effect)
