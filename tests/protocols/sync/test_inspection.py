@@ -71,7 +71,9 @@ def test_dates_that_are_in_the_future_of_both() -> None:
         one, other = filled(3), filled(3)
         one.put(LOG, 0, b"news", STAMP_S + mine_h * HOUR_S)
         other.put(LOG, 0, b"news", STAMP_S + theirs_h * HOUR_S)
-        assert equal_after(sync(one, other), one, other)
+        outcome = sync(one, other)
+        assert equal_after(outcome, one, other)
+        assert [side.result and side.result.merged for side in (outcome.initiator, outcome.responder)] == [1, 1]
         assert one.items(LOG, 0, 0)[0].first_stored_s == STAMP_S
 
 
