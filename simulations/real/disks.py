@@ -13,9 +13,11 @@ from typing import Final
 
 from protocols.limits import REAL_DISK_BYTES
 
-__all__ = ["FOLDER_PREFIX", "Disk", "DiskError", "scratch_folder"]
+__all__ = ["BALLAST", "FOLDER_PREFIX", "Disk", "DiskError", "scratch_folder"]
 
 FOLDER_PREFIX: Final = "mailboxd-real-"
+BALLAST: Final = "ballast"
+"""The file that fills a disk."""
 _FILL_BYTES: Final = 1 << 20
 _MOUNTS: Final = Path("/proc/mounts")
 
@@ -55,7 +57,8 @@ class Disk:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._ballast = path / "ballast"
+        self._ballast = path / BALLAST
+        self.is_full = False
 
     def __enter__(self) -> Disk:
         self._path.mkdir()
@@ -71,10 +74,12 @@ class Disk:
 
     def fill(self) -> None:
         """Takes all the room that is left."""
+        self.is_full = True
         with suppress(OSError), self._ballast.open("ab", buffering=0) as file:
             while True:
                 file.write(bytes(_FILL_BYTES))
 
     def free(self) -> None:
         """Gives it back."""
+        self.is_full = False
         self._ballast.unlink(missing_ok=True)

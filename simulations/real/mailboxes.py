@@ -22,7 +22,7 @@ from protocols.limits import REAL_ANSWER_TIMEOUT_S, REAL_START_TIMEOUT_S
 from protocols.toy_answers import TopicAnswer, decode_get_answer
 from protocols.toy_api import Family, encode_get
 from simulations.real.clocks import set_error
-from simulations.real.disks import Disk
+from simulations.real.disks import BALLAST, Disk
 from simulations.real.network import Machine
 from simulations.scenario import Mailboxes
 
@@ -113,7 +113,7 @@ class RealMailbox:
         """kill -9, and nothing but its identity is left."""
         self.crash()
         for path in self.process.data_dir.iterdir():
-            if path.name == _IDENTITY_FILE:
+            if path.name in (_IDENTITY_FILE, BALLAST):
                 continue
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)

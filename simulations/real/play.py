@@ -33,6 +33,7 @@ from simulations.scenario import ClockChange, DiskFull, Scenario
 __all__ = ["RealWorldError", "play_real", "why_not_playable"]
 
 _CLOCK_STEP_S: Final = 1.0
+_START_AGAIN_S: Final = 1.0
 _WHOLE_EVERY: Final = 10
 """Every so many samples everything is read: what should have expired would not be among what is new."""
 
@@ -176,7 +177,13 @@ class _Play:
         await phone.run()
 
     async def _start(self, mailbox: RealMailbox) -> None:
-        await mailbox.start(needs_clock=self._uses_clocks)
+        while True:
+            try:
+                return await mailbox.start(needs_clock=self._uses_clocks)
+            except MailboxError:
+                if mailbox.disk is None or not mailbox.disk.is_full:
+                    raise
+            await trio.sleep(_START_AGAIN_S)  # as a service manager would: without room it ends at once
 
     async def _start_later(self, mailbox: RealMailbox) -> None:
         await trio.sleep(max(0.0, mailbox.group.starts_at_s - self._now_s()))

@@ -86,6 +86,7 @@ def test_two_lans_split_and_healed_come_together() -> None:
     assert {one.ratio for one in same if one.ratio is not None} == {1.0}
 
 
+@pytest.mark.slow
 @needs_namespaces
 def test_crashes_sleep_full_and_wiped_disks_and_walkers_lose_nothing() -> None:
     scenario = Scenario(
@@ -104,6 +105,7 @@ def test_crashes_sleep_full_and_wiped_disks_and_walkers_lose_nothing() -> None:
             Crash(2, ("n-1",), restart_after_s=1),
             Pause(3, ("n-2",), for_s=3),
             DiskFull(4, ("n-3",), for_s=3),
+            Crash(5, ("n-3",), restart_after_s=0.5),
             Walk(6, ("courier",), "north"),
             WipeDisk(8, ("n-1",), restart_after_s=1),
         ),
@@ -114,7 +116,7 @@ def test_crashes_sleep_full_and_wiped_disks_and_walkers_lose_nothing() -> None:
     assert kinds >= {"crash", "pause", "end-of-pause", "disk-full", "end-of-disk-full", "walk", "wipe-disk", "start"}
     carried = [spread for spread in recording.spreads if len(spread.held_s) == 4]
     assert carried, "the courier brought nothing from south to north"
-    assert {total.name: total.crashes for total in recording.totals} == {"n-1": 2, "n-2": 0, "n-3": 0, "s": 0}
+    assert {total.name: total.crashes for total in recording.totals} == {"n-1": 2, "n-2": 0, "n-3": 1, "s": 0}
 
 
 def test_what_is_not_feasible_is_refused_with_its_reasons() -> None:
@@ -168,6 +170,7 @@ def test_a_mailbox_that_cannot_start_ends_the_play_with_its_reason(monkeypatch: 
     assert left_behind() == before
 
 
+@pytest.mark.slow
 @needs_namespaces
 def test_a_wrong_clock_keeps_a_mailbox_apart_until_it_is_right_again() -> None:
     scenario = Scenario(
