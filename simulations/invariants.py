@@ -269,9 +269,17 @@ class Silence(Invariant):
             return  # they did not hold the same when they last met, so that there was something to tell
         self.checks += 1
         size = end.bytes_in + end.bytes_out
-        most = 2 if self.world.speak_alike(host, end.peer) else 3  # a hello with a newer question is asked again
+        most = 3 if self._may_be_asked_again(host, end.peer) else 2
         if size > _IDLE_BYTES or result.round_trips > most:
             self.broken(f"{host.name} took {size} bytes and {result.round_trips} round trips to find nothing new")
+
+    def _may_be_asked_again(self, host: Host, peer: MailboxId) -> bool:
+        """Whether the first question may have been in vain: of another version, or of another hour than the peer's."""
+        other = self.world.host_of(peer)
+        since_s = trio.current_time() % host.retention.granule_s
+        apart_s = 5 + abs(host.clock.error_s) + abs(other.clock.error_s)
+        is_about_the_hour = min(since_s, host.retention.granule_s - since_s) < apart_s
+        return is_about_the_hour or host.sync_version != other.sync_version
 
     def started(self, host: Host) -> None:
         # A mailbox that starts remembers no checkpoints, nor do others of it once they have met it again.

@@ -146,10 +146,9 @@ class Judges:
         """Whether that mailbox is an honest one."""
         return mailbox_id in self._correct
 
-    def speak_alike(self, host: Host, peer: MailboxId) -> bool:
-        """Whether both speak the same newest version of the sync protocol."""
-        others = (other for other in self.recorder.hosts.values() if other.mailbox_id == peer)
-        return all(other.sync_version == host.sync_version for other in others)
+    def host_of(self, mailbox_id: MailboxId) -> Host:
+        """The machine of a mailbox of this world."""
+        return next(host for host in self.recorder.hosts.values() if host.mailbox_id == mailbox_id)
 
     def way_of(self, name: LogName, seq: int) -> Way | None:
         """What is known of a message, if a phone of this world wrote it."""
