@@ -1,8 +1,9 @@
 """The writer of the SQLite store: one thread, one connection, group commit.
 
-Requests go through a queue. The thread takes all that wait (up to a bound), carries them out in one transaction, makes
-it durable with one fsync, and hands all results back to trio in one hop. So a commit costs 64 clients what it costs one
-and no delay window is needed: while one batch is being committed the next one gathers.
+Requests go through a queue, those of one round of trio's tasks together. The thread takes all that wait (up to a
+bound), carries them out in one transaction, makes it durable with one fsync, and hands all results back to trio in one
+hop. So a commit costs 64 clients what it costs one and no delay window is needed: while one batch is being committed
+the next one gathers.
 
 If a transaction fails (the disk is full, say), its requests are tried again one by one, so that only those that can't
 be carried out fail. Between batches the thread does housekeeping in small steps: it frees large removed blobs, copies
