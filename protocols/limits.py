@@ -485,8 +485,8 @@ HINT_ECHOES: Final = 3
 """How many of those who need not announce a state do so nevertheless, on average: gossip loses a few in a hundred."""
 
 HINT_SPREAD_S: Final = 0.004
-"""For each mailbox that is told of news, those who ask for them spread over so much longer: a session takes as long,
-and a hundred that come at once would find all seats taken."""
+"""For each mailbox that is told of news, those who ask for them spread over so much longer at least: a session in a LAN
+takes as long, and a hundred that come at once would find all seats taken."""
 
 SYNC_FEW_PEERS: Final = 4
 """With so many peers or fewer a mailbox compares with each in every sync interval, as its user asked. With more it does

@@ -246,7 +246,8 @@ class SyncEngine:
             self._due_in(peer, 0.0)
         else:
             if not peer.hinted:
-                peer.ask_at = trio.current_time() + HINT_SPREAD_S * len(hint.audience) * self._jitter.random()
+                latest_s = min(_turn_s(peer) * len(hint.audience), self._interval_s)
+                peer.ask_at = trio.current_time() + latest_s * self._jitter.random()
             peer.hinted.update(states)
         peer.poke()
 
@@ -410,6 +411,7 @@ class SyncEngine:
         peer.under_way.append(progress)
         result: SessionResult | None = None
         failure: str | None = None
+        began_at = trio.current_time()
         try:
             with seat.scope:
                 result = await run_session(
@@ -442,6 +444,8 @@ class SyncEngine:
                 await stream.abort()
             raise
         else:
+            if only is not None and result.received and not incoming:
+                peer.session_s = min(peer.session_s, trio.current_time() - began_at)
             await stream.close()
             self._succeeded(peer, result, traffic, before, incoming=incoming)
             _tell(peer, result, loudly=before[0] not in (PeerState.IN_SYNC, PeerState.SYNCING))
@@ -534,9 +538,10 @@ class SyncEngine:
 
     def _failed(self, peer: Peer, error: Exception, *, incoming: bool) -> None:
         reason = str(error) or type(error).__name__
-        peer.proven = False
+        is_busy = isinstance(error, SessionRefused) and error.code == BUSY
+        peer.proven = peer.proven and is_busy  # to be turned away says nothing of whether it keeps in step
         match error:
-            case SessionRefused(code=code) if code == BUSY:
+            case SessionRefused() if is_busy:
                 state = PeerState.BEHIND
             case SessionRefused():
                 state = PeerState.REFUSED
@@ -574,6 +579,12 @@ class SyncEngine:
                 while len(reports) < len(peers):
                     reports.append(await receive.receive())
         return sorted(reports, key=lambda report: report.mailbox_id)
+
+
+def _turn_s(peer: Peer) -> float:
+    """How far apart those should ask who are told of news: so far that half of the publisher's seats suffice."""
+    session_s = 0.0 if math.isinf(peer.session_s) else peer.session_s
+    return max(HINT_SPREAD_S, 2 * session_s / SYNC_SESSIONS_IN_MAX)
 
 
 def _tell(peer: Peer, result: SessionResult, *, loudly: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -99,6 +100,8 @@ class Peer:
     """Handle -> state prefix of logs in which the peer has announced news."""
     ask_at: float = 0.0
     """When to ask for what is hinted."""
+    session_s: float = math.inf
+    """How long the quickest session took in which it gave us news."""
     wake: trio.Event = field(default_factory=trio.Event)
     waiting: list[trio.MemorySendChannel[SyncReport]] = field(default_factory=list)
 
