@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import nan
+from math import ceil, nan
 from statistics import median
 from typing import Final
 
@@ -25,6 +25,9 @@ _QUIET_FROM_S: Final = 60.0
 
 _QUIET_UNTIL_S: Final = 90.0
 """Before the end: what was written last has time to spread."""
+
+_NEARLY_ALL: Final = 0.95
+"""The simulator loses one hint in a hundred, which the model does not; the next comparison finds what it was about."""
 
 _LAN_PHONES: Final = 4
 """Phones in each LAN."""
@@ -126,9 +129,9 @@ def compare(plan: Plan, recording: Recording) -> list[Comparison]:
     news = writing_s * each(lambda flow: flow.asked + flow.served)
     around = compared * SIMULATED.idle_session_bytes + news * SIMULATED.news_session_bytes
     hints = writing_s * each(lambda flow: hint_bytes_per_s(flow, SIMULATED))
-    everywhere = [
-        spread.held_s[-1] - spread.held_s[0] for spread in recording.spreads if len(spread.held_s) == mailboxes
-    ]
+    nearly_all = ceil(_NEARLY_ALL * mailboxes)
+    spreads = [one.held_s for one in recording.spreads if len(one.held_s) >= nearly_all]
+    spread_s = median(held_s[nearly_all - 1] - held_s[0] for held_s in spreads) if spreads else nan
     return [
         Comparison("sessions of a mailbox", compared + news, sum(one.sessions for one in recording.totals) / mailboxes),
         Comparison(
@@ -138,5 +141,5 @@ def compare(plan: Plan, recording: Recording) -> list[Comparison]:
         ),
         # Each byte has two ends; the recording counts it once.
         Comparison("all bytes on the way", frames + around + hints, 2 * sum(recording.traffic_bytes) / mailboxes),
-        Comparison("seconds until all hold", spread_to_all_s(plan, network), median(everywhere) if everywhere else nan),
+        Comparison("seconds until 95 % hold it", spread_to_all_s(plan, network), spread_s),
     ]

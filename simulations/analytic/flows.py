@@ -16,7 +16,6 @@ from protocols.limits import (
     HINT_COALESCE_S,
     HINT_ECHOES,
     HINT_SPREAD_S,
-    PEER_RETRY_FIRST_S,
     SYNC_CALM_DOUBLINGS_MAX,
     SYNC_FEW_PEERS,
     SYNC_SESSIONS_IN_MAX,
@@ -115,7 +114,11 @@ class Flow:
         return link.count * coalesced(link.outward, self._window_s(link, self.neighbours))
 
     def _window_s(self, link: Link, audience: float) -> float:
-        return HINT_COALESCE_S + HINT_SPREAD_S * audience / 2 + session_s(self.plan, is_far=link.is_far)
+        return (
+            HINT_COALESCE_S
+            + _turn_s(self.plan, is_far=link.is_far) * audience / 2
+            + session_s(self.plan, is_far=link.is_far)
+        )
 
 
 def coalesced(rate: float, window_s: float) -> float:
@@ -129,13 +132,15 @@ def session_s(plan: Plan, *, is_far: bool) -> float:
     return _ROUND_TRIPS * round_trip_s + plan.commit_s
 
 
+def _turn_s(plan: Plan, *, is_far: bool) -> float:
+    """For each of those who are told of news, so much longer they spread what they ask."""
+    return max(HINT_SPREAD_S, 2 * session_s(plan, is_far=is_far) / SYNC_SESSIONS_IN_MAX)
+
+
 def spread_s(plan: Plan, audience: float, askers: float, *, is_far: bool) -> float:
     """From the moment in which a mailbox stores a message until so many of its neighbours hold it."""
     session = session_s(plan, is_far=is_far)
-    asking = HINT_SPREAD_S * audience * askers / (askers + 1)
-    served = askers * session / SYNC_SESSIONS_IN_MAX
-    turned_away = 2 * PEER_RETRY_FIRST_S if served > asking and askers > SYNC_SESSIONS_IN_MAX else 0.0
-    return HINT_COALESCE_S + max(asking, served) + turned_away + session
+    return HINT_COALESCE_S + _turn_s(plan, is_far=is_far) * audience * askers / (askers + 1) + session
 
 
 def comparisons(flow: Flow, link: Link, duration_s: float) -> float:
@@ -149,7 +154,7 @@ def comparisons(flow: Flow, link: Link, duration_s: float) -> float:
     return count
 
 
-def _echo(network: Network) -> float:
+def _echo(plan: Plan, network: Network) -> float:
     """The share of a LAN's mailboxes that announce what another one of it has announced."""
     near, others = network.lan_neighbours, max(network.lan_mailboxes - 1, 1)
     if network.is_meshed:
@@ -157,7 +162,7 @@ def _echo(network: Network) -> float:
     # Nobody is silent before those who announced it have told all of its own neighbours; and whoever fetched it within
     # the time in which news are gathered has not heard of others yet.
     needed = log(near) / -log(1 - near / others)
-    return min(1.0, (HINT_ECHOES + needed + HINT_COALESCE_S / HINT_SPREAD_S) / others)
+    return min(1.0, (HINT_ECHOES + needed + HINT_COALESCE_S / _turn_s(plan, is_far=False)) / others)
 
 
 def flows_of(plan: Plan, network: Network) -> list[Flow]:
@@ -168,7 +173,7 @@ def flows_of(plan: Plan, network: Network) -> list[Flow]:
     foreign = plan.share * (everywhere - lan) if network.levels else 0.0
     near = network.lan_neighbours
     has_gateway = bool(network.levels)
-    echo = _echo(network)
+    echo = _echo(plan, network)
     per_link = written * (network.lan_mailboxes - 1) / near if near else 0.0  # else it comes over others
     kept = lan + foreign
     gateway_near = near + has_gateway

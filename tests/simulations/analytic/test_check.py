@@ -23,8 +23,12 @@ def hold_against_each_other(plan: Plan, duration_s: float) -> None:
 
 @pytest.mark.parametrize(
     "plan",
-    [Plan(10, lan_mailboxes=10, messages_per_day=600), Plan(18, lan_mailboxes=6, messages_per_day=300)],
-    ids=["one LAN", "three LANs"],
+    [
+        Plan(10, lan_mailboxes=10, messages_per_day=600),
+        Plan(18, lan_mailboxes=6, messages_per_day=300),
+        Plan(40, lan_mailboxes=1, messages_per_day=200),
+    ],
+    ids=["one LAN", "three LANs", "a star"],
 )
 def test_small_networks(plan: Plan) -> None:
     hold_against_each_other(plan, 240)
