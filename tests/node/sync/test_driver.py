@@ -96,6 +96,7 @@ async def drive(
             claims=claims or Claims(now_at=trio.current_time),
             traffic=traffic or SessionTraffic(),
             is_full=is_full,
+            turns=trio.Lock(),
         )
 
 

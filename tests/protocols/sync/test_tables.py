@@ -119,10 +119,13 @@ def test_all_hashing_is_paid_for() -> None:
         lambda table: table.row_hashes(range(10)),
         lambda table: table.entries(rows),
     ):
-        budget = Budget(19)
+        ample = Budget(1_000)
+        spend(table_of(handles, ample))
+        cost = 1_000 - ample.rows_left
+        assert cost >= len(handles)
+        budget = Budget(2 * cost - 1)
         table = table_of(handles, budget)
         spend(table)
-        assert budget.rows_left == 9
         with pytest.raises(RemoteProtocolError) as error:
             spend(table)
         assert error.value.code == "budget"
