@@ -14,7 +14,7 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -62,10 +62,10 @@ class Namespace:
         with _back_home():
             _call("unshare", _CLONE_NEWNET)
             self._descriptor = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
-            # One protocol is enough, and addresses that come and go by themselves only blur what is measured.
-            ipv6 = Path("/proc/sys/net/ipv6/conf/all/disable_ipv6")
-            if ipv6.exists():
-                ipv6.write_text("1")
+            # One protocol is enough, and addresses that come and go by themselves only blur what is measured. It may be
+            # missing already, or a container may not let us.
+            with suppress(OSError):
+                Path("/proc/sys/net/ipv6/conf/all/disable_ipv6").write_text("1")
         self.ip("link set lo up")
 
     def __enter__(self) -> Namespace:

@@ -16,9 +16,9 @@ ROOT = Path(__file__).resolve().parents[3]
 
 SCENARIO = """
 title = "Two neighbours"
-duration = "5m"
+duration = "3m"
 calm-from = "2m"
-settle = "2m"
+settle = "8s"
 
 [[lans]]
 name = "here"
