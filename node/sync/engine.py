@@ -31,7 +31,6 @@ from protocols.addresses import PeerAddress
 from protocols.errors import RemoteProtocolError
 from protocols.limits import (
     HINT_LOGS_PENDING_MAX,
-    HINT_SPREAD_S,
     PEER_DIAL_GRACE_S,
     PEER_FORGET_S,
     PEER_IDLE_DOUBLINGS_MAX,
@@ -246,7 +245,7 @@ class SyncEngine:
             self._due_in(peer, 0.0)
         else:
             if not peer.hinted:
-                latest_s = min(_turn_s(peer) * len(hint.audience), self._interval_s)
+                latest_s = min(peer.turn_s * len(hint.audience), self._interval_s)
                 peer.ask_at = trio.current_time() + latest_s * self._jitter.random()
             peer.hinted.update(states)
         peer.poke()
@@ -579,12 +578,6 @@ class SyncEngine:
                 while len(reports) < len(peers):
                     reports.append(await receive.receive())
         return sorted(reports, key=lambda report: report.mailbox_id)
-
-
-def _turn_s(peer: Peer) -> float:
-    """How far apart those should ask who are told of news: so far that half of the publisher's seats suffice."""
-    session_s = 0.0 if math.isinf(peer.session_s) else peer.session_s
-    return max(HINT_SPREAD_S, 2 * session_s / SYNC_SESSIONS_IN_MAX)
 
 
 def _tell(peer: Peer, result: SessionResult, *, loudly: bool) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import trio
 
 from protocols.addresses import PeerAddress
-from protocols.limits import PEERS_MAX
+from protocols.limits import HINT_SPREAD_S, PEERS_MAX, SYNC_SESSIONS_IN_MAX
 from protocols.model import MailboxId
 from protocols.sync.session import Checkpoint, SessionResult
 
@@ -101,7 +101,7 @@ class Peer:
     ask_at: float = 0.0
     """When to ask for what is hinted."""
     session_s: float = math.inf
-    """How long the quickest session took in which it gave us news."""
+    """How long the quickest session took in which it gave us news; infinite before there was one."""
     wake: trio.Event = field(default_factory=trio.Event)
     waiting: list[trio.MemorySendChannel[SyncReport]] = field(default_factory=list)
 
@@ -121,6 +121,15 @@ class Peer:
     def addresses(self) -> list[PeerAddress]:
         """Every address that we know, the user's own first."""
         return [*sorted(self.fixed), *sorted(self.discovered - self.fixed)]
+
+    @property
+    def turn_s(self) -> float:
+        """How far apart those should ask who are told its news: so far that half of its seats suffice."""
+        return (
+            HINT_SPREAD_S
+            if math.isinf(self.session_s)
+            else max(HINT_SPREAD_S, 2 * self.session_s / SYNC_SESSIONS_IN_MAX)
+        )
 
     @property
     def trusted(self) -> bool:
