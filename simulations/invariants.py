@@ -254,8 +254,8 @@ class Silence(Invariant):
 
     def __init__(self, world: Judges) -> None:
         super().__init__(world)
-        self._equal_since: dict[tuple[str, MailboxId], int] = {}
-        """(mailbox, peer) -> what the former held when they were last found equal."""
+        self._equal_since: dict[tuple[str, MailboxId], tuple[int, int]] = {}
+        """(mailbox, peer) -> what the former held when they were last found equal, and how many times in a row."""
 
     def session_ended(self, host: Host, end: SessionEnd) -> None:
         result = end.result
@@ -263,10 +263,14 @@ class Silence(Invariant):
         if end.error or not self.world.is_correct(end.peer) or not (result.equal and result.full) or moved:
             return
         pair = (host.name, end.peer)
-        before = self._equal_since.get(pair)
-        self._equal_since[pair] = total = self.world.recorder.holding(host.name).total
-        if before != total:
-            return  # they did not hold the same when they last met, so that there was something to tell
+        before, times = self._equal_since.get(pair, (None, 0))
+        total = self.world.recorder.holding(host.name).total
+        times = times + 1 if before == total else 1
+        self._equal_since[pair] = total, times
+        if times < 3:
+            # There was something to tell since they last met; or it came to this one while they compared, and then the
+            # peer, who got it from a third one meanwhile, was told of it the next time.
+            return
         self.checks += 1
         size = end.bytes_in + end.bytes_out
         most = 3 if self._may_be_asked_again(host, end.peer) else 2
