@@ -27,7 +27,7 @@ from simulations.swarm import Failure, Progress, Swarm
 from simulations.terminal import Live, StatusLine, bar, speed_text, time_text, verdict_table
 from simulations.workers import Workers
 
-__all__ = ["interruptible", "play_one", "play_swarm", "wrong_use"]
+__all__ = ["cores", "interruptible", "play_one", "play_swarm", "wrong_use"]
 
 _INTERRUPTED: Final = 130
 
@@ -142,7 +142,7 @@ def play_swarm(
         return draw_scenario(seed) if named is None else named
 
     begun_s = time.monotonic()
-    with StatusLine(is_quiet=as_json) as line, interruptible(), Workers(jobs or _cores()) as workers:
+    with StatusLine(is_quiet=as_json) as line, interruptible(), Workers(jobs or cores()) as workers:
         swarm = Swarm(workers, scenario_of, lambda progress: line.show(_progress_text(progress)))
         progress, failure = swarm.play(first_seed, count)
         file = None
@@ -160,7 +160,8 @@ def play_swarm(
     return failure is None
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many processes can run at once here."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 

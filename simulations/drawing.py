@@ -42,9 +42,12 @@ from simulations.scenario import (
 
 __all__ = ["draw_scenario"]
 
-_MAILBOX_HOURS: Final = 30.0  # a run's size: with the hours go the idle sessions
-_MESSAGES: Final = 400.0
-_HOURS: Final = (0.5, 1, 2, 4, 8, 24, 72)
+# A run's size, so that it takes a second or two: many small runs find more than a few large ones.
+_MAILBOX_HOURS: Final = 8.0
+_SESSIONS: Final = 800.0
+_MESSAGES: Final = 60.0
+_HOURS: Final = (0.2, 0.5, 1, 2, 6, 24)
+_SYNC_INTERVALS_S: Final = (30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 _LAN_LINKS: Final = {"ethernet": 2, "good-wifi": 5, "festival-wifi": 3}
 _ROUTE_LINKS: Final = {"internet": 5, "slow-internet": 2, "satellite": 2}
 _TROUBLE_CHANCE: Final = 0.4
@@ -58,13 +61,13 @@ def draw_scenario(seed: int) -> Scenario:
     lans = _draw_lans(chance)
     mailboxes = _draw_mailboxes(chance, lans, hours)
     phones = _draw_phones(chance, lans, hours)
-    settle_s = 1800.0 + 20 * max(mailbox.sync_interval_s for mailbox in mailboxes)
+    settle_s = 1200.0 + 10 * max(mailbox.sync_interval_s for mailbox in mailboxes)
     calm_s = hours * _HOUR_S
     stage = _Stage(chance, calm_s, lans, mailboxes, phones)
     scenario = Scenario(
         name=f"swarm-{seed}",
         title=f"Drawn from seed {seed}",
-        duration_s=calm_s + settle_s + 300.0,
+        duration_s=calm_s + settle_s + 120.0,
         calm_from_s=calm_s,
         settle_s=settle_s,
         lans=lans,
@@ -88,10 +91,11 @@ def _draw_lans(chance: random.Random) -> list[Lan]:
 
 
 def _draw_mailboxes(chance: random.Random, lans: Sequence[Lan], hours: float) -> list[Mailboxes]:
-    most = int(max(2 * len(lans), min(16, _MAILBOX_HOURS / hours)))
+    most = int(max(2 * len(lans), min(12, _MAILBOX_HOURS / hours)))
     total = chance.randint(max(2, len(lans)), most)
     retention_s = chance.choice([RETENTION_DEFAULT_S, RETENTION_DEFAULT_S, hours * _HOUR_S / 2])
-    sync_interval_s = chance.choice([30.0, 30.0, 120.0]) if hours <= 8 else chance.choice([120.0, 600.0])
+    sessions_s = total * (total - 1) / 2 * hours * _HOUR_S  # between all pairs, if they compared every second
+    sync_interval_s = next((s for s in _SYNC_INTERVALS_S if sessions_s / s < _SESSIONS), _SYNC_INTERVALS_S[-1])
     have_odd_clocks = chance.random() < _TROUBLE_CHANCE
     counts = [max(1, total // len(lans))] * len(lans)
     counts[0] += max(0, total - sum(counts))
@@ -123,7 +127,7 @@ def _draw_phones(chance: random.Random, lans: Sequence[Lan], hours: float) -> li
     counts[0] = counts[0] or 1
     topics = ["tea", "cake"][: chance.randint(1, 2)]
     writers = sum(counts) * len(topics)
-    is_long = hours > 4  # nobody looks at a telephone for days on end
+    is_long = hours > 1  # nobody looks at a telephone for days on end
     rate = min(60.0, round(_MESSAGES * chance.random() / hours / writers, 2))
     return [
         Phones(

