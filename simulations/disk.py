@@ -14,6 +14,7 @@ import trio
 from node.store.api import Arrival, PutResult, Room, StoreFull, StoreUnavailable
 from node.store.memory import MemoryStore
 from protocols.model import LogName
+from simulations.runtime import YIELD_SHARE
 
 __all__ = ["Disk", "SimulatedStore"]
 
@@ -27,7 +28,7 @@ class Disk:
     def __init__(self, *, fsync_s: float, storage_limit_bytes: int | None, chance: random.Random) -> None:
         self._fsync_s = fsync_s
         self._limit_bytes = storage_limit_bytes
-        self._chance = chance
+        self.chance = chance
         self._batch_at = 0.0
         self.is_full = False
         self.is_held = False
@@ -57,7 +58,7 @@ class Disk:
         next turn."""
         now = trio.current_time()
         if now >= self._batch_at - self._fsync_s:  # the turn that is to come has begun
-            self._batch_at = max(now, self._batch_at) + self._fsync_s * self._chance.uniform(0.5, 1.5)
+            self._batch_at = max(now, self._batch_at) + self._fsync_s * self.chance.uniform(0.5, 1.5)
         await trio.sleep_until(self._batch_at)
         while self.is_held:
             await self.freed.wait()
@@ -89,6 +90,13 @@ class SimulatedStore(MemoryStore):
 
     def rooms(self) -> Sequence[Room]:
         return [*super().rooms(), Room(0 if self._disk.is_full else _DISK_BYTES, _DISK_BYTES)]
+
+    async def _turn(self) -> None:
+        # Now and then is enough for others to come in between; each time would be a third of what a run costs.
+        if self._disk.chance.random() < YIELD_SHARE:
+            await trio.lowlevel.checkpoint()
+        if self._is_closed:
+            raise StoreUnavailable("the store is closed")
 
     async def _commit(self) -> None:
         await self._turn()

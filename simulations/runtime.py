@@ -19,9 +19,12 @@ from trio.testing import MockClock
 
 from node.aside import inline
 
-__all__ = ["EPOCH_S", "Timeline", "Trace", "draw", "run_world"]
+__all__ = ["EPOCH_S", "YIELD_SHARE", "Timeline", "Trace", "draw", "run_world"]
 
 T = TypeVar("T")
+
+YIELD_SHARE: Final = 0.15
+"""How often a port that need not wait gives others their turn nevertheless."""
 
 EPOCH_S: Final = 1_798_761_600.0
 """The date at which every world begins (2027-01-01), as Unix seconds."""

@@ -28,7 +28,7 @@ from protocols.limits import (
 )
 from protocols.model import MailboxId
 from simulations.network import Flow, Machine, Network
-from simulations.runtime import Trace
+from simulations.runtime import YIELD_SHARE, Trace
 
 __all__ = ["P2P_PORT", "Exchange", "SimulatedTransport"]
 
@@ -123,7 +123,7 @@ class _Pipe:
         self._changed = trio.lowlevel.ParkingLot()
 
     async def send_all(self, data: bytes) -> None:
-        await trio.lowlevel.checkpoint()
+        await self._connection.turn()
         at = 0
         while at < len(data):
             if self._broken is not None:
@@ -141,7 +141,7 @@ class _Pipe:
 
     async def receive_some(self, max_bytes: int) -> bytes:
         if self._inbox or self._arrived or self._broken is not None:
-            await trio.lowlevel.checkpoint()
+            await self._connection.turn()
         while not self._inbox:
             if self._broken is not None:
                 raise StreamBroken(self._broken)
@@ -230,6 +230,11 @@ class _Connection:
     def other(self, end: SimulatedTransport) -> SimulatedTransport:
         a, b = self.ends
         return b if end is a else a
+
+    async def turn(self) -> None:
+        """Gives others their turn, now and then."""
+        if self._exchange.share() < YIELD_SHARE:
+            await trio.lowlevel.checkpoint()
 
     def send(self, flow: Flow, size: int, arrive: Callable[[], None]) -> None:
         """Sends a frame, of which so many bytes are the stream's."""

@@ -18,14 +18,18 @@ from simulations.scenario import PRESETS, Lan, Mailboxes, Phones, Route, Scenari
 pytestmark = pytest.mark.benchmark
 
 _HOUR_S = 3600.0
+_INTERVAL_S = 300.0
 
 
 def ordinary(lans: int, per_lan: int, *, hours: float, messages_per_hour: float, phones: int) -> Scenario:
     """LANs in a row, one mailbox of each knowing one of the LAN before; phones that are looked at for two minutes every
-    half hour."""
+    half hour. Hints bring the messages; mailboxes compare every five minutes."""
     names = [f"lan-{number}" for number in range(lans)]
-    mailboxes = [Mailboxes(f"gate-{n}", name, peers=[f"gate-{n - 1}"] if n else []) for n, name in enumerate(names)]
-    mailboxes += [Mailboxes(f"box-{number}", name, count=per_lan - 1) for number, name in enumerate(names)]
+    mailboxes: list[Mailboxes] = []
+    for number, name in enumerate(names):
+        peers = [f"gate-{number - 1}"] if number else []
+        mailboxes.append(Mailboxes(f"gate-{number}", name, peers=peers, sync_interval_s=_INTERVAL_S))
+        mailboxes.append(Mailboxes(f"box-{number}", name, count=per_lan - 1, sync_interval_s=_INTERVAL_S))
     return Scenario(
         name="ordinary",
         title="Ordinary traffic",
