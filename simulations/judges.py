@@ -90,6 +90,7 @@ class Judges:
         self.errors = Errors()
         self.invariants = [kind(self) for kind in kinds]
         self._correct: set[MailboxId] = set()
+        self._groups: tuple[float, list[list[Host]]] | None = None
         self._stored = self._overridden("stored")
         self._served = self._overridden("served")
         self._sessions = self._overridden("session_ended")
@@ -161,20 +162,37 @@ class Judges:
 
     def groups_in_reach(self) -> list[list[Host]]:
         """The correct mailboxes that run, grouped by who reaches whom: over a LAN, or by a named address."""
-        left = dict.fromkeys(self.correct_hosts())
+        if self._groups is None or self._groups[0] != trio.current_time():
+            self._groups = (trio.current_time(), self._find_groups())
+        return self._groups[1]
+
+    def _find_groups(self) -> list[list[Host]]:
+        hosts = {host.machine: host for host in self.correct_hosts()}
+        by_lan: dict[str, dict[Host, None]] = {}
+        named: dict[Host, list[Host]] = {host: [] for host in hosts.values()}
+        for host in hosts.values():
+            by_lan.setdefault(host.machine.lan, {})[host] = None
+            for machine in host.peers:
+                if machine in hosts:
+                    named[host].append(hosts[machine])
+                    named[hosts[machine]].append(host)
         groups: list[list[Host]] = []
-        while left:
-            group = [next(iter(left))]
-            del left[group[0]]
+        grouped: set[Host] = set()
+        for host in hosts.values():
+            if host in grouped:
+                continue
+            group = [host]
+            grouped.add(host)
+            del by_lan[host.machine.lan][host]
             for one in group:
-                for other in [other for other in left if self._reach(one, other)]:
-                    del left[other]
-                    group.append(other)
+                for other in [*by_lan[one.machine.lan], *named[one]]:
+                    if other not in grouped and self._reach(one, other):
+                        grouped.add(other)
+                        del by_lan[other.machine.lan][other]
+                        group.append(other)
             groups.append(group)
         return groups
 
     def _reach(self, one: Host, other: Host) -> bool:
         a, b = one.machine, other.machine
-        if self.network.is_held(a, b) or self.network.is_held(b, a) or one.sync_version != other.sync_version:
-            return False
-        return a.lan == b.lan or b in one.peers or a in other.peers
+        return one.sync_version == other.sync_version and not (self.network.is_held(a, b) or self.network.is_held(b, a))

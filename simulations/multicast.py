@@ -65,6 +65,8 @@ class Multicast:
         self._accepts = accepts
         self.hearers: dict[Hearer, None] = {}
         self.speakers: dict[SimulatedDiscovery, None] = {}
+        self.version = 0
+        """Changes when somebody begins or ends to speak."""
 
     def say(self, source: Machine, sighting: Sighting) -> None:
         """Everybody in the LAN who is not cut off hears it, but for those whom the air fails."""
@@ -77,19 +79,22 @@ class Multicast:
             if self._is_heard(source, hearer.machine, loss):
                 self.network.timeline.after(0.01 + _DELAY_S * self.chance.random(), partial(hearer.hear, sighting))
 
-    def ask(self, source: Machine, hearer: Hearer) -> None:
-        """Those whom `hearer` does not know answer, to all."""
+    def ask(self, source: Machine, hearer: Hearer) -> bool:
+        """Those whom `hearer` does not know answer, to all. Whether it knows everybody in the LAN."""
         loss = self.network.multicast_loss(source)
+        are_known = True
         for speaker in self.speakers:
-            if (
-                speaker.machine.lan == source.lan
-                and speaker.machine is not source
-                and self._is_heard(source, speaker.machine, loss)
-            ):
-                if hearer.knows(speaker.mailbox_id, self.network.address(speaker.machine)):
-                    hearer.still_there(speaker.mailbox_id)
-                else:
-                    speaker.asked()
+            if speaker.machine.lan != source.lan or speaker.machine is source:
+                continue
+            knows = hearer.knows(speaker.mailbox_id, self.network.address(speaker.machine))
+            are_known = are_known and knows
+            if not self._is_heard(source, speaker.machine, loss):
+                continue
+            if knows:
+                hearer.still_there(speaker.mailbox_id)
+            else:
+                speaker.asked()
+        return are_known
 
     def _is_heard(self, source: Machine, target: Machine, loss: float) -> bool:
         return not self.network.is_held(source, target) and (not loss or self.chance.random() >= loss)
@@ -137,6 +142,7 @@ class SimulatedDiscovery(Discovery):
         self._spoke_at = float("-inf")
         self._is_due = False
         self._is_running = False
+        self._all_known: tuple[int, int, int] | None = None
         self.is_dead = False
 
     async def run(
@@ -157,6 +163,7 @@ class SimulatedDiscovery(Discovery):
         self.moved()
         multicast.hearers[self] = None
         multicast.speakers[self] = None
+        multicast.version += 1
         self._is_running = True
         multicast.network.timeline.after(multicast.chance.uniform(0.02, 0.12), partial(self._ask, 0))
         try:
@@ -171,6 +178,7 @@ class SimulatedDiscovery(Discovery):
             self._is_running = False
             del multicast.hearers[self]
             del multicast.speakers[self]
+            multicast.version += 1
             self._speak(goodbye=True)
 
     def met(self, mailbox_id: MailboxId, up: bool) -> None:
@@ -182,7 +190,7 @@ class SimulatedDiscovery(Discovery):
 
     def sizes(self) -> tuple[int, int]:
         """How many mailboxes it knows to be there, and how many that have not answered."""
-        return (0, 0) if self._table is None else (len(self._table.neighbours()), self._table.waiting)
+        return (0, 0) if self._table is None else (self._table.live, self._table.waiting)
 
     def moved(self) -> None:
         """The machine has another address, or its first."""
@@ -219,11 +227,14 @@ class SimulatedDiscovery(Discovery):
         table = self._table
         if table is None or not self._is_running or self.is_dead:
             return
-        self._multicast.ask(self.machine, self)
+        # Where nothing has changed since all were known, there is nobody to answer.
+        now = (self._multicast.network.version, self._multicast.version, table.live)
+        if now != self._all_known and self._multicast.ask(self.machine, self):
+            self._all_known = now
         if number < _FIRST_QUESTIONS:
             pause_s = MDNS_REPEAT_S * 2**number
         else:
-            crowd = 2 * len(table.neighbours()) / MDNS_KNOWN_ANSWERS_MAX
+            crowd = 2 * table.live / MDNS_KNOWN_ANSWERS_MAX
             pause_s = min(MDNS_QUERY_INTERVAL_S * max(1.0, crowd), MDNS_QUERY_INTERVAL_MAX_S)
             pause_s *= self._multicast.chance.uniform(0.9, 1.1)
         self._multicast.network.timeline.after(pause_s, partial(self._ask, number + 1))

@@ -313,6 +313,11 @@ class NeighbourTable:
         """The live mailboxes as last reported."""
         return [entry.reported for entry in self._live.values() if entry.reported is not None]
 
+    @property
+    def live(self) -> int:
+        """How many mailboxes are live."""
+        return len(self._live)
+
     def is_live(self, mailbox_id: MailboxId, host: str) -> bool:
         """Whether it is known to answer at this IP address."""
         entry = self._live.get(mailbox_id)
