@@ -154,7 +154,6 @@ def test_node_json_has_what_the_contract_says_and_goes_with_a_clean_stop(tmp_pat
             "http",
             "p2p",
             "admin",
-            "https",
         }
         assert file.stat().st_mode & 0o777 == 0o600
         assert read_node_info(tmp_path) == INFO
@@ -172,7 +171,7 @@ def test_a_damaged_node_json_is_one_clear_error(tmp_path: Path, content: bytes) 
         assert "restart" in one_line(caught.value)
 
 
-@pytest.mark.parametrize("wrong", ["pid", "http", "p2p", "admin", "https"])
+@pytest.mark.parametrize("wrong", ["pid", "http", "p2p", "admin"])
 def test_a_node_json_with_a_wrong_field_is_refused(wrong: str) -> None:
     fields = json.loads(INFO.to_json())
     with pytest.raises(ValueError, match="wrong type"):

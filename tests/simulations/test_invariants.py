@@ -117,7 +117,7 @@ def talks_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
 def stores_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     def apply(self: MemoryStore, plan: Mapping[Any, Any], blobs: Mapping[bytes, bytes], origin: object) -> Any:
         change = original(self, plan, blobs, origin)
-        return replace(change, stored=[*change.stored, *change.stored])
+        return change._replace(stored=[*change.stored, *change.stored])
 
     original = MemoryStore._apply
     monkeypatch.setattr(MemoryStore, "_apply", apply)
