@@ -10,9 +10,12 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Callable
 from typing import TextIO
 
-__all__ = ["HumanFormatter", "JsonFormatter", "escape_controls", "set_up_logging"]
+from protocols.limits import LOG_LINE_S, LOG_LINES_BURST
+
+__all__ = ["HumanFormatter", "JsonFormatter", "Repetitions", "escape_controls", "set_up_logging"]
 
 # Libraries that tell much that only their authors understand.
 _NOISY = ("libp2p", "multiaddr", "asyncio", "sqlite_utils")
@@ -62,10 +65,37 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry)  # ASCII: JSON's own escapes do for control characters and lone surrogates
 
 
+class Repetitions(logging.Filter):
+    """Bounds what one place of the code writes: LOG_LINES_BURST lines at once, and one more every LOG_LINE_S, with the
+    number of those left out. Strangers can cause most lines as often as they like, and a disk is finite. What is below
+    `info` is not bounded: whoever wants that wants all."""
+
+    def __init__(self, *, now_at: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._now_at = now_at
+        self._places: dict[tuple[str, int], tuple[float, float, int]] = {}
+        """For each place of the code how many lines it may write, as of when, and how many were left out."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.INFO:
+            return True
+        place, now_at = (record.pathname, record.lineno), self._now_at()
+        left, counted_at, left_out = self._places.get(place, (float(LOG_LINES_BURST), now_at, 0))
+        left = min(float(LOG_LINES_BURST), left + (now_at - counted_at) / LOG_LINE_S)
+        if left < 1:
+            self._places[place] = left, now_at, left_out + 1
+            return False
+        self._places[place] = left - 1, now_at, 0
+        if left_out:
+            record.msg, record.args = f"{record.getMessage()} ({left_out} lines like this one were left out)", ()
+        return True
+
+
 def set_up_logging(level: str, *, as_json: bool, stream: TextIO | None = None) -> None:
     """Sends everything from `level` (debug, info, warning, error) to `stream` (stderr); libraries from warning on."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if as_json else HumanFormatter())
+    handler.addFilter(Repetitions())
     logging.raiseExceptions = False  # a closed terminal must not matter to a mailbox
     logging.captureWarnings(True)
     root = logging.getLogger()

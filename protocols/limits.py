@@ -488,6 +488,12 @@ HINT_SPREAD_S: Final = 0.004
 """For each mailbox that is told of news, those who ask for them spread over so much longer at least: a session in a LAN
 takes as long, and a hundred that come at once would find all seats taken."""
 
+HINTS_VAIN_MAX: Final = 16
+HINT_PAUSE_MAX_S: Final = 5.0
+"""After so many sessions in a row that followed a mailbox's hints and brought nothing, its next ones wait longer and
+longer, up to so many seconds: a liar would have us ask ten times a second. Honest hints are in vain where somebody else
+was quicker."""
+
 SYNC_FEW_PEERS: Final = 4
 """With so many peers or fewer a mailbox compares with each in every sync interval, as its user asked. With more it does
 so with those that the user named, and with one of the others in each interval, in turn: if every pair did so, a hundred
@@ -497,6 +503,11 @@ intervals if every hint is lost."""
 SYNC_CALM_DOUBLINGS_MAX: Final = 3
 """How often the pause between comparisons of a pair is doubled in a crowd while they find that hints have brought
 everything. One that finds something is followed by the next after a single interval again."""
+
+LOG_LINES_BURST: Final = 100
+LOG_LINE_S: Final = 10.0
+"""Lines from one place of the code that are logged at once, and seconds for each further one: with some dozen places
+that strangers can reach, some ten MB a day at the worst."""
 
 GC_YOUNG_OBJECTS: Final = 20_000
 """New objects after which Python's garbage collector looks at the young ones: a store of a thousand messages makes

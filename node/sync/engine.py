@@ -242,11 +242,12 @@ class SyncEngine:
             return
         if hint.overflow or len(peer.hinted) + len(states) > HINT_LOGS_PENDING_MAX:
             peer.hinted.clear()
-            self._due_in(peer, 0.0)
+            peer.told_of_much = True
+            self._due_in(peer, peer.hint_pause_s)
         else:
             if not peer.hinted:
                 latest_s = min(peer.turn_s * len(hint.audience), self._interval_s)
-                peer.ask_at = trio.current_time() + latest_s * self._jitter.random()
+                peer.ask_at = trio.current_time() + latest_s * self._jitter.random() + peer.hint_pause_s
             peer.hinted.update(states)
         peer.poke()
 
@@ -402,8 +403,9 @@ class SyncEngine:
         )
         traffic = seat.traffic
         before = (peer.state, peer.reason)
+        is_hinted = not incoming and (only is not None or peer.told_of_much)
         if only is None and not incoming:
-            peer.hinted.clear()  # a full sync covers them
+            peer.forget_hints()  # a full sync covers them
         peer.stand(PeerState.SYNCING, "")
         peer.sessions += 1
         progress = SessionResult()
@@ -451,6 +453,8 @@ class SyncEngine:
         finally:
             peer.sessions -= 1
             peer.under_way.remove(progress)
+            if is_hinted:
+                peer.has_followed_hint(progress)
             peer.bytes_in += traffic.bytes_in
             peer.bytes_out += traffic.bytes_out
             self.counters.sessions += 1
@@ -504,8 +508,8 @@ class SyncEngine:
         if not result.complete and not traffic.full:
             # If it was the peer's sync, the next step is the peer's as well, and ours only if it doesn't come.
             self._due_in(peer, PEER_DIAL_GRACE_S if incoming else PEER_RETRY_FIRST_S)
-        elif result.skipped and not (traffic.full or incoming):
-            self._due_in(peer, PEER_DIAL_GRACE_S)
+        elif result.skipped and not traffic.full:
+            self._due_in(peer, PEER_DIAL_GRACE_S)  # whoever was to bring it may not have done so
         if result.full:  # a hint's session has not compared everything, as whoever waits here asked for
             peer.answer(
                 SyncReport(

@@ -11,7 +11,14 @@ from typing import NamedTuple
 import trio
 
 from protocols.addresses import PeerAddress
-from protocols.limits import HINT_SPREAD_S, PEERS_MAX, SYNC_SESSIONS_IN_MAX
+from protocols.limits import (
+    HINT_COALESCE_S,
+    HINT_PAUSE_MAX_S,
+    HINT_SPREAD_S,
+    HINTS_VAIN_MAX,
+    PEERS_MAX,
+    SYNC_SESSIONS_IN_MAX,
+)
 from protocols.model import MailboxId
 from protocols.sync.session import Checkpoint, SessionResult
 
@@ -69,6 +76,8 @@ class Peer:
     discovered: frozenset[PeerAddress] = frozenset()
     state: PeerState = PeerState.BEHIND
     reason: str = "not met yet"
+    settled: PeerState = PeerState.BEHIND
+    """The last state but `SYNCING`: several sessions at once don't make the same state news."""
     last_sync_s: float | None = None
     last_sync_bytes: int = 0
     last_sync_round_trips: int = 0
@@ -102,6 +111,10 @@ class Peer:
     """When to ask for what is hinted."""
     session_s: float = math.inf
     """How long the quickest session took in which it gave us news; infinite before there was one."""
+    told_of_much: bool = False
+    """Whether it has announced more than can be listed, and has not been synced with since."""
+    vain_hints: int = 0
+    """Sessions in a row that followed its hints and brought nothing."""
     wake: trio.Event = field(default_factory=trio.Event)
     waiting: list[trio.MemorySendChannel[SyncReport]] = field(default_factory=list)
 
@@ -136,6 +149,22 @@ class Peer:
         """Whether it keeps in step, as far as we know, or is the user's own choice."""
         return self.proven or bool(self.fixed)
 
+    @property
+    def hint_pause_s(self) -> float:
+        """How long to wait before following its hints: longer if they have brought nothing lately."""
+        doublings = self.vain_hints - HINTS_VAIN_MAX
+        return min(HINT_PAUSE_MAX_S, HINT_COALESCE_S * 2.0**doublings) if doublings > 0 else 0.0
+
+    def forget_hints(self) -> None:
+        """Forgets what it has announced."""
+        self.hinted.clear()
+        self.told_of_much = False
+
+    def has_followed_hint(self, result: SessionResult) -> None:
+        """Notes what a session brought that followed its hint."""
+        has_brought = result.received or result.merged or result.skipped
+        self.vain_hints = 0 if has_brought else min(self.vain_hints + 1, 2 * HINTS_VAIN_MAX)
+
     def poke(self) -> None:
         """Has the peer's task look at once whether there is something to do."""
         self.wake.set()
@@ -146,8 +175,10 @@ class Peer:
         """
         if trio.current_time() < self.shunned_until_at and state is not PeerState.REFUSED:
             return False
-        news = state is not self.state
         self.state, self.reason = state, reason
+        if state is PeerState.SYNCING:
+            return False
+        news, self.settled = state is not self.settled, state
         return news
 
     def answer(self, report: SyncReport) -> None:

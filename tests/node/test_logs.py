@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from node.logs import escape_controls, set_up_logging
+from node.logs import Repetitions, escape_controls, set_up_logging
+from protocols.limits import LOG_LINE_S, LOG_LINES_BURST
 
 NASTY = "a\nb\r\x1b[31m\x00\x9b\u2028\ud800é"
 
@@ -81,6 +82,30 @@ def test_json_is_one_object_per_line() -> None:
 def test_noisy_libraries_are_kept_down(level: str, libp2p: str) -> None:
     logged(as_json=False, level=level)
     assert logging.getLevelName(logging.getLogger("libp2p").level) == libp2p
+
+
+def test_what_is_repeated_for_ever_is_written_now_and_then() -> None:
+    now_s = 0.0
+    out = io.StringIO()
+    handler = logging.StreamHandler(out)
+    handler.addFilter(Repetitions(now_at=lambda: now_s))
+    log = logging.Logger("node.test")
+    log.addHandler(handler)
+
+    def repeat(times: int) -> list[str]:
+        for number in range(times):
+            log.warning("lie %d", number)
+        lines = out.getvalue().splitlines()
+        out.seek(0)
+        out.truncate()
+        return lines
+
+    assert len(repeat(10 * LOG_LINES_BURST)) == LOG_LINES_BURST
+    now_s = LOG_LINE_S
+    assert repeat(2) == [f"lie 0 ({9 * LOG_LINES_BURST} lines like this one were left out)"]
+    log.warning("something else")
+    log.debug("detail")
+    assert out.getvalue().splitlines() == ["something else", "detail"]
 
 
 def test_plain_text_stays_as_it_is() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 
@@ -12,8 +13,14 @@ from trio.testing import MockClock
 
 from node.store.memory import MemoryStore
 from node.sync.peers import Peer, PeerState, SyncProgress, SyncReport
+from node.transport.api import PeerUnreachable, Stream, StreamBroken
 from node.transport.memory import MemoryTransport
-from protocols.model import LogName, MailboxId, Retention
+from protocols.limits import CLAIM_PATIENCE_S, HINT_PAUSE_MAX_S, HINTS_VAIN_MAX, SEQ_MAX
+from protocols.model import LogName, MailboxId, Retention, handle_of
+from protocols.sync.codec import encode
+from protocols.sync.hints import HintedLog, encode_hints
+from protocols.sync.messages import Hello, OfferedLog, Transfer
+from protocols.sync.wire import encode_frame
 from tests.memory_world import SimulatedMailbox, World
 
 NAME = LogName("topic", "log")
@@ -313,3 +320,92 @@ async def test_whoever_is_behind_a_mailbox_is_told_by_it(
     await a.core.mailbox.deliver([(NAME, 0, b"news")])
     await within(2, lambda: equal(a, b, c))
     assert hints[:2] == [a.mailbox_id, b.mailbox_id]
+
+
+async def test_hints_that_bring_nothing_are_followed_less_and_less(world: World, autojump_clock: MockClock) -> None:
+    victim = await world.start("victim")
+    liar = MemoryTransport(world.network, MailboxId(bytes(32)))
+    asked: list[float] = []
+
+    async def hang_up(stream: Stream) -> None:
+        asked.append(trio.current_time())
+        await stream.abort()
+
+    liar.serve("/mailboxd/sync/1", hang_up)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(liar.run)
+        await liar.connect(victim.core.transport.addresses())
+        for number in range(600):
+            logs = {handle_of(NAME): HintedLog.of(NAME.topic, number.to_bytes(16, "big"))}
+            (lie,) = encode_hints(logs, overflow=number % 2 == 1)
+            await liar.publish("/mailboxd/news/3/sim", lie)
+            await trio.sleep(0.1)
+        nursery.cancel_scope.cancel()
+    assert HINTS_VAIN_MAX < len(asked) < HINTS_VAIN_MAX + 60 / HINT_PAUSE_MAX_S + 20
+    # Whoever is believed is so at once.
+    honest = await world.start("honest", peers=(victim,))
+    await within(5, lambda: connected(victim, honest))
+    await honest.core.mailbox.deliver([(NAME, 0, b"news")])
+    await within(1, lambda: holds(victim, NAME, 0, b"news"))
+
+
+async def test_claims_that_are_not_redeemed_hold_nobody_up(world: World, autojump_clock: MockClock) -> None:
+    victim = await world.start("victim")
+    honest = await world.start("honest", peers=(victim,))
+    await within(5, lambda: connected(victim, honest))
+    liar = MemoryTransport(world.network, MailboxId(bytes(32)))
+
+    async def claim_and_wait() -> None:
+        stream = await liar.open_stream(victim.mailbox_id, "/mailboxd/sync/1")
+        offer = Transfer(offers=[OfferedLog(NAME, [(0, SEQ_MAX)], True)])
+        retention, now_s = Retention(), int(victim.clock.now_s())
+        alive_from_s = retention.alive_from(now_s)
+        hello = Hello(2, 2, "sim", now_s, retention.retention_s, alive_from_s, "liar", bytes(8), b"")
+        for message in (hello, offer):
+            await stream.send_all(encode_frame(encode(message)))
+        while await stream.receive_some(65_536):
+            pass
+        await stream.abort()
+
+    async def claim_for_ever() -> None:
+        while True:
+            with suppress(StreamBroken, PeerUnreachable):
+                await claim_and_wait()
+            await trio.sleep(0.01)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(liar.run)
+        await liar.connect(victim.core.transport.addresses())
+        for _ in range(3):
+            nursery.start_soon(claim_for_ever)
+        await trio.sleep(1)
+        await honest.core.mailbox.deliver([(NAME, 0, b"news")])
+        await within(CLAIM_PATIENCE_S + 5, lambda: holds(victim, NAME, 0, b"news"))
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_same_failure_of_many_sessions_is_told_once(
+    world: World, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    victim = await world.start("victim")
+    liar = MemoryTransport(world.network, MailboxId(bytes(32)))
+    caplog.set_level("INFO")
+
+    async def be_refused() -> None:
+        for _ in range(20):
+            with suppress(StreamBroken):
+                stream = await liar.open_stream(victim.mailbox_id, "/mailboxd/sync/1")
+                await trio.sleep(0.01)
+                hello = Hello(2, 2, "another", int(victim.clock.now_s()), 3600, 0, "liar", bytes(8), b"")
+                await stream.send_all(encode_frame(encode(hello)))
+                while await stream.receive_some(65_536):
+                    pass
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(liar.run)
+        await liar.connect(victim.core.transport.addresses())
+        async with trio.open_nursery() as sessions:
+            for _ in range(3):
+                sessions.start_soon(be_refused)
+        nursery.cancel_scope.cancel()
+    assert len([line for line in caplog.messages if "different networks" in line]) == 1
