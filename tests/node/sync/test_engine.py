@@ -255,7 +255,8 @@ async def test_a_long_sync_shows_how_far_it_is(world: World, autojump_clock: Moc
     await within(60, lambda: connected(a, b))
     told = [progress for progress in seen if progress is not None]
     assert len(told) > 5
-    assert {progress.expected for progress in told} == {400}
+    # The first log may have come by a session of the other's, who met us at the same moment.
+    assert {progress.expected for progress in told} in ({400}, {380})
     assert [progress.received for progress in told] == sorted(progress.received for progress in told)
     assert 0 < told[0].received < 400
     peer = b_peer()
