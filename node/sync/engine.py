@@ -121,7 +121,6 @@ class SyncEngine:
         self.table = PeerTable()
         self.counters = EngineCounters()
         self._watchers: list[Callable[[SessionEnd], None]] = []
-        self._protocol = SYNC_PROTOCOL
         self.news = News(
             mailbox=mailbox,
             index=index,
@@ -132,7 +131,7 @@ class SyncEngine:
             interest=interest,
             chance=jitter.random,
         )
-        transport.serve(self._protocol, self._on_stream)
+        transport.serve(SYNC_PROTOCOL, self._on_stream)
         transport.on_connection(self._on_connection)
         self._fixed_peers = fixed_peers
 
@@ -355,7 +354,7 @@ class SyncEngine:
                     return
             await self._reach(peer)
             async with self._out.take(peer.mailbox_id, proven=peer.trusted) as seat:
-                stream = await self._transport.open_stream(peer.mailbox_id, self._protocol)
+                stream = await self._transport.open_stream(peer.mailbox_id, SYNC_PROTOCOL)
                 await self._converse(peer, stream, seat, only=only, incoming=False)
         except PeerUnreachable as error:
             if peer.stand(PeerState.UNREACHABLE, str(error)):
