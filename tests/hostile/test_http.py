@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 import psutil
 import pytest
 import trio
+import trio.testing
 
 from node.http.messages import HttpError, Request, Response, Router
 from node.http.server import HttpLimits
@@ -264,12 +265,8 @@ async def test_bodies_under_way_are_bounded_together_and_small_ones_still_pass()
             stream = await site.connect()
             await stream.send_all(store(f"Content-Length: {4 * MIB + 200_000}", body=b" " * (4 * MIB)))
             streams.append(stream)
-        # It may take the server a moment to read what was sent: until then there is room.
-        for _ in range(500):
-            refused = await site.ask("POST", "/blobs/store", padded(4 * MIB))
-            if refused.status != 201:
-                break
-            await trio.sleep(0.01)
+        await trio.testing.wait_all_tasks_blocked(0.1)  # until the server has read what was sent, there is room
+        refused = await site.ask("POST", "/blobs/store", padded(4 * MIB))
         assert refused.status == 503
         assert int(refused.headers["retry-after"]) > 0
         assert (await site.ask("POST", "/blobs/store", STORE)).status == 201
