@@ -63,6 +63,17 @@ CLOCK_SETTLE_S: Final = 900.0
 """How long expiry waits after a step: a clock that was wrong has usually been set right by then, and a quarter of an
 hour more in the store harms nobody (what is too old is not served meanwhile)."""
 
+# --- signed operations ---------------------------------------------------------------------------------------
+
+OPERATION_HEADER_BYTES_MAX: Final = 16 * KIB
+"""Largest header of an operation that is read: the app's have 250 bytes, and one that names 400 others still fits."""
+
+OPERATION_FIELDS_MAX: Final = 1024
+"""Items in a header, those of its extensions included, so that reading one takes a millisecond at the most."""
+
+OPERATION_DEPTH_MAX: Final = 16
+"""Nesting of the same; the app's is 3."""
+
 # --- the store -------------------------------------------------------------------------------------------------
 
 READ_PAGE_BYTES: Final = 4 * MIB
