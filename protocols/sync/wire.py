@@ -44,7 +44,8 @@ def encode_frame(payload: bytes) -> bytes:
 class FrameDecoder:
     """Cuts a byte stream into frames. Holds at most what it was fed and has not given out yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, bytes_max: int = FRAME_BYTES_MAX) -> None:
+        self._bytes_max = bytes_max
         self._buffer = bytearray()
         self._start = 0
 
@@ -55,14 +56,14 @@ class FrameDecoder:
     def next_frame(self) -> bytes | None:
         """The next complete frame without its prefix, or None if more bytes are needed.
 
-        Raises RemoteProtocolError("frame-size") as soon as the prefix claims nothing or too much.
+        Raises RemoteProtocolError("frame-size") as soon as the prefix claims nothing or more than `bytes_max`.
         """
         if len(self._buffer) - self._start < _PREFIX_BYTES:
             return None
         body = self._start + _PREFIX_BYTES
         size = int.from_bytes(self._buffer[self._start : body], "big")
-        if not 0 < size <= FRAME_BYTES_MAX:
-            raise RemoteProtocolError("frame-size", f"a frame of {size} bytes (allowed: 1 to {FRAME_BYTES_MAX})")
+        if not 0 < size <= self._bytes_max:
+            raise RemoteProtocolError("frame-size", f"a frame of {size} bytes (allowed: 1 to {self._bytes_max})")
         if len(self._buffer) < body + size:
             return None
         frame = bytes(memoryview(self._buffer)[body : body + size])
