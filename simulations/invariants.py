@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import trio
@@ -57,15 +57,11 @@ class Convergence(Invariant):
 
     def calm(self) -> None:
         world = self.world
-        old_enough_s = trio.current_time() - world.scenario.settle_s
         for group in world.groups_in_reach():
             self.checks += 1
-            expected = {
-                held
-                for host in group
-                for held in world.recorder.holding(host.name).items
-                if self._since(held, group) <= old_enough_s and world.is_alive(host, held)
-            }
+            if len({world.recorder.holding(host.name).key for host in group}) == 1:
+                continue
+            expected = self._expected(group)
             for host in group:
                 missing = expected - world.recorder.holding(host.name).items.keys()
                 if missing and not (host.core is not None and host.core.mailbox.is_full):
@@ -75,9 +71,24 @@ class Convergence(Invariant):
                         f"for {world.scenario.settle_s:.0f} s, the first {name.topic}/{name.log}/{seq}"
                     )
 
-    def _since(self, held: Held, group: Sequence[Host]) -> float:
+    def _expected(self, group: Sequence[Host]) -> set[Held]:
+        """What is alive and has been held by somebody of the group for long enough."""
+        old_enough_s = trio.current_time() - self.world.scenario.settle_s
+        names = {host.name for host in group}
+        since: dict[Held, float] = {}
+        expected: set[Held] = set()
+        for host in group:
+            for held in self.world.recorder.holding(host.name).items:
+                if held not in since:
+                    since[held] = self._since(held, names)
+                if since[held] <= old_enough_s and held not in expected and self.world.is_alive(host, held):
+                    expected.add(held)
+        return expected
+
+    def _since(self, held: Held, names: Collection[str]) -> float:
         way = self.world.way_of(held[0], held[1])
-        return 0.0 if way is None else min((way.by[host.name] for host in group if host.name in way.by), default=0.0)
+        # Those who came to hold it stand in the order in which they did.
+        return 0.0 if way is None else next((at for name, at in way.by.items() if name in names), 0.0)
 
 
 class Durability(Invariant):

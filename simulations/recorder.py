@@ -74,6 +74,11 @@ class Holding:
     promised: dict[tuple[LogName, int], float] = field(default_factory=dict)
     """Acknowledged to phones -> when."""
 
+    @property
+    def key(self) -> tuple[int, int]:
+        """Equal where the sets are."""
+        return len(self.items), self.total
+
 
 @dataclass
 class Recorder:
@@ -132,7 +137,10 @@ class Recorder:
 
     def holding(self, name: str) -> Holding:
         """What a mailbox holds."""
-        return self.holdings.setdefault(name, Holding())
+        found = self.holdings.get(name)
+        if found is None:
+            found = self.holdings[name] = Holding()
+        return found
 
     def follow(self, host: Host, store: SimulatedStore) -> None:
         """Watches a process's store."""
@@ -177,12 +185,14 @@ class Recorder:
     def sample(self) -> None:
         """One point of each series."""
         running = [host for host in self.hosts.values() if host.is_up and host.is_correct]
-        union = {held for host in running for held in self.holding(host.name).items}
-        held = sum(len(self.holding(host.name).items) for host in running)
+        holdings = [self.holding(host.name) for host in running]
+        different = {holding.key: holding for holding in holdings}
+        union = set().union(*(holding.items for holding in different.values()))
+        held = sum(len(holding.items) for holding in holdings)
         self.sampled_s.append(trio.current_time())
         share = held / (len(union) * len(running)) if union else 1.0
         self.held_share.append(share)
-        groups, up = len({self.holding(host.name).total for host in running}), len(running)
+        groups, up = len(different), len(running)
         if share < self._lowest_share - _LOWER:
             self._lowest_share = share
             self._extremes["share"] = self._look("they differ most")
