@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import trio
 
@@ -15,6 +15,7 @@ from node.sync.index import LogIndex
 from node.transport.api import Stream, StreamBroken
 from protocols.errors import RemoteProtocolError
 from protocols.limits import (
+    KIB,
     SYNC_COMMITS_UNDER_WAY_MAX,
     SYNC_FRAME_TIMEOUT_S,
     SYNC_RECEIVE_BYTES,
@@ -39,6 +40,15 @@ from protocols.sync.session import SessionResult
 from protocols.sync.wire import FrameDecoder, encode_frame
 
 __all__ = ["SessionTraffic", "run_session"]
+
+_SLACK_S: Final = 1.0
+"""So much longer than need be a wait may take."""
+
+_LIGHT_ROWS: Final = 1024
+_LIGHT_BYTES: Final = 8 * KIB
+"""So many logs are hashed, and so many bytes understood, in less than a millisecond or two."""
+
+_ITEM_BYTES: Final = 64
 
 
 @dataclass(slots=True)
@@ -66,7 +76,19 @@ class _Driver:
     slots: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(SYNC_COMMITS_UNDER_WAY_MAX))
     failure: StoreError | None = None
     patience: trio.CancelScope = field(default_factory=trio.CancelScope)
-    why_impatient: str = ""
+    failing: str = ""
+    rows: int = 0
+    """In the last picture."""
+    frame_bytes: int = 0
+    """Of the last frame that came."""
+    read_bytes: int = 0
+    """Of what was read last, about."""
+
+    @property
+    def is_light(self) -> bool:
+        """Whether the session has nothing to do before its next effect that takes longer than a moment, so that it
+        needs not wait for its turn: in mailboxes that hold the same, waiting would be a fifth of what it costs."""
+        return self.rows <= _LIGHT_ROWS and self.frame_bytes <= _LIGHT_BYTES and self.read_bytes <= _LIGHT_BYTES
 
     async def perform(self, effect: Effect) -> object:
         """The result of one effect. Raises SessionAborted if it can't be had, RemoteProtocolError for a bad frame."""
@@ -84,13 +106,29 @@ class _Driver:
                 return None
             case Receive():
                 return await self._receive()
+            case Settle():
+                await self._settle()
+                return None
+            case _:
+                self.patience.deadline = math.inf
+                return await self._perform_here(effect)
+
+    async def _perform_here(self, effect: Effect) -> object:
+        """An effect that the peer has no part in."""
+        match effect:
             case OpenView(alive_from_s, interest):
-                return await self.index.view(alive_from_s, interest)
+                view = await self.index.view(alive_from_s, interest)
+                self.rows = len(view)
+                return view
             case ReadItems(spans):
-                return await self.store.items_of(spans)
+                items = await self.store.items_of(spans)
+                self.read_bytes = _ITEM_BYTES * sum(map(len, items))
+                return items
             case ReadMessages(spans, alive_from_s, page_bytes, after):
                 self.on_progress()
-                return await self.store.messages(spans, alive_from_s=alive_from_s, page_bytes=page_bytes, after=after)
+                page = await self.store.messages(spans, alive_from_s=alive_from_s, page_bytes=page_bytes, after=after)
+                self.read_bytes = sum([_ITEM_BYTES + len(blob) for _, _, blob in page.entries])
+                return page
             case ReadWatermarks(names):
                 known = await self.store.watermarks(names)
                 return [known[name] for name in names]
@@ -103,17 +141,16 @@ class _Driver:
                 self.on_progress()
                 await self._commit(effect)
                 return None
-            case Settle():
-                await self._settle()
-                return None
             case GiveWay():
-                return None  # between two effects others have their turn anyway
+                await trio.lowlevel.checkpoint()
+                return None
+            case _:
+                raise AssertionError(effect)
 
     async def _send(self, frame: bytes) -> None:
         data = encode_frame(frame)
         self._wait("the peer took nothing")
         await self.stream.send_all(data)
-        self.patience.deadline = math.inf
         self.traffic.bytes_out += len(data)
 
     async def _receive(self) -> bytes | None:
@@ -126,14 +163,16 @@ class _Driver:
                     raise SessionAborted("the connection ended in the middle of a message")
                 break
             self.decoder.feed(data)
-        self.patience.deadline = math.inf
+        self.frame_bytes = len(frame or b"")
         return frame
 
     def _wait(self, failing: str) -> None:
-        """What follows ends the session, for this reason, if it takes too long. One scope serves for all waits: a scope
-        for each was a tenth of what an idle session cost."""
-        self.why_impatient = f"{failing} for {SYNC_FRAME_TIMEOUT_S:.0f} s"
-        self.patience.deadline = trio.current_time() + SYNC_FRAME_TIMEOUT_S
+        """What follows ends the session, for this reason, if it takes too long. One scope serves for all waits, and one
+        deadline for those of a moment: new ones for each were a tenth of what an idle session cost."""
+        self.failing = failing
+        soonest_at = trio.current_time() + SYNC_FRAME_TIMEOUT_S
+        if not soonest_at <= self.patience.deadline < math.inf:
+            self.patience.deadline = soonest_at + _SLACK_S
 
     def _claim(self, spans: Sequence[Span]) -> list[Span]:
         if self.is_full():
@@ -165,6 +204,7 @@ class _Driver:
         if self.slots.value == SYNC_COMMITS_UNDER_WAY_MAX:  # nothing is being stored
             self._check()
             return
+        self.patience.deadline = math.inf
         for _ in range(SYNC_COMMITS_UNDER_WAY_MAX):
             await self.slots.acquire()
         for _ in range(SYNC_COMMITS_UNDER_WAY_MAX):
@@ -188,9 +228,9 @@ async def run_session(
     turns: trio.Lock,
     on_progress: Callable[[], None] = lambda: None,
 ) -> SessionResult:
-    """Drives `session` to its end and counts its bytes in `traffic`. With `is_full` nothing is taken. Sessions
-    compute in `turns`, so that everybody else waits for one of them at a time. `on_progress` is
-    called whenever messages are moved.
+    """Drives `session` to its end and counts its bytes in `traffic`. With `is_full` nothing is taken. What takes some
+    time to compute is done in `turns`, so that everybody else waits for one session at a time. `on_progress` is called
+    whenever messages are moved.
 
     Raises SessionAborted (the world failed), RemoteProtocolError (the peer broke the protocol) or SessionRefused. What
     was committed until then stays. The stream is neither closed nor aborted here.
@@ -204,7 +244,7 @@ async def run_session(
                 with driver.patience:
                     outcome = await _drive(session, driver)
                 if outcome is None:
-                    outcome = SessionAborted(driver.why_impatient)
+                    outcome = SessionAborted(f"{driver.failing} for {SYNC_FRAME_TIMEOUT_S:.0f} s")
             except Exception as error:
                 outcome = error  # raised outside the nursery, so that it doesn't come wrapped in a group
     finally:
@@ -221,8 +261,11 @@ async def _drive(session: Generator[Effect, Any, SessionResult], driver: _Driver
     failure: Exception | None = None
     while True:
         try:
-            async with driver.turns:
+            if driver.is_light:
                 effect = session.throw(failure) if failure else session.send(result)
+            else:
+                async with driver.turns:
+                    effect = session.throw(failure) if failure else session.send(result)
         except StopIteration as stop:
             await driver.perform(Settle())
             value: SessionResult = stop.value

@@ -224,7 +224,7 @@ async def test_who_sends_no_whole_frame_is_not_waited_for(pieces: int, autojump_
     begun_at = trio.current_time()
     with pytest.raises(SessionAborted, match="no whole message"):
         await drive(receiving([]), stream=stream)
-    assert trio.current_time() - begun_at == pytest.approx(SYNC_FRAME_TIMEOUT_S)
+    assert trio.current_time() - begun_at == pytest.approx(SYNC_FRAME_TIMEOUT_S, abs=1.0)
 
 
 async def test_who_takes_nothing_is_not_waited_for(autojump_clock: MockClock) -> None:
@@ -237,7 +237,7 @@ async def test_who_takes_nothing_is_not_waited_for(autojump_clock: MockClock) ->
     begun_at = trio.current_time()
     with pytest.raises(SessionAborted, match="took nothing"):
         await drive(session(), stream=Pipe(room=250), traffic=traffic)
-    assert trio.current_time() - begun_at == pytest.approx(SYNC_FRAME_TIMEOUT_S)
+    assert trio.current_time() - begun_at == pytest.approx(SYNC_FRAME_TIMEOUT_S, abs=1.0)
     assert traffic.bytes_out == 200
 
 
