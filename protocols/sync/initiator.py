@@ -70,7 +70,9 @@ class Initiator:
             if not self._has_failed and self._result.full:
                 self._result.checkpoint = self._context.checkpoint()
             self._result.equal = not self._work.found
-            if self._result.equal or not self._has_moved:
+            # After a hint, what was found is all that was asked for; what comes meanwhile has a hint of its own.
+            is_done = not self._result.full and not self._has_failed
+            if self._result.equal or not self._has_moved or is_done:
                 break
             if rounds_left:
                 yield from self._look_again()
