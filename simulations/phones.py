@@ -16,6 +16,7 @@ import msgspec
 import trio
 
 from node.discovery.packets import Sighting
+from protocols.client.policies import POLICIES
 from protocols.model import LogName, MailboxId
 from simulations.machines import Host
 from simulations.multicast import Multicast
@@ -23,7 +24,7 @@ from simulations.network import Machine, Network
 from simulations.runtime import draw
 from simulations.scenario import Phones
 
-__all__ = ["POLICIES", "Phone", "Policy", "Witness"]
+__all__ = ["Phone", "Witness"]
 
 _HTTP_BYTES: Final = 250
 """What heads cost on top of a body."""
@@ -44,29 +45,6 @@ class Witness(Protocol):
     def acknowledged(self, host: Host, messages: Sequence[Key]) -> None: ...
 
     def served(self, host: Host, name: LogName, seq: int, blob: bytes) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """The times of one generation of the app, in seconds."""
-
-    family: str
-    after_success_s: float
-    after_error_s: Sequence[tuple[int, float]]  # from so many errors in a row on
-    timeout_s: float
-    keeps_turn: bool  # one mailbox a turn, else each on its own clock
-
-    def pause_s(self, failures: int) -> float:
-        """How long to wait after a poll with which so many failed in a row."""
-        if not failures:
-            return self.after_success_s
-        return next(pause_s for least, pause_s in reversed(self.after_error_s) if failures >= least)
-
-
-POLICIES: Final[Mapping[str, Policy]] = {
-    "round-robin": Policy("blobs", 5.0, [(1, 15.0)], 60.0, keeps_turn=True),
-    "each": Policy("blips", 2.5, [(1, 2.5), (5, 5.5), (10, 10.5)], 10.0, keeps_turn=False),
-}
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from protocols.client.policies import POLICIES
 from protocols.limits import LOG_OVERHEAD_BYTES, MESSAGE_OVERHEAD_BYTES
 from simulations.analytic import costs
 from simulations.analytic.bounds import Strain, strains_of
@@ -12,7 +13,6 @@ from simulations.analytic.costs import ON_THE_WIRE, Wire
 from simulations.analytic.flows import Flow, flows_of, spread_s
 from simulations.analytic.mdns import mdns_of
 from simulations.analytic.plan import Network, Plan
-from simulations.phones import POLICIES
 
 __all__ = ["Row", "analyse", "as_json", "spread_to_all_s"]
 

@@ -12,6 +12,7 @@ import trio
 
 from node.discovery.packets import query, read_packet
 from node.workload import HttpSession, WorkloadError
+from protocols.client.policies import POLICIES
 from protocols.errors import RemoteProtocolError
 from protocols.limits import (
     MDNS_PACKET_BYTES_MAX,
@@ -22,7 +23,6 @@ from protocols.limits import (
 from protocols.model import LogName, MailboxId
 from protocols.toy_answers import TopicAnswer, decode_get_answer
 from protocols.toy_api import Family, encode_get, encode_store
-from simulations.phones import POLICIES
 from simulations.real.ledger import Key, Ledger
 from simulations.real.network import Machine
 from simulations.runtime import draw

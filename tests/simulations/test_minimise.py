@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
+from protocols.client.policies import POLICIES as PHONE_POLICIES
 from simulations.checking import POLICIES, check, names_of
 from simulations.drawing import draw_scenario
 from simulations.minimise import minimise, size_of
-from simulations.phones import POLICIES as PHONE_POLICIES
 from simulations.scenario import Behaviour, Crash, Cut, Mailboxes, Scenario, WipeDisk
 
 
