@@ -87,6 +87,10 @@ blobs."""
 MISSING_MAX: Final = 10_000
 """Sequence numbers reported as missing in one page, lowest first: the newer reference's bound for one log."""
 
+JUDGE_SLICE_MESSAGES: Final = 128
+"""Blobs that are checked for their signature at a stretch before others get the reader: some 20 ms. It happens only
+where several stand under one key."""
+
 EXPIRY_BATCH_MESSAGES: Final = 500
 """Most messages removed in one transaction."""
 

@@ -14,6 +14,7 @@ indefinite ones, nothing behind the end), so that nobody can make a second genui
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -25,12 +26,14 @@ from nacl.signing import VerifyKey
 from protocols.limits import OPERATION_DEPTH_MAX, OPERATION_FIELDS_MAX, OPERATION_HEADER_BYTES_MAX
 from protocols.model import LogName
 
-__all__ = ["NotGenuine", "Operation", "check_operation", "is_genuine", "read_operation"]
+__all__ = ["NotGenuine", "Operation", "check_operation", "is_genuine", "may_be_genuine", "read_operation"]
 
 _VERSION: Final = 1
 _KEY_BYTES: Final = 32
 _SIGNATURE_BYTES: Final = 64
 _HASH_BYTES: Final = 32
+
+_KEY_NAME: Final = re.compile(r"[0-9a-f]{64}")
 
 _UINT, _BYTES, _TEXT, _ARRAY, _MAP, _SIMPLE = 0, 2, 3, 4, 5, 7
 _START: Final = b"\xa2\x66header"
@@ -56,6 +59,11 @@ class Operation:
     topic: bytes | None
 
 
+def may_be_genuine(name: LogName) -> bool:
+    """Whether the log is named by a key at all, in the one spelling that counts."""
+    return _KEY_NAME.fullmatch(name.log) is not None
+
+
 def is_genuine(name: LogName, seq: int, blob: bytes) -> bool:
     """Whether `blob` is an operation that its author signed for exactly this log and position."""
     try:
@@ -67,7 +75,7 @@ def is_genuine(name: LogName, seq: int, blob: bytes) -> bool:
 
 def check_operation(name: LogName, seq: int, blob: bytes) -> None:
     """Raises NotGenuine unless `is_genuine`. What costs most comes last: a mismatch costs microseconds."""
-    if len(name.log) != 2 * _KEY_BYTES:
+    if not may_be_genuine(name):
         raise NotGenuine("the log is not named by its author's key")
     operation = read_operation(blob)
     if operation.author.hex() != name.log:

@@ -11,11 +11,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import NamedTuple
 
 from node.store._inserts import PendingRows
 from node.store._schema import SEQ_OFFSET, chunks_of, one
-from node.store._variants import Key, Occupancy, Row, count, growth_by, keys_of
+from node.store._variants import Judged, Key, Occupancy, Row, Unjudged, count, growth_by, keys_of, unjudged
 from node.store.api import Arrival, Change, PutResult, StoredItem, StoreFull
 from protocols.limits import (
     EMPTY_LOGS_MAX,
@@ -100,13 +101,19 @@ class Ledger:
 
     # --- storing ---------------------------------------------------------------------------------------------------
 
-    def put(self, arrivals: Sequence[Arrival], origin: object) -> tuple[PutResult, Change]:
-        """See `Store.put`. Raises StoreFull."""
+    def put(
+        self, arrivals: Sequence[Arrival], origin: object, judged: Judged = MappingProxyType({})
+    ) -> tuple[PutResult, Change]:
+        """See `Store.put`. Raises StoreFull; or Unjudged if it must be known first of blobs that are not in `judged`
+        whether they are genuine. After either nothing has been written."""
         groups: defaultdict[LogName, list[Arrival]] = defaultdict(list)
         for arrival in arrivals:
             groups[arrival[0]].append(arrival)
         growth = Occupancy()
-        plans = [self._plan(name, group, growth) for name, group in groups.items()]
+        plans = [self._plan(name, group, growth, judged) for name, group in groups.items()]
+        wanted = [one for plan in plans if plan.keys for one in unjudged(plan.name, plan.keys, judged)]
+        if wanted:
+            raise Unjudged(wanted)
         if self.occupancy.exceeds(self._limit_bytes, growth):
             raise StoreFull(f"the storage limit of {self._limit_bytes} bytes is reached")
         self.occupancy.messages += growth.messages
@@ -128,7 +135,7 @@ class Ledger:
         change = Change(changes.stored, changes.merged, changes.removed, origin)
         return PutResult(stored, len(arrivals) - stored - dropped, dropped, watermarks), change
 
-    def _plan(self, name: LogName, arrivals: Sequence[Arrival], growth: Occupancy) -> _Plan:
+    def _plan(self, name: LogName, arrivals: Sequence[Arrival], growth: Occupancy, judged: Judged) -> _Plan:
         """What becomes of `arrivals` of one log; adds by how much that makes the store grow."""
         log = self._find(name)
         if log is None or not log.is_live:
@@ -144,7 +151,8 @@ class Ledger:
             growth.messages += len(arrivals)
             growth.bytes += size
             return _Plan(name, log, arrivals, None)
-        keys = keys_of(arrivals, {} if log is None else self._held(log, {arrival.seq for arrival in arrivals}))
+        held = {} if log is None else self._held(log, {arrival.seq for arrival in arrivals})
+        keys = keys_of(name, arrivals, held, judged)
         grown = growth_by(keys, {arrival.digest: arrival.blob for arrival in arrivals})
         growth.messages += grown.messages
         growth.bytes += grown.bytes
@@ -156,15 +164,15 @@ class Ledger:
         if not seqs:
             return {}
         self._pending.flush()
-        sql = "SELECT seq, digest, first_stored, size, blob FROM messages WHERE log = ? AND seq "
+        sql = "SELECT seq, digest, first_stored, size, blob, genuine FROM messages WHERE log = ? AND seq "
         lowest, highest = min(seqs), max(seqs)
         is_dense = len(seqs) > 8 and highest - lowest <= 4 * len(seqs)
         held: dict[int, dict[bytes, Row]] = {}
         for low, high in [(lowest, highest)] if is_dense else [(seq, seq) for seq in seqs]:
             rows = self._db.execute(sql + "BETWEEN ? AND ?", (log.id, low - SEQ_OFFSET, high - SEQ_OFFSET))
-            for seq, digest, first_stored_s, size, blob in rows:
+            for seq, digest, first_stored_s, size, blob, genuine in rows:
                 if seq + SEQ_OFFSET in arriving:
-                    held.setdefault(seq + SEQ_OFFSET, {})[digest] = Row(first_stored_s, size, blob)
+                    held.setdefault(seq + SEQ_OFFSET, {})[digest] = Row(first_stored_s, size, blob, bool(genuine))
         return held
 
     def _store_fresh(self, log: _Log, arrivals: Sequence[Arrival], changes: _Changes) -> None:
@@ -184,10 +192,14 @@ class Ledger:
             for digest, first_stored_s in key.kept.items():
                 held = key.held.get(digest)
                 if held is None:
-                    self._add(log, [Arrival(plan.name, seq, blobs[digest], digest, first_stored_s)], changes)
-                elif held.first_stored_s != first_stored_s:
+                    new = [Arrival(plan.name, seq, blobs[digest], digest, first_stored_s)]
+                    self._add(log, new, changes, genuine=digest in key.genuine)
+                    continue
+                if held.first_stored_s != first_stored_s:
                     self._set_first_stored(log, seq, digest, first_stored_s)
                     changes.merged.append(StoredItem(plan.name, Item(seq, digest, first_stored_s, held.size)))
+                if digest in key.genuine and not held.genuine:
+                    self._set_genuine(log, seq, digest)
             for digest, held in key.held.items():
                 if digest not in key.kept:
                     self._delete(log.id, seq, digest)
@@ -196,9 +208,9 @@ class Ledger:
                     changes.removed.append(StoredItem(plan.name, gone))
         self._advance(log)
 
-    def _add(self, log: _Log, arrivals: Sequence[Arrival], changes: _Changes) -> None:
+    def _add(self, log: _Log, arrivals: Sequence[Arrival], changes: _Changes, *, genuine: bool = False) -> None:
         """Inserts new messages, ascending; the watermark is left to the caller."""
-        self._next_blob = self._pending.add(log.id, arrivals, self._next_blob)
+        self._next_blob = self._pending.add(log.id, arrivals, self._next_blob, genuine=genuine)
         log.top = max(log.top, arrivals[-1].seq)
         changes.stored += arrivals
 
@@ -206,6 +218,12 @@ class Ledger:
         self._db.execute(
             "UPDATE messages SET first_stored = ? WHERE log = ? AND seq = ? AND digest = ?",
             (first_stored_s, log.id, seq - SEQ_OFFSET, digest),
+        )
+
+    def _set_genuine(self, log: _Log, seq: int, digest: bytes) -> None:
+        self._db.execute(
+            "UPDATE messages SET genuine = 1 WHERE log = ? AND seq = ? AND digest = ?",
+            (log.id, seq - SEQ_OFFSET, digest),
         )
 
     def merge(self, items: Sequence[StoredItem], origin: object) -> Change:

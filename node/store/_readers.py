@@ -22,6 +22,7 @@ from protocols.limits import (
     SEQ_MAX,
 )
 from protocols.model import Item, LogName
+from protocols.operations import is_genuine
 
 __all__ = [
     "KeyPage",
@@ -31,6 +32,7 @@ __all__ = [
     "blobs",
     "columns_of",
     "items",
+    "judge",
     "scan_page",
     "watermarks",
 ]
@@ -128,7 +130,7 @@ class SqliteSnapshot:
             "SELECT m.seq, m.size, m.blob, b.data FROM messages m CROSS JOIN blobs b ON b.id = m.blob"
             " WHERE m.log = ?1 AND m.seq >= ?2 AND m.first_stored >= ?3 AND NOT EXISTS (SELECT 1 FROM messages v"
             " WHERE v.log = ?1 AND v.seq = m.seq AND v.first_stored >= ?3"
-            " AND (v.first_stored, v.digest) < (m.first_stored, m.digest)) ORDER BY m.seq",
+            " AND (-v.genuine, v.first_stored, v.digest) < (-m.genuine, m.first_stored, m.digest)) ORDER BY m.seq",
             (ref, seq_from - SEQ_OFFSET, self._alive_from_s),
         )
         for seq, size, blob, data in rows:
@@ -173,6 +175,21 @@ def blobs(connection: sqlite3.Connection, name: LogName, wanted: Sequence[tuple[
         ).fetchone()
         found.append(None if row is None else blob_of(connection, *row))
     return found
+
+
+def judge(
+    connection: sqlite3.Connection,
+    wanted: Sequence[tuple[LogName, int, bytes]],
+    arriving: Mapping[tuple[LogName, int, bytes], bytes],
+) -> dict[tuple[LogName, int, bytes], bool]:
+    """Which of the blobs (log, seq, digest) are genuine; those that do not arrive are held, or left out."""
+    judged: dict[tuple[LogName, int, bytes], bool] = {}
+    for key in wanted:
+        name, seq, digest = key
+        blob = arriving[key] if key in arriving else blobs(connection, name, [(seq, digest)])[0]
+        if blob is not None:
+            judged[key] = is_genuine(name, seq, blob)
+    return judged
 
 
 def watermarks(connection: sqlite3.Connection, names: Sequence[LogName]) -> Mapping[LogName, int | None]:

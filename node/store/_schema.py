@@ -3,11 +3,14 @@
     topics      id, topic
     logs        id, topic, log, emptied        emptied: null while the log holds messages
     watermarks  log, seq                       apart from `logs`: 300 to a page, and nearly every store writes one
-    messages    log, seq, digest, first_stored, size, blob        clustered by key, 65 to a page
+    messages    log, seq, digest, first_stored, size, blob, genuine        clustered by key, 65 to a page
     blobs       id, data                       in order of arrival; a large blob is several rows with successive ids
     garbage     first, last                    rows of `blobs` that are still to be removed
 
-`messages.blob` is the id of the first row of the blob. Blobs stand apart from the keys: with them in the clustered
+`messages.blob` is the id of the first row of the blob. `messages.genuine` is 1 where the blob is known to be: it is
+looked at when a second one comes under its key, so that reads need not.
+
+Blobs stand apart from the keys: with them in the clustered
 table a store of 200-2000-byte messages took twice the space (only four such rows fit in a page), twice the time to
 store and four times the time to expire; reading a whole log is about as fast either way, because what arrives together
 lies together. A sequence number is stored minus 2^63, so that SQLite's signed integers keep the order.
@@ -32,6 +35,8 @@ from protocols.limits import (
     WAL_BYTES_MAX,
     WRITER_CACHE_BYTES,
 )
+from protocols.model import LogName
+from protocols.operations import is_genuine
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -77,8 +82,21 @@ def _m0001_first(db: Database) -> None:
     db.table("garbage").create({"first": int, "last": int}, pk="first", not_null={"last"})
 
 
+def _m0002_genuine(db: Database) -> None:
+    db.execute("ALTER TABLE messages ADD COLUMN genuine INTEGER NOT NULL DEFAULT 0")
+    contested = db.execute(
+        "SELECT t.topic, l.log, m.log, m.seq, m.digest, m.blob, m.size FROM messages m"
+        " JOIN logs l ON l.id = m.log JOIN topics t ON t.id = l.topic"
+        " WHERE (m.log, m.seq) IN (SELECT log, seq FROM messages GROUP BY log, seq HAVING count(*) > 1)"
+    ).fetchall()
+    for topic, name, log, seq, digest, blob, size in contested:
+        pieces = db.execute("SELECT data FROM blobs WHERE id BETWEEN ? AND ?", (blob, blob + chunks_of(size) - 1))
+        if is_genuine(LogName(topic, name), seq + SEQ_OFFSET, b"".join(data for (data,) in pieces)):
+            db.execute("UPDATE messages SET genuine = 1 WHERE log = ? AND seq = ? AND digest = ?", (log, seq, digest))
+
+
 # In order, never changed once released; a change of the schema is a new one at the end.
-_MIGRATIONS: Final = (("0001_first", _m0001_first),)
+_MIGRATIONS: Final = (("0001_first", _m0001_first), ("0002_genuine", _m0002_genuine))
 
 
 def _migrate(path: Path, connection: sqlite3.Connection) -> None:

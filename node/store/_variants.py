@@ -1,22 +1,58 @@
-"""What a put comes to: which blobs of a key are kept (the first, so that every mailbox keeps the same), and counts."""
+"""What a put comes to: which blobs of a key are kept (the same ones on every mailbox), and counts.
+
+Genuine blobs (`protocols.operations`) come before all others. Whether one is genuine matters only where there are
+several under its key, so it is found out only then, and not here: `unjudged` says what must be known first, and whoever
+owns the store has it looked at beside its other work.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from operator import itemgetter
+from typing import TypeAlias
 
-from node.store.api import Arrival
+from node.store.api import Arrival, StoreError
 from protocols.limits import LOG_OVERHEAD_BYTES, MESSAGE_OVERHEAD_BYTES, VARIANTS_MAX
+from protocols.model import LogName
+from protocols.operations import may_be_genuine
 
-__all__ = ["Key", "Occupancy", "Row", "count", "growth_by", "keys_of", "settle"]
+__all__ = [
+    "Judged",
+    "Key",
+    "Occupancy",
+    "Row",
+    "Unjudged",
+    "count",
+    "growth_by",
+    "keys_of",
+    "rank",
+    "settle",
+    "unjudged",
+]
+
+Judged: TypeAlias = Mapping[tuple[LogName, int, bytes], bool]
+"""Whether the blob with that (log, seq, digest) is genuine."""
 
 
-def settle(held: Mapping[bytes, int], arriving: Mapping[bytes, int]) -> dict[bytes, int]:
+class Unjudged(StoreError):
+    """Nothing was done: first it must be known which of these blobs are genuine. It never leaves the store."""
+
+    def __init__(self, wanted: Sequence[tuple[LogName, int, bytes]]) -> None:
+        super().__init__(wanted)
+        self.wanted = wanted
+
+
+def rank(is_genuine: bool, first_stored_s: int, digest: bytes) -> tuple[bool, int, bytes]:
+    """By which the variants of a key are ordered: the smallest is served."""
+    return not is_genuine, first_stored_s, digest
+
+
+def settle(held: Mapping[bytes, int], arriving: Mapping[bytes, int], genuine: Set[bytes]) -> dict[bytes, int]:
     """The variants of a key after `arriving` joined `held`; both map digest to first stored (Unix seconds).
 
-    First stored merges by minimum; the first `VARIANTS_MAX` by (first stored, digest) stay. The outcome depends only
-    on what arrived, never on the order: dropping early what would be dropped in the end changes nothing.
+    First stored merges by minimum; the first `VARIANTS_MAX` by `rank` stay. The outcome depends only on what arrived,
+    never on the order: dropping early what would be dropped in the end changes nothing.
     """
     merged = dict(held)
     for digest, first_stored_s in arriving.items():
@@ -25,8 +61,8 @@ def settle(held: Mapping[bytes, int], arriving: Mapping[bytes, int]) -> dict[byt
             merged[digest] = first_stored_s
     if len(merged) <= VARIANTS_MAX:
         return merged
-    kept = sorted((first_stored_s, digest) for digest, first_stored_s in merged.items())[:VARIANTS_MAX]
-    return {digest: first_stored_s for first_stored_s, digest in kept}
+    kept = sorted(merged, key=lambda digest: rank(digest in genuine, merged[digest], digest))[:VARIANTS_MAX]
+    return {digest: merged[digest] for digest in kept}
 
 
 @dataclass(slots=True)
@@ -65,24 +101,48 @@ class Occupancy:
 
 @dataclass(slots=True)
 class Row:
-    """One variant as it stands in the table."""
+    """One variant as it stands in the table. `genuine` is True only if that had to be known."""
 
     first_stored_s: int
     size: int
     blob: int
+    genuine: bool
 
 
 @dataclass(slots=True)
 class Key:
-    """What a request does to one (log, seq): what it brings, what was held, and what will be."""
+    """What a request does to one (log, seq): what it brings, what was held, and what will be. `genuine` are those of
+    them that are known to be."""
 
     arriving: dict[bytes, int]
     held: Mapping[bytes, Row]
     kept: Mapping[bytes, int]
+    genuine: Set[bytes] = frozenset()
+
+    @property
+    def is_contested(self) -> bool:
+        """Whether there is more than one blob."""
+        return len(self.arriving.keys() | self.held.keys()) > 1
 
 
-def keys_of(arrivals: Sequence[Arrival], held: Mapping[int, Mapping[bytes, Row]]) -> dict[int, Key]:
-    """What `arrivals` of one log do to each seq, ascending; `held` has what is held of these."""
+def unjudged(name: LogName, keys: Mapping[int, Key], judged: Judged) -> Iterator[tuple[LogName, int, bytes]]:
+    """The (log, seq, digest) of blobs of which it must be known first whether they are genuine. Where several are held
+    already it was known when they came."""
+    if not may_be_genuine(name):
+        return
+    for seq, key in keys.items():
+        if key.is_contested:
+            known = key.held.keys() if len(key.held) > 1 else ()
+            for digest in key.arriving.keys() | key.held.keys():
+                if digest not in known and (name, seq, digest) not in judged:
+                    yield name, seq, digest
+
+
+def keys_of(
+    name: LogName, arrivals: Sequence[Arrival], held: Mapping[int, Mapping[bytes, Row]], judged: Judged
+) -> dict[int, Key]:
+    """What `arrivals` of one log do to each seq, ascending; `held` has what is held of these. What is neither judged
+    nor held as genuine counts as not genuine."""
     keys: dict[int, Key] = {}
     for arrival in sorted(arrivals, key=itemgetter(1)):
         key = keys.get(arrival.seq)
@@ -91,8 +151,13 @@ def keys_of(arrivals: Sequence[Arrival], held: Mapping[int, Mapping[bytes, Row]]
         known_s = key.arriving.get(arrival.digest)
         if known_s is None or arrival.first_stored_s < known_s:
             key.arriving[arrival.digest] = arrival.first_stored_s
-    for key in keys.values():
-        key.kept = settle({digest: row.first_stored_s for digest, row in key.held.items()}, key.arriving)
+    for seq, key in keys.items():
+        if judged:
+            key.genuine = {
+                digest for digest in key.arriving.keys() | key.held.keys() if judged.get((name, seq, digest), False)
+            }
+        key.genuine |= {digest for digest, row in key.held.items() if row.genuine}
+        key.kept = settle({digest: row.first_stored_s for digest, row in key.held.items()}, key.arriving, key.genuine)
     return keys
 
 

@@ -1,8 +1,9 @@
 """The store's interface: what every implementation promises, in the words of the data model.
 
 A message is kept under (topic, log, seq, digest). Different blobs of one key (variants) are all kept, up to
-`VARIANTS_MAX`: the first ones by (first stored, digest), so that every mailbox keeps the same ones. The first of them
-is the one served. The same blob again changes nothing but `first stored`, which merges by minimum.
+`VARIANTS_MAX`: genuine ones first (see `protocols.operations`), then the first by (first stored, digest), so that every
+mailbox keeps the same ones. The first of them is the one served. The same blob again changes nothing but `first
+stored`, which merges by minimum.
 
 All methods are called from the trio thread. Nothing here knows the time: callers say what is alive.
 """
@@ -227,11 +228,12 @@ class Store(abc.ABC):
     ) -> ReadPage:
         """Answers a phone: for every topic of `query` all its logs; of logs listed with a height only seqs above it.
 
-        Only messages with first stored >= `alive_from_s` are returned, and of variants the one with the smallest
-        (first stored, digest). `missing` of a listed log holds the seqs in (watermark, height], or 0..height without a
-        watermark, that are not held alive; at most `missing_max` in the whole page, lowest first, but at least one for
-        each log that has any: a client takes a listed log without `missing` for complete. Listed logs that are not
-        known have `missing` too. With a `missing_max` of 0 nothing is looked up.
+        Only messages with first stored >= `alive_from_s` are returned, and of variants the one that comes first
+        (genuine before others, then the smallest (first stored, digest)). `missing` of a listed log holds the seqs in
+        (watermark, height], or 0..height without a watermark, that are not held alive; at most `missing_max` in the
+        whole page, lowest first, but at least one for each log that has any: a client takes a listed log without
+        `missing` for complete. Listed logs that are not known have `missing` too. With a `missing_max` of 0 nothing is
+        looked up.
         A page is one snapshot, holds at least one message if there is one, and stops after `page_bytes` of blobs.
         Cost is proportional to what is returned, never to the topic. Raises StoreUnavailable.
         """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -13,7 +13,7 @@ import numpy as np
 import trio
 
 from node.store._paging import read_page
-from node.store._variants import Occupancy, settle
+from node.store._variants import Occupancy, rank, settle
 from node.store.api import (
     Arrival,
     Change,
@@ -32,14 +32,18 @@ from node.store.api import (
 )
 from protocols.limits import MESSAGES_PAGE_MAX, SEQ_MAX
 from protocols.model import Item, LogName, check_seq, digest_of
+from protocols.operations import is_genuine, may_be_genuine
 from protocols.sync.effects import Page, Span
 
 __all__ = ["MemoryStore"]
 
 
 class _Held(NamedTuple):
+    """`genuine` is True only if that had to be known."""
+
     first_stored_s: int
     blob: bytes
+    genuine: bool = False
 
 
 @dataclass(slots=True)
@@ -103,8 +107,8 @@ class _Snapshot:
 
     def served(self, ref: _Log, seq_from: int) -> Iterator[tuple[int, bytes]]:
         for seq in self.alive_seqs(ref, seq_from, SEQ_MAX):
-            _, _, blob = min(
-                (held.first_stored_s, digest, held.blob)
+            _, blob = min(
+                (rank(held.genuine, held.first_stored_s, digest), held.blob)
                 for digest, held in ref.variants[seq].items()
                 if held.first_stored_s >= self._alive_from_s
             )
@@ -170,12 +174,13 @@ class MemoryStore(Store):
             arriving = keys.setdefault((name, seq), {})
             arriving[digest] = min(first_stored_s, arriving.get(digest, first_stored_s))
             blobs[digest] = blob
-        plan = {key: settle(self._variants(*key), arriving) for key, arriving in keys.items()}
+        genuine = {key: self._genuine(*key, arriving, blobs) for key, arriving in keys.items()}
+        plan = {key: settle(self._variants(*key), arriving, genuine[key]) for key, arriving in keys.items()}
         growth = self._growth(plan, blobs)
         if self._occupancy.exceeds(self._limit_bytes, growth):
             raise StoreFull(f"the storage limit of {self._limit_bytes} bytes is reached")
         counts = self._count(arrivals, plan)
-        change = self._apply(plan, blobs, origin)
+        change = self._apply(plan, blobs, genuine, origin)
         self._occupancy += growth
         watermarks: dict[LogName, int | None] = {}
         for name in {arrival.name: None for arrival in arrivals}:
@@ -189,6 +194,20 @@ class MemoryStore(Store):
         log = self._find(name)
         held = {} if log is None else log.variants.get(seq, {})
         return {digest: variant.first_stored_s for digest, variant in held.items()}
+
+    def _genuine(
+        self, name: LogName, seq: int, arriving: Mapping[bytes, int], blobs: Mapping[bytes, bytes]
+    ) -> set[bytes]:
+        """Which of the blobs under a key are genuine, if there are several."""
+        log = self._find(name)
+        held = {} if log is None else log.variants.get(seq, {})
+        if len(held.keys() | arriving.keys()) < 2 or not may_be_genuine(name):
+            return set()
+        if len(held) > 1:  # known since the second one came
+            found = {digest for digest, variant in held.items() if variant.genuine}
+        else:
+            found = {digest for digest, variant in held.items() if is_genuine(name, seq, variant.blob)}
+        return found | {digest for digest in arriving if digest not in held and is_genuine(name, seq, blobs[digest])}
 
     def _growth(
         self, plan: Mapping[tuple[LogName, int], Mapping[bytes, int]], blobs: Mapping[bytes, bytes]
@@ -225,7 +244,11 @@ class MemoryStore(Store):
         return stored, known, dropped
 
     def _apply(
-        self, plan: Mapping[tuple[LogName, int], Mapping[bytes, int]], blobs: Mapping[bytes, bytes], origin: object
+        self,
+        plan: Mapping[tuple[LogName, int], Mapping[bytes, int]],
+        blobs: Mapping[bytes, bytes],
+        genuine: Mapping[tuple[LogName, int], Set[bytes]],
+        origin: object,
     ) -> Change:
         stored: list[Arrival] = []
         merged: list[StoredItem] = []
@@ -244,10 +267,12 @@ class MemoryStore(Store):
                 removed.append(StoredItem(name, Item(seq, digest, gone.first_stored_s, len(gone.blob))))
             for digest, first_stored_s in after.items():
                 before = held.get(digest)
-                if before is not None and before.first_stored_s == first_stored_s:
-                    continue
                 blob = blobs[digest] if before is None else before.blob
-                self._set(name, seq, digest, _Held(first_stored_s, blob))
+                variant = _Held(first_stored_s, blob, digest in genuine[name, seq])
+                if before is not None and before.first_stored_s == first_stored_s:
+                    held[digest] = variant
+                    continue
+                self._set(name, seq, digest, variant)
                 if before is None:
                     stored.append(Arrival(name, seq, blob, digest, first_stored_s))
                 else:
@@ -373,7 +398,7 @@ class MemoryStore(Store):
                 alive = [(digest, it) for digest, it in held if it.first_stored_s >= alive_from_s]
                 if alive and entries and (len(entries) >= MESSAGES_PAGE_MAX or size >= page_bytes):
                     return Page(entries, (index, seq))
-                for digest, (first_stored_s, blob) in alive:
+                for digest, (first_stored_s, blob, _) in alive:
                     entries.append((index, Item(seq, digest, first_stored_s, len(blob)), blob))
                     size += len(blob)
             seq_from = 0

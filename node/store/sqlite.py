@@ -22,6 +22,7 @@ from node.store._messages import messages
 from node.store._paging import read_page
 from node.store._readers import Readers, SqliteSnapshot
 from node.store._schema import prepare
+from node.store._variants import Unjudged
 from node.store._verify import verify_file
 from node.store._writer import Job, Writer
 from node.store.api import (
@@ -38,7 +39,13 @@ from node.store.api import (
     StoredItem,
     VerifyReport,
 )
-from protocols.limits import DISK_LOOK_S, EXPIRY_BATCH_MESSAGES, MESSAGE_OVERHEAD_BYTES, SEQ_MAX
+from protocols.limits import (
+    DISK_LOOK_S,
+    EXPIRY_BATCH_MESSAGES,
+    JUDGE_SLICE_MESSAGES,
+    MESSAGE_OVERHEAD_BYTES,
+    SEQ_MAX,
+)
 from protocols.model import Item, LogName, check_seq
 from protocols.sync.effects import Page, Span
 
@@ -54,6 +61,7 @@ class SqliteStore(Store):
         self._writer = writer
         self._readers = readers
         self._limit_bytes = limit_bytes
+        self._judging = trio.Semaphore(1)  # whoever contests many keys does not take all readers
         self._disk: Room | None = None
         self._looked_at_s = float("-inf")
 
@@ -89,9 +97,29 @@ class SqliteStore(Store):
             if not 0 <= seq <= SEQ_MAX:
                 check_seq(seq)
             size += len(blob)
-        work = functools.partial(Ledger.put, arrivals=arrivals, origin=origin)
-        result: PutResult = await self._writer.do(Job(work, messages=len(arrivals), bytes=size, grows=True))
-        return result
+        judged: dict[tuple[LogName, int, bytes], bool] = {}
+        while True:
+            work = functools.partial(Ledger.put, arrivals=arrivals, origin=origin, judged=judged)
+            try:
+                result: PutResult = await self._writer.do(Job(work, messages=len(arrivals), bytes=size, grows=True))
+            except Unjudged as unjudged:
+                judged |= await self._judge(unjudged.wanted, arrivals)
+            else:
+                return result
+
+    async def _judge(
+        self, wanted: Sequence[tuple[LogName, int, bytes]], arrivals: Sequence[Arrival]
+    ) -> dict[tuple[LogName, int, bytes], bool]:
+        """Which of these blobs, arriving or held, are genuine. One that has gone meanwhile is left out."""
+        judged: dict[tuple[LogName, int, bytes], bool] = {}
+        arriving = {(arrival.name, arrival.seq, arrival.digest): arrival.blob for arrival in arrivals}
+        for start in range(0, len(wanted), JUDGE_SLICE_MESSAGES):
+            judge = functools.partial(
+                _readers.judge, wanted=wanted[start : start + JUDGE_SLICE_MESSAGES], arriving=arriving
+            )
+            async with self._judging:
+                judged |= await self._readers.run(judge)
+        return judged
 
     async def merge(self, items: Sequence[StoredItem], *, origin: object = None) -> None:
         def work(ledger: Ledger) -> tuple[None, Change]:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from protocols.limits import VARIANTS_MAX
-from protocols.model import Item
+from protocols.model import Item, LogName
+from protocols.operations import may_be_genuine
 from protocols.sync.common import Context
 from protocols.sync.messages import Seqs
 from protocols.sync.spans import spans_of
@@ -26,8 +27,8 @@ class Comparison:
     merge_theirs: list[Item] = field(default_factory=list)
 
 
-def compare_items(context: Context, theirs: Sequence[Item], mine: Sequence[Item]) -> Comparison:
-    """Compares what both sides hold of some blocks. `mine` is unfiltered: what expired here but still waits for its
+def compare_items(context: Context, name: LogName, theirs: Sequence[Item], mine: Sequence[Item]) -> Comparison:
+    """Compares what both sides hold of some blocks of a log. `mine` is unfiltered: what expired here but waits for its
     removal counts as held, and its date counts too.
 
     A first stored in our future is brought down to our present on both sides, so that one session makes them equal even
@@ -58,7 +59,8 @@ def compare_items(context: Context, theirs: Sequence[Item], mine: Sequence[Item]
     have = [
         item for item in mine if item.first_stored_s >= context.alive_from_s and (item.seq, item.digest) not in said
     ]
-    if len({item.seq for item in theirs}) < len(theirs) or len({item.seq for item in mine}) < len(mine):
+    is_contested = len({item.seq for item in theirs}) < len(theirs) or len({item.seq for item in mine}) < len(mine)
+    if is_contested and not may_be_genuine(name):  # whether one is genuine is not known before it is there
         surplus = _surplus(context, theirs, mine)
         need = [item for item in need if (item.seq, item.digest) not in surplus]
         have = [item for item in have if (item.seq, item.digest) not in surplus]

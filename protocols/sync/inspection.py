@@ -211,7 +211,7 @@ class Inspection:
         log.told_block = numbers[-1]
         self._context.result.described += len(items)
         mine = yield from read_blocks(self._context, log.name, numbers)
-        self._work.add(log.handle, log.name, compare_items(self._context, items, mine))
+        self._work.add(log.handle, log.name, compare_items(self._context, log.name, items, mine))
         log.unmatched.difference_update(numbers)
 
     def _end(self, log: _Log) -> None:

@@ -8,6 +8,7 @@ from itertools import islice
 from node.store.api import Arrival, ItemColumns, StoredItem
 from protocols.limits import DIGEST_BYTES, SEQ_MAX, VARIANTS_MAX
 from protocols.model import Item, LogName
+from protocols.operations import is_genuine
 from protocols.sync.effects import Span
 
 
@@ -45,8 +46,7 @@ class StoreModel:
             known = self.held.get((name, seq, digest))
             self.held[name, seq, digest] = (first if known is None else min(first, known[0]), blob)
         for name, seq in {(a.name, a.seq) for a in arrivals}:
-            variants = sorted((first, d) for (n, s, d), (first, _) in self.held.items() if (n, s) == (name, seq))
-            for _, digest in variants[VARIANTS_MAX:]:
+            for *_, digest in self.ranked(name, seq)[VARIANTS_MAX:]:
                 del self.held[name, seq, digest]
         for name in {a.name for a in arrivals}:
             self.advance(name)
@@ -54,6 +54,14 @@ class StoreModel:
         dropped = sum(key not in self.held for key in keys)
         stored = len({key for key in keys if key in self.held and key not in before})
         return stored, len(keys) - stored - dropped, dropped
+
+    def ranked(self, name: LogName, seq: int) -> list[tuple[bool, int, bytes]]:
+        """(is not genuine, first stored, digest) of what is held of a key, the one to be served first."""
+        return sorted(
+            (not is_genuine(name, seq, blob), first, digest)
+            for (n, s, digest), (first, blob) in self.held.items()
+            if (n, s) == (name, seq)
+        )
 
     def merge(self, items: Sequence[StoredItem]) -> None:
         for name, item in items:
@@ -101,11 +109,8 @@ class StoreModel:
         return answer
 
     def served(self, name: LogName, seq: int, alive_from_s: int) -> bytes:
-        return min(
-            (first, digest, blob)
-            for (n, s, digest), (first, blob) in self.held.items()
-            if (n, s) == (name, seq) and first >= alive_from_s
-        )[2]
+        alive = [digest for _, first, digest in self.ranked(name, seq) if first >= alive_from_s]
+        return self.held[name, seq, alive[0]][1]
 
     def items(self, name: LogName, seq_from: int = 0, seq_to: int = SEQ_MAX) -> list[Item]:
         return sorted(

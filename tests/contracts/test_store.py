@@ -15,6 +15,7 @@ from node.store.memory import MemoryStore
 from node.store.sqlite import SqliteStore
 from protocols.limits import (
     BLOB_CHUNK_BYTES,
+    JUDGE_SLICE_MESSAGES,
     LOG_OVERHEAD_BYTES,
     MESSAGE_OVERHEAD_BYTES,
     MESSAGES_PAGE_MAX,
@@ -24,6 +25,7 @@ from protocols.limits import (
 from protocols.model import Item, LogName, digest_of
 from protocols.sync.effects import Span
 from tests.contracts.store_model import rows_of
+from tests.protocols.operation_maker import Author
 
 LOG = LogName("topic", "log")
 
@@ -256,6 +258,49 @@ async def test_the_first_variants_are_kept_whatever_the_order(kind: str, tmp_pat
             gone = sum(len(change.removed) for change in changes)
             assert sum(len(change.stored) for change in changes) - gone == VARIANTS_MAX == store.statistics().messages
             assert sum(result.stored for result in results) - gone == VARIANTS_MAX
+
+
+async def test_a_genuine_copy_comes_before_all_others_whatever_the_order(kind: str, tmp_path: Path) -> None:
+    alice = Author()
+    genuine = arrival(0, alice.blob(0), name=alice.name, first=900)
+    forged = [arrival(0, b"forged %d" % i, name=alice.name, first=100 + i) for i in range(VARIANTS_MAX + 2)]
+    expected = {genuine.digest} | {a.digest for a in forged[: VARIANTS_MAX - 1]}
+    orders = ([genuine, *forged], [*forged, genuine], [*forged[:4], genuine, *forged[4:]])
+    for turn, (order, step) in enumerate((order, step) for order in orders for step in (1, 3, 99)):
+        directory = tmp_path / str(turn)
+        directory.mkdir()
+        async with open_store(kind, directory) as store:
+            for start in range(0, len(order), step):
+                await store.put(order[start : start + step])
+            assert {i.digest for i in await store.items(alice.name, 0, 0)} == expected
+            (entry,) = await read(store, {alice.name.topic: {}})
+            assert entry.messages == [(0, genuine.blob)]
+
+
+async def test_a_single_copy_is_served_whatever_it_is_and_a_fork_by_its_date(store: Store) -> None:
+    alice = Author()
+    one, other = (arrival(0, alice.blob(0, payload), name=alice.name, first=500) for payload in (b"one", b"other"))
+    await store.put([arrival(0, b"opaque", name=alice.name, first=1)])
+    assert (await read(store, {alice.name.topic: {}}))[0].messages == [(0, b"opaque")]
+    await store.put([other])
+    await store.put([one._replace(first_stored_s=300)])
+    assert (await read(store, {alice.name.topic: {}}))[0].messages == [(0, one.blob)]
+    await store.merge([StoredItem(alice.name, Item(0, other.digest, 200, len(other.blob)))])
+    assert (await read(store, {alice.name.topic: {}}))[0].messages == [(0, other.blob)]
+    # When both have expired, what is left is served.
+    await store.put([arrival(0, b"late", name=alice.name, first=800)])
+    assert (await read(store, {alice.name.topic: {}}, alive_from_s=600))[0].messages == [(0, b"late")]
+
+
+async def test_many_contested_keys_at_once(store: Store) -> None:
+    alice = Author()
+    count = 2 * JUDGE_SLICE_MESSAGES + 5
+    genuine = [arrival(seq, alice.blob(seq), name=alice.name, first=200) for seq in range(count)]
+    await store.put([arrival(seq, b"forged %d" % seq, name=alice.name, first=100) for seq in range(count)])
+    result = await store.put(genuine)
+    assert (result.stored, result.known, result.dropped) == (count, 0, 0)
+    (entry,) = await read(store, {alice.name.topic: {}})
+    assert entry.messages == [(a.seq, a.blob) for a in genuine]
 
 
 async def test_first_stored_merges_by_minimum(store: Store) -> None:

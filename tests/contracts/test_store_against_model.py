@@ -21,8 +21,10 @@ from protocols.limits import SEQ_MAX
 from protocols.model import Item, LogName, digest_of
 from protocols.sync.effects import Span
 from tests.contracts.store_model import StoreModel, rows_of
+from tests.protocols.operation_maker import Author
 
-NAMES = [LogName("a", "x"), LogName("a", "y"), LogName("b", "x")]
+ALICE = Author(topic=b"a" * 32)
+NAMES = [LogName("a", "x"), LogName("a", "y"), LogName("b", "x"), ALICE.name]
 SEQS = [*range(8), 2**63 - 1, 2**63, SEQ_MAX - 1, SEQ_MAX]
 PAGE_MESSAGES = 5
 CHUNK_BYTES = 8  # so that small blobs take the way of large ones
@@ -37,7 +39,17 @@ arrivals = st.builds(
     st.integers(0, 11).map(lambda i: bytes([65 + i]) * (2 * i)),
     ages,
 )
-puts = st.lists(arrivals, max_size=20)
+# In a log with a key's name some blobs are genuine; of each position there are several that are, as after a fork.
+signed = st.builds(
+    lambda seq, payload, dated, first: Arrival(
+        ALICE.name, seq, blob := ALICE.blob(seq, payload, dated=dated), digest_of(blob), first
+    ),
+    st.sampled_from(SEQS[:3]),
+    st.sampled_from([b"one", b"two"]),
+    st.booleans(),
+    ages,
+)
+puts = st.lists(st.one_of(arrivals, arrivals, signed), max_size=20)
 runs = st.builds(
     lambda name, first, count, age: [
         Arrival(name, seq, b"run%d" % seq, digest_of(b"run%d" % seq), age) for seq in range(first, first + count)

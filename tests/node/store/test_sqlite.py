@@ -17,6 +17,7 @@ from node.store.api import Arrival, Change, StoreError, StoreFull, StoreUnavaila
 from node.store.sqlite import SqliteStore, verify_file
 from protocols.limits import MIB, SEQ_MAX, WAL_BYTES_MAX
 from protocols.model import LogName, digest_of
+from tests.protocols.operation_maker import Author
 
 LOG = LogName("topic", "log")
 
@@ -322,3 +323,19 @@ async def test_the_write_ahead_log_stays_bounded_under_overlapping_reads(tmp_pat
             sizes.append(wal.stat().st_size)
         nursery.cancel_scope.cancel()
     assert max(sizes) < WAL_BYTES_MAX + 32 * MIB
+
+
+async def test_an_older_store_learns_which_of_its_copies_are_genuine(tmp_path: Path) -> None:
+    path, alice = tmp_path / "store.db", Author()
+    blobs = [b"forged", alice.blob(0)]
+    async with SqliteStore.open(path) as store:
+        await store.put([Arrival(alice.name, 0, blob, digest_of(blob), age) for age, blob in enumerate(blobs)])
+    database = sqlite3.connect(path)
+    database.execute("ALTER TABLE messages DROP COLUMN genuine")
+    database.execute("DELETE FROM _sqlite_migrations WHERE name = '0002_genuine'")
+    database.commit()
+    database.close()
+    async with SqliteStore.open(path) as store:
+        page = await store.read({alice.name.topic: {}}, alive_from_s=0, missing_max=0, page_bytes=1000)
+        assert page.entries[0].messages == [(0, alice.blob(0))]
+        assert not (await store.verify()).problems

@@ -12,8 +12,9 @@ from protocols.limits import (
     SEQ_MAX,
     VARIANTS_MAX,
 )
-from protocols.model import Retention, digest_of, handle_of
+from protocols.model import LogName, Retention, digest_of, handle_of
 from protocols.sync.session import SessionRefused, SessionResult, initiate, respond
+from tests.protocols.operation_maker import Author
 from tests.protocols.sync.world import HOUR_S, NOW_S, Box, Side, assert_equal, name_of, run_pair, sync
 
 
@@ -264,14 +265,26 @@ def test_a_few_logs_against_very_many(few_ask: bool) -> None:
 def test_variants_that_would_not_be_kept_do_not_travel() -> None:
     one, other = Box(), Box()
     old, new = int(NOW_S) // HOUR_S * HOUR_S - HOUR_S, int(NOW_S) // HOUR_S * HOUR_S
+    name = LogName("topic", "not a key")
     for number in range(VARIANTS_MAX):
-        one.put(name_of(1), 0, b"old%d" % number, old)
-        other.put(name_of(1), 0, b"new%d" % number, new)
+        one.put(name, 0, b"old%d" % number, old)
+        other.put(name, 0, b"new%d" % number, new)
     for initiator, responder in ((other, one), (one, other)):
         result = sync(initiator, responder).initiator.result
         assert result is not None
         assert (result.received, result.sent) == ((VARIANTS_MAX, 0) if initiator is other else (0, 0))
     assert_equal(one, other)
+
+
+@pytest.mark.parametrize("genuine_asks", [True, False])
+def test_a_genuine_copy_gets_through_although_older_forgeries_fill_the_key(genuine_asks: bool) -> None:
+    alice, forged, true = Author(), Box(), Box()
+    for number in range(VARIANTS_MAX):
+        forged.put(alice.name, 0, b"old%d" % number, int(NOW_S) // HOUR_S * HOUR_S - 2 * HOUR_S)
+    true.put(alice.name, 0, alice.blob(0))
+    sync(*((true, forged) if genuine_asks else (forged, true)))
+    assert_equal(true, forged)
+    assert digest_of(alice.blob(0)) in forged.logs[alice.name][0]
 
 
 def test_a_coarser_granule_kills_nothing() -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from protocols.limits import BLOCK_SEQS, CONTROL_FRAME_BYTES_MAX, FRAME_BYTES_MAX, LOG_RUNS_MAX, VARIANTS_MAX
 from protocols.model import Item, LogName, Retention, digest_of, handle_of
+from protocols.operations import is_genuine
 from protocols.sync import effects as fx
 from protocols.sync.effects import Rows, Runs
 from protocols.sync.fields import PARCEL, REFUSE
@@ -109,7 +110,12 @@ class Box:
         digest = digest_of(blob)
         old = variants.get(digest)
         variants[digest] = (min(stamp, old[0]) if old else stamp, blob)
-        for surplus in sorted(variants, key=lambda key: (variants[key][0], key))[VARIANTS_MAX:]:
+
+        def rank(digest: bytes) -> tuple[bool, int, bytes]:
+            first_stored_s, blob = variants[digest]
+            return not is_genuine(name, seq, blob), first_stored_s, digest
+
+        for surplus in sorted(variants, key=rank)[VARIANTS_MAX:] if len(variants) > VARIANTS_MAX else []:
             del variants[surplus]
         self.touch(name)
         self._raise(name)
