@@ -24,6 +24,8 @@ from node.datadir import STORE_FILE, TOKEN_FILE, TOY_LEDGER_FILE, DataDir, NodeI
 from node.discovery.api import Announcement, Discovery
 from node.discovery.mdns import MdnsDiscovery
 from node.discovery.none import NoDiscovery
+from node.events import EventKind, Events
+from node.happenings import tell_of
 from node.http.admin import admin_router, load_or_create_token
 from node.http.server import HttpStatistics, Listener, open_listeners, serve_http
 from node.http.tls import server_context
@@ -85,6 +87,8 @@ async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None]
                 salt=partial(secrets.token_bytes, SALT_BYTES),
                 interest=Interest.of(config.topics) if config.topics else None,
             )
+            events = Events(clock)
+            tell_of(core, events)
             async with trio.open_nursery() as nursery:
                 await nursery.start(core.run)
                 p2p = transport.addresses()
@@ -94,7 +98,9 @@ async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None]
                 await nursery.start(partial(serve_http, [*phones, *secure], routes, statistics=statistics))
                 plain = _plain_peers(config, core, data_dir)
                 nursery.start_soon(supervise, "plain peers", plain.run)
-                administration = Administration(core, plain=plain, mailbox_id=identity.mailbox_id, name=config.name)
+                administration = Administration(
+                    core, plain=plain, mailbox_id=identity.mailbox_id, name=config.name, events=events
+                )
                 await nursery.start(serve_http, admin, admin_router(administration, token, http=statistics))
                 discovery: Discovery = MdnsDiscovery() if config.mdns else NoDiscovery()
                 transport.on_connection(discovery.met)
@@ -112,6 +118,7 @@ async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None]
                     https=_urls(secure),
                 )
                 data_dir.publish(info)
+                events.tell(EventKind.STARTED, f"this mailbox started, version {VERSION}")
                 on_ready(info)
                 _freeze_what_is_loaded()
 

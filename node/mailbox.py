@@ -6,7 +6,7 @@ Everything that enters or leaves the store passes here, so that age and clock ru
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import trio
 
@@ -40,6 +40,12 @@ class Mailbox:
         self._steps = StepWatch(settle_s=min(CLOCK_SETTLE_S, retention.retention_s))
         self.stored = 0
         self.served = 0
+        self._on_trouble: Callable[[StoreError], None] = lambda _error: None
+
+    def on_trouble(self, watcher: Callable[[StoreError], None]) -> None:
+        """`watcher` is told when the store could not take a client's messages, or not expire what is due. It must not
+        block or raise."""
+        self._on_trouble = watcher
 
     def alive_from_s(self) -> int:
         """The smallest first stored (Unix seconds) that is alive now."""
@@ -61,7 +67,11 @@ class Mailbox:
             arrivals = await aside(_arrivals, messages, stamp_s)
         else:
             arrivals = _arrivals(messages, stamp_s)
-        result = await self.store.put(arrivals)
+        try:
+            result = await self.store.put(arrivals)
+        except StoreError as error:
+            self._on_trouble(error)
+            raise
         self.stored += result.stored
         return result
 
@@ -96,6 +106,7 @@ class Mailbox:
             try:
                 await self._expire_due()
             except StoreError as error:
+                self._on_trouble(error)
                 log.warning("expiry will be tried again: %s", error)
             await trio.sleep(min(EXPIRY_CHECK_INTERVAL_S, self.retention.granule_s))
 

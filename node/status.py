@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from node.core import VERSION, Core
+from node.events import EventKind, Events
 from node.http.admin import AdminError
 from node.store.api import StoreError
 from node.sync.peers import Peer, SyncReport
@@ -18,11 +19,14 @@ __all__ = ["Administration"]
 class Administration:
     """Answers the administration's questions about a running mailbox; implements `node.http.admin.AdminPort`."""
 
-    def __init__(self, core: Core, *, plain: ToyPeers, mailbox_id: MailboxId, name: str | None) -> None:
+    def __init__(self, core: Core, *, plain: ToyPeers, mailbox_id: MailboxId, name: str | None, events: Events) -> None:
         self._core = core
         self._plain = plain
         self._mailbox_id = mailbox_id
-        self._name = name
+        self._events = events
+        self.name = name
+        self.serving = True
+        """Whether phones are served (the mailbox mode is on)."""
         self._started_s = core.mailbox.clock.now_s()
 
     async def status(self) -> dict[str, Any]:
@@ -38,7 +42,8 @@ class Administration:
         return {
             "mailbox_id": str(self._mailbox_id),
             "peer_id": self._mailbox_id.peer_id,
-            "name": self._name,
+            "name": self.name,
+            "serving": self.serving,
             "version": VERSION,
             "started": rfc3339(self._started_s),
             "retention_s": mailbox.retention.retention_s,
@@ -48,6 +53,7 @@ class Administration:
             "bytes": totals.bytes,
             "topics_synced": None if interest is None else len(interest),
             "storage_limit": totals.storage_limit_bytes,
+            "room": self._room(),
             "fingerprint": view.fingerprint,
             "relayed": {
                 "stored": mailbox.stored,
@@ -64,6 +70,15 @@ class Administration:
             "audit": self._audit(),
             "peers": await self.peers(),
         }
+
+    def _room(self) -> dict[str, int] | None:
+        """The narrowest of the bounds that there are: what is left for messages, and of how much."""
+        rooms = self._core.mailbox.store.rooms()
+        return min(rooms, key=lambda room: room.free_bytes)._asdict() if rooms else None
+
+    def event_counts(self) -> dict[str, int]:
+        """How many events of each kind there were since the start."""
+        return {kind.value: self._events.counts[kind] for kind in EventKind}
 
     def _audit(self) -> dict[str, Any]:
         """How far the index has been compared with the store."""

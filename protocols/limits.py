@@ -1023,6 +1023,31 @@ TICKETS_MAX: Final = 1024
 
 TRUST_MAX: Final = 4_096
 """Mailboxes that can be trusted or distrusted: a user names them one by one."""
+# --- the dashboard ---------------------------------------------------------------------------------------------
+
+EVENTS_OF_A_KIND_MAX: Final = 50
+"""Events of one kind that are remembered: what a person may want to look back at, and less than 1 MB in all."""
+
+EVENT_CHARS_MAX: Final = 300
+"""Characters of an event: a sentence with an address in it."""
+
+EVENTS_SHOWN_MAX: Final = 100
+"""Events that the page is sent: ten kilobytes at most times, and more than anyone reads."""
+
+EVENT_MERGE_S: Final = 60.0
+"""What happens again within this time (a sync with the same neighbour, the same trouble) is told as one event."""
+
+EVENT_NEIGHBOURS_MAX: Final = 256
+"""Neighbours whose syncs are summed up for an event: as many as are known at once."""
+
+HISTORY_HOUR_STEP_S: Final = 10.0
+"""A sample of the last hour: as fine as a screen can show, and the counters cost nothing to read."""
+
+HISTORY_WEEK_STEP_S: Final = 900.0
+"""A sample of the last week: 672 of them, about as many as a screen has columns."""
+
+HISTORY_SAMPLES_MAX: Final = 700
+"""Samples in one ring whatever the clock does: a week's and some to spare; 200 KB at most."""
 
 # --- the command line ------------------------------------------------------------------------------------------
 

@@ -17,12 +17,10 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import msgspec
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from node.http.head import Head
 from node.http.messages import HttpError, Request, Response, Router
+from node.http.metrics import exposition
 from node.http.server import HttpStatistics
 from protocols.limits import ADMIN_BODY_BYTES_MAX, ADMIN_TOKEN_BYTES
 
@@ -68,6 +66,10 @@ class AdminPort(Protocol):
         """Compares the index with the store: how many blocks that were, how many differed; may take a minute."""
         ...
 
+    def event_counts(self) -> dict[str, int]:
+        """How many events of each kind there were since the start."""
+        ...
+
 
 class _SyncRequest(msgspec.Struct):
     peer: str | None = None
@@ -97,10 +99,11 @@ def admin_router(
     async def verify(_request: Request) -> Response:
         return _json(await _ask(port.verify))
 
-    async def metrics(_request: Request) -> Response:
-        registry = CollectorRegistry()
-        registry.register(_NodeCollector(await _ask(port.status), http))
-        return Response(200, generate_latest(registry), CONTENT_TYPE_LATEST)
+    async def metrics(request: Request) -> Response:
+        body, content_type = exposition(
+            await _ask(port.status), http, port.event_counts(), accept=request.headers.get("accept", "")
+        )
+        return Response(200, body, content_type)
 
     router.get("/admin/status", status)
     router.get("/admin/peers", peers)
@@ -200,64 +203,3 @@ def _create_token(path: Path) -> None:
     except OSError:
         aside.unlink(missing_ok=True)
         raise
-
-
-# --- metrics ------------------------------------------------------------------------------------------------------
-
-
-class _NodeCollector(Collector):
-    """The status in Prometheus' terms, made for one scrape."""
-
-    def __init__(self, status: dict[str, Any], http: HttpStatistics | None) -> None:
-        self._status = status
-        self._http = http
-
-    def collect(self) -> list[Metric]:
-        """See prometheus_client."""
-        status = self._status
-        metrics: list[Metric] = [
-            _gauge("mailboxd_messages", "Messages held.", status["messages"]),
-            _gauge("mailboxd_logs", "Logs with at least one message.", status["logs"]),
-            _gauge("mailboxd_topics", "Topics with at least one message.", status["topics"]),
-            _gauge("mailboxd_bytes", "Bytes of the messages held.", status["bytes"]),
-        ]
-        if status["storage_limit"] is not None:
-            metrics.append(_gauge("mailboxd_storage_limit_bytes", "The storage limit.", status["storage_limit"]))
-        relayed = CounterMetricFamily("mailboxd_relayed_messages", "Messages by where they went.", labels=["way"])
-        for way, count in status["relayed"].items():
-            relayed.add_metric([way], count)
-        audit = status["audit"]
-        metrics += [
-            _gauge("mailboxd_index_blocks", "Blocks of messages in the index.", audit["of"]),
-            _counter(
-                "mailboxd_index_differences", "Blocks in which the index differed from the store.", audit["found"]
-            ),
-        ]
-        peers = GaugeMetricFamily("mailboxd_peers", "Known mailboxes by state.", labels=["state"])
-        states = [peer["state"] for peer in status["peers"]]
-        for state in sorted(set(states)):
-            peers.add_metric([state], states.count(state))
-        return [*metrics, relayed, peers, *self._http_metrics()]
-
-    def _http_metrics(self) -> list[Metric]:
-        http = self._http
-        if http is None:
-            return []
-        responses = CounterMetricFamily("mailboxd_http_responses", "Answers to phones by status.", labels=["status"])
-        for code, count in sorted(http.responses.items()):
-            responses.add_metric([str(code)], count)
-        return [
-            responses,
-            _gauge("mailboxd_http_connections", "Open connections of phones.", http.connections),
-            _counter("mailboxd_http_accepted", "Connections accepted.", http.accepted),
-            _counter("mailboxd_http_turned_away", "Connections refused for want of room.", http.turned_away),
-            _counter("mailboxd_http_bad_requests", "Requests that broke HTTP or came too slowly.", http.bad_requests),
-        ]
-
-
-def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(name, text, value=value)
-
-
-def _counter(name: str, text: str, value: float) -> CounterMetricFamily:
-    return CounterMetricFamily(name, text, value=value)

@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 import pytest
 import trio
-from prometheus_client.parser import text_string_to_metric_families
 
 from node.datadir import DataDirError
 from node.http.admin import AdminError, admin_router, load_or_create_token
@@ -21,19 +20,11 @@ from node.http.messages import Request, Response, Router
 from node.http.server import HttpStatistics
 from protocols.limits import ADMIN_BODY_BYTES_MAX
 from tests.node.http.harness import Site, answers, serving, serving_toy
+from tests.node.http.test_metrics import OPENMETRICS, status
 
 TOKEN = "t" * 43
 BEARER = ("Authorization", f"Bearer {TOKEN}")
-STATUS: dict[str, Any] = {
-    "messages": 3,
-    "logs": 2,
-    "topics": 1,
-    "bytes": 2**40,
-    "storage_limit": None,
-    "relayed": {"stored": 3, "served": 7},
-    "audit": {"checked": 5, "of": 9, "found": 2, "last_pass": None},
-    "peers": [{"state": "in-sync"}, {"state": "in-sync"}, {"state": "behind"}],
-}
+STATUS: dict[str, Any] = status(peers=2)
 PEER = "p" * 43
 T = TypeVar("T")
 
@@ -59,6 +50,9 @@ class Node:
 
     async def verify(self) -> dict[str, Any]:
         return {"blocks": 9, "differences": 2}
+
+    def event_counts(self) -> dict[str, int]:
+        return {"met": 2}
 
 
 @asynccontextmanager
@@ -176,18 +170,11 @@ async def test_http10_without_a_host_is_refused() -> None:
 
 async def test_metrics_can_be_read_by_prometheus() -> None:
     async with administration() as site:
-        answer = await site.ask("GET", "/metrics", headers=[BEARER])
-        assert answer.headers["content-type"].startswith("text/plain")
-        samples = {
-            (sample.name, *sample.labels.values()): sample.value
-            for family in text_string_to_metric_families(answer.body.decode())
-            for sample in family.samples
-        }
-    assert samples["mailboxd_messages",] == 3
-    assert samples["mailboxd_bytes",] == 2**40
-    assert samples["mailboxd_peers", "in-sync"] == 2
-    assert samples["mailboxd_relayed_messages_total", "served"] == 7
-    assert samples["mailboxd_http_responses_total", "200"] == 5
+        for accept, expected in (("text/plain", "text/plain"), (OPENMETRICS, "application/openmetrics-text")):
+            answer = await site.ask("GET", "/metrics", headers=[BEARER, ("Accept", accept)])
+            assert answer.headers["content-type"].startswith(expected)
+            assert b'mailboxd_http_responses_total{status="200"} 5.0' in answer.body
+            assert b'mailboxd_events_total{kind="met"} 2.0' in answer.body
 
 
 # --- the token -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,90 @@
+"""Turns what goes on in a mailbox into events: neighbours met and lost, syncs, refusals, trouble with the store."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import trio
+
+from node.core import Core
+from node.events import Event, EventKind, Events
+from node.store.api import StoreError
+from node.sync.peers import PeerState, SessionEnd
+from protocols.limits import EVENT_MERGE_S, EVENT_NEIGHBOURS_MAX
+from protocols.model import MailboxId
+
+__all__ = ["tell_of"]
+
+
+@dataclass(slots=True)
+class _Sum:
+    """What several syncs with one neighbour moved that are told of as one event."""
+
+    event: Event
+    received: int = 0
+    sent: int = 0
+
+
+class _Teller:
+    def __init__(self, core: Core, events: Events) -> None:
+        self._core = core
+        self._events = events
+        self._sums: dict[MailboxId, _Sum] = {}
+
+    def on_connection(self, mailbox_id: MailboxId, up: bool) -> None:
+        """Told of those only with whom we have synced or whom the user named: strangers may come and go at will."""
+        peer = self._core.engine.table.get(mailbox_id)
+        if peer is None or not (peer.fixed or peer.last_sync_s is not None):
+            return
+        if trio.current_effective_deadline() == -math.inf:  # we are stopping: it is we who go
+            return
+        if up:
+            self._events.tell_or_again(EventKind.MET, "connected again", mailbox_id, within_s=EVENT_MERGE_S)
+        else:
+            self._events.tell_or_again(EventKind.LOST, "the connection was lost", mailbox_id, within_s=EVENT_MERGE_S)
+
+    def on_session(self, end: SessionEnd) -> None:
+        """A sync is over."""
+        peer = self._core.engine.table.get(end.peer)
+        if peer is None:
+            return
+        if end.error is not None:
+            # Told once: what is tried again every few seconds and fails alike is no news.
+            if peer.state is PeerState.REFUSED:
+                self._events.tell_or_again(EventKind.REFUSED, end.error, end.peer, within_s=math.inf)
+            return
+        moved = end.result.received or end.result.sent
+        last = self._sums.get(end.peer)
+        if not moved and (last is not None or not end.result.full):
+            return
+        if last is not None and last.event is self._events.latest(EventKind.SYNCED, end.peer, within_s=EVENT_MERGE_S):
+            last.received += end.result.received
+            last.sent += end.result.sent
+            self._events.tell_again(last.event, _moved(last.received, last.sent))
+            return
+        text = _moved(end.result.received, end.result.sent)
+        self._sums.pop(end.peer, None)
+        if len(self._sums) >= EVENT_NEIGHBOURS_MAX:
+            self._sums.pop(next(iter(self._sums)))
+        event = self._events.tell(EventKind.SYNCED, text, end.peer)
+        self._sums[end.peer] = _Sum(event, end.result.received, end.result.sent)
+
+    def on_trouble(self, error: StoreError) -> None:
+        """The store could not do something."""
+        self._events.tell_or_again(EventKind.STORE, str(error), within_s=EVENT_MERGE_S)
+
+
+def tell_of(core: Core, events: Events) -> None:
+    """From now on `events` are told of what goes on in `core`. Before it runs."""
+    teller = _Teller(core, events)
+    core.transport.on_connection(teller.on_connection)
+    core.engine.on_session(teller.on_session)
+    core.mailbox.on_trouble(teller.on_trouble)
+
+
+def _moved(received: int, sent: int) -> str:
+    if not received and not sent:
+        return "compared: both hold the same"
+    parts = [f"{count:,} {word}" for count, word in ((received, "received"), (sent, "sent")) if count]
+    return f"in step: {' and '.join(parts)}"
