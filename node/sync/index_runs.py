@@ -9,10 +9,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from node.sync.index_blocks import PackedBlocks, bitmaps, pairs, rows_in, tails_in
 from protocols.limits import BLOCK_SEQS, LOG_RUNS_MAX
 from protocols.sync.effects import Runs
 
-__all__ = ["runs_of"]
+__all__ = ["runs_of", "runs_of_one"]
 
 _U64Array = npt.NDArray[np.uint64]
 
@@ -39,6 +40,25 @@ def runs_of(blocks: npt.NDArray[np.int64], numbers: _U64Array, bitmaps: _U64Arra
         counts[ragged] = 0
         starts[ragged[log]] = ends[ragged[log]] = 0
     return Runs(counts, _positions(numbers, starts), _positions(numbers, ends))
+
+
+def runs_of_one(log: PackedBlocks) -> list[tuple[int, int]]:
+    """The runs (first, last) of one short log; none if there are too many."""
+    runs: list[tuple[int, int]] = []
+    for (number, _), bitmap in zip(pairs(rows_in(log)), bitmaps(tails_in(log)).tolist(), strict=True):
+        first, left = number * BLOCK_SEQS, bitmap
+        while left:
+            zeros = (left & -left).bit_length() - 1
+            left >>= zeros
+            ones = (~left & left + 1).bit_length() - 1
+            left >>= ones
+            first += zeros
+            if runs and runs[-1][1] + 1 == first:
+                runs[-1] = runs[-1][0], first + ones - 1
+            else:
+                runs.append((first, first + ones - 1))
+            first += ones
+    return runs if len(runs) <= LOG_RUNS_MAX else []
 
 
 def _positions(numbers: _U64Array, bits: _U64Array) -> _U64Array:

@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +19,15 @@ from blake3 import blake3
 from node.sync.index_blocks import ROW_BYTES, TAILS
 from node.sync.index_leaf import LOG_ROW_BYTES, Leaf, spread
 from node.sync.index_log import Log, LongLog, all_rows
-from node.sync.index_runs import runs_of
+from node.sync.index_runs import runs_of, runs_of_one
 from protocols.model import LogName
 from protocols.sync.effects import Rows, Runs
 
 __all__ = ["IndexView"]
+
+_FEW_LOGS: Final = 4
+_FEW_BLOCKS: Final = 4
+"""For so many, as after a hint, plain Python is faster than setting numpy up."""
 
 
 class IndexView:
@@ -87,6 +92,8 @@ class IndexView:
 
     def runs(self, rows: Rows) -> Runs:
         """See `LogTable.runs`."""
+        if len(rows) <= _FEW_LOGS and (few := self._runs_of_few(rows)):
+            return few
         leaf_of = np.searchsorted(self._offsets, rows, side="right") - 1
         order = np.argsort(leaf_of, kind="stable")
         counts = np.zeros(len(rows), np.int64)
@@ -113,6 +120,21 @@ class IndexView:
         in_order = spread(starts, counts)
         found = runs_of(counts, flat_numbers[in_order], bitmaps[in_order].astype(np.uint64))
         return _with_long(found, sorted(long)) if long else found
+
+    def _runs_of_few(self, rows: Rows) -> Runs | None:
+        """The same for a few short logs; None if they are not short."""
+        each: list[list[tuple[int, int]]] = []
+        for row in rows.tolist():
+            leaf, index = self._at(row)
+            log = leaf.log(index)
+            if isinstance(log, LongLog) or leaf.columns.counts[index] > _FEW_BLOCKS:
+                return None
+            each.append(runs_of_one(log))
+        return Runs(
+            np.array([len(runs) for runs in each], np.int64),
+            np.array([first for runs in each for first, _ in runs], np.uint64),
+            np.array([last for runs in each for _, last in runs], np.uint64),
+        )
 
     def find(self, handle: bytes) -> int | None:
         """See `LogTable.find`."""

@@ -57,7 +57,7 @@ def news(context: Context, said: News) -> Standing:
     differs = ~known
     differs[known] = table.differing(rows[known], select(listing.entries, known))
     changed = _no_rows() if context.since is None else table.table.changed_since(context.since)
-    own_news = np.setdiff1d(changed, rows[known])
+    own_news = np.setdiff1d(changed, rows[known]) if changed.size else changed
     if len(own_news) > NEWS_LOGS_MAX:
         return _NO_ANSWER
     indices = np.flatnonzero(differs)

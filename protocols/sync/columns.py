@@ -1,6 +1,6 @@
 """Many numbers in few bytes: the columns of which the messages about logs are made.
 
-Two codes, both without a loop over the numbers:
+Two codes, both without a loop over the numbers unless they are few:
 
 - **varints**: LEB128, each number in groups of 7 bits from the lowest, with the high bit set in all bytes but the last.
 - **ascending** numbers below 2^width in the code of Elias (1974) and Fano (1971): of each the lowest
@@ -11,14 +11,17 @@ Two codes, both without a loop over the numbers:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from protocols.errors import RemoteProtocolError
+from protocols.limits import SEQ_MAX
 
 __all__ = [
+    "FEW",
     "Numbers",
     "ascending_bytes_max",
     "bits_of",
@@ -28,9 +31,13 @@ __all__ = [
     "unpack_ascending",
     "unpack_varints",
     "varint_bytes",
+    "varint_size",
 ]
 
 Numbers: TypeAlias = npt.NDArray[np.uint64]
+
+FEW: Final = 16
+"""Up to so many numbers plain Python is several times faster than setting numpy up; most messages have no more."""
 
 _VARINT_BYTES_MAX: Final = 10
 _WIDTH_MAX: Final = 64
@@ -40,8 +47,15 @@ def _u64(number: int) -> np.uint64:
     return np.uint64(number)
 
 
+def varint_size(number: int) -> int:
+    """How many bytes a number takes as a varint."""
+    return max(1, -(-number.bit_length() // 7))
+
+
 def varint_bytes(numbers: Numbers) -> npt.NDArray[np.int64]:
     """How many bytes each number takes as a varint."""
+    if numbers.size <= FEW:
+        return np.array([varint_size(number) for number in numbers.tolist()], np.int64)
     sizes = np.ones(numbers.size, np.int64)
     for size in range(1, _VARINT_BYTES_MAX):
         longer = numbers >> _u64(7 * size) != 0
@@ -53,8 +67,8 @@ def varint_bytes(numbers: Numbers) -> npt.NDArray[np.int64]:
 
 def pack_varints(numbers: Numbers) -> bytes:
     """The numbers as varints, one after the other."""
-    if not numbers.size:
-        return b""
+    if numbers.size <= FEW:
+        return _pack_few(numbers.tolist())
     sizes = varint_bytes(numbers)
     longest = int(sizes.max())
     if longest == 1:
@@ -66,11 +80,22 @@ def pack_varints(numbers: Numbers) -> bytes:
     return packed
 
 
+def _pack_few(numbers: Iterable[int]) -> bytes:
+    packed = bytearray()
+    for number in numbers:
+        left = number
+        while left > 127:
+            packed.append(left & 127 | 128)
+            left >>= 7
+        packed.append(left)
+    return bytes(packed)
+
+
 def unpack_varints(data: bytes, what: str) -> Numbers:
     """The numbers in a column. Raises RemoteProtocolError: a number cut off, above 2^64-1, or longer than needed."""
+    if len(data) <= FEW:
+        return np.array(_unpack_few(data, what), np.uint64)
     raw = np.frombuffer(data, np.uint8)
-    if not raw.size:
-        return np.zeros(0, np.uint64)
     is_last = raw < 128
     if is_last.all():
         return raw.astype(np.uint64)
@@ -82,9 +107,7 @@ def unpack_varints(data: bytes, what: str) -> Numbers:
     longest = int(sizes.max())
     too_long = longest > _VARINT_BYTES_MAX
     if too_long or raw[ends[sizes == _VARINT_BYTES_MAX]].max(initial=0) > 1 or (raw[ends[sizes > 1]] == 0).any():
-        raise RemoteProtocolError(
-            "malformed", f"{what} holds something else than numbers of 64 bits in their shortest form"
-        )
+        raise _not_shortest(what)
     numbers = np.zeros(ends.size, np.uint64)
     for at in range(longest):
         has = sizes > at
@@ -92,10 +115,38 @@ def unpack_varints(data: bytes, what: str) -> Numbers:
     return numbers
 
 
+def _unpack_few(data: bytes, what: str) -> list[int]:
+    numbers: list[int] = []
+    number = shift = 0
+    for byte in data:
+        number |= (byte & 127) << shift
+        if byte > 127:
+            shift += 7
+            continue
+        if number > SEQ_MAX or (shift and not byte):
+            raise _not_shortest(what)
+        numbers.append(number)
+        number = shift = 0
+    if shift:
+        raise RemoteProtocolError("malformed", f"{what} ends within a number")
+    return numbers
+
+
+def _not_shortest(what: str) -> RemoteProtocolError:
+    return RemoteProtocolError(
+        "malformed", f"{what} holds something else than numbers of 64 bits in their shortest form"
+    )
+
+
 def bits_of(numbers: Numbers, width: int) -> bytes:
     """The lowest `width` bits of each number, one after the other."""
     if not width or not numbers.size:
         return b""
+    if numbers.size <= FEW:
+        joined, count = 0, numbers.size * width
+        for number in numbers.tolist():
+            joined = joined << width | number & (1 << width) - 1
+        return (joined << -count % 8).to_bytes(-(-count // 8), "big")
     bits = np.unpackbits(numbers.astype(">u8").view(np.uint8).reshape(-1, 8), axis=1)
     packed: bytes = np.packbits(bits[:, _WIDTH_MAX - width :]).tobytes()
     return packed
@@ -105,6 +156,10 @@ def join_bits(data: bytes, count: int, width: int) -> Numbers:
     """The inverse of `bits_of`; `data` must hold `count` * `width` bits. Spare bits are not looked at."""
     if not width or not count:
         return np.zeros(count, np.uint64)
+    if count <= FEW:
+        size = -(-count * width // 8)
+        joined, last = int.from_bytes(data[:size], "big"), 8 * size - width
+        return np.array([joined >> last - width * at & (1 << width) - 1 for at in range(count)], np.uint64)
     bits = np.zeros((count, _WIDTH_MAX), np.uint8)
     flat = np.unpackbits(np.frombuffer(data, np.uint8), count=count * width)
     bits[:, _WIDTH_MAX - width :] = flat.reshape(count, width)

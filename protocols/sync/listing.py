@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import FINGERPRINT_BYTES, FRAGMENT_BITS_MIN, LISTED_LOGS_MAX, LOG_RUNS_MAX
+from protocols.limits import FINGERPRINT_BYTES, FRAGMENT_BITS_MIN, LISTED_LOGS_MAX, LOG_RUNS_MAX, SEQ_MAX
 from protocols.sync.columns import (
+    FEW,
     Numbers,
     ascending_bytes_max,
     bits_of,
@@ -29,6 +30,7 @@ from protocols.sync.columns import (
     unpack_ascending,
     unpack_varints,
     varint_bytes,
+    varint_size,
 )
 from protocols.sync.effects import Runs
 from protocols.sync.wire import as_array, as_bytes, as_int
@@ -115,6 +117,10 @@ def run_lists(runs: Runs, indices: Sequence[int]) -> list[list[tuple[int, int]]]
 
 def same_runs(one: Runs, other: Runs) -> npt.NDArray[np.bool_]:
     """For each of two equally long lists of logs whether the runs are the same."""
+    if one.firsts.size <= FEW and len(one.counts) <= FEW and other.firsts.size <= FEW:
+        each = range(len(one.counts))
+        pairs = zip(run_lists(one, each), run_lists(other, each), strict=True)
+        return np.array([ours == theirs for ours, theirs in pairs], np.bool_)
     same: npt.NDArray[np.bool_] = one.counts == other.counts
     if not same.size or not same.any():
         return same
@@ -128,6 +134,29 @@ def same_runs(one: Runs, other: Runs) -> npt.NDArray[np.bool_]:
 
 
 # --- entries ---------------------------------------------------------------------------------------------------------
+
+
+def _is_few(entries: Entries) -> bool:
+    return len(entries) <= FEW and entries.runs.firsts.size <= FEW
+
+
+def _few(entries: Entries) -> list[tuple[int, int, list[int]]]:
+    """Kind, head and extras of each of a few logs: the same as `_kinds` and `_numbers` say of any number."""
+    found: list[tuple[int, int, list[int]]] = []
+    for many, runs in zip(entries.many.tolist(), run_lists(entries.runs, range(len(entries))), strict=True):
+        if many:
+            found.append((MANY_RUNS, 0, []))
+        elif len(runs) == 1:
+            first, last = runs[0]
+            found.append((FROM_ZERO, last, []) if first == 0 else (ONE_RUN, first, [last - first]))
+        else:
+            extras: list[int] = []
+            before = -2
+            for first, last in runs:
+                extras += (first - before - 2, last - first)
+                before = last
+            found.append((SOME_RUNS, len(runs), extras))
+    return found
 
 
 def _first_of_each(runs: Runs) -> npt.NDArray[np.int64]:
@@ -171,6 +200,12 @@ def entry_bytes(entries: Entries) -> npt.NDArray[np.int64]:
     """What each entry takes in a message, rounded up to whole bytes."""
     if not len(entries):
         return np.zeros(0, np.int64)
+    if _is_few(entries):
+        sizes_of_few = [
+            1 + varint_size(head) + sum(map(varint_size, extras)) + (FINGERPRINT_BYTES if kind == MANY_RUNS else 0)
+            for kind, head, extras in _few(entries)
+        ]
+        return np.array(sizes_of_few, np.int64)
     starts = _first_of_each(entries.runs)
     kinds = _kinds(entries, starts)
     heads, extras, extra_counts = _numbers(entries, kinds, starts)
@@ -184,9 +219,15 @@ def pack_entries(entries: Entries) -> list[Any]:
     """[kinds, heads, extras, hashes]; kinds are empty if all are FROM_ZERO."""
     if not len(entries):
         return [b"", b"", b"", b""]
-    starts = _first_of_each(entries.runs)
-    kinds = _kinds(entries, starts)
-    heads, extras, _ = _numbers(entries, kinds, starts)
+    if _is_few(entries):
+        few = _few(entries)
+        kinds = np.array([kind for kind, _, _ in few], np.uint8)
+        heads = np.array([head for _, head, _ in few], np.uint64)
+        extras = np.array([extra for _, _, each in few for extra in each], np.uint64)
+    else:
+        starts = _first_of_each(entries.runs)
+        kinds = _kinds(entries, starts)
+        heads, extras, _ = _numbers(entries, kinds, starts)
     return [
         bits_of(kinds.astype(np.uint64), _KIND_BITS) if kinds.any() else b"",
         pack_varints(heads),
@@ -210,9 +251,42 @@ def unpack_entries(fields: Sequence[Any], count: int) -> Entries:
         raise RemoteProtocolError("limit", f"a log described by more than {LOG_RUNS_MAX} runs")
     if heads[many].any():
         raise RemoteProtocolError("malformed", "a number that means nothing")
+    if count <= FEW and extras.size <= FEW:
+        return Entries(_assemble_few(kinds.tolist(), heads.tolist(), extras.tolist()), many, hashes)
     counts = np.where(some, heads, np.where(many, 0, 1)).astype(np.int64)
     runs = _assemble(counts, kinds, heads, extras)
     return Entries(runs, many, hashes)
+
+
+def _assemble_few(kinds: Sequence[int], heads: Sequence[int], extras: Sequence[int]) -> Runs:
+    """As `_assemble`."""
+    counts: list[int] = []
+    firsts: list[int] = []
+    lasts: list[int] = []
+    at = 0
+    for kind, head in zip(kinds, heads, strict=True):
+        pairs: Sequence[int] = ()
+        if kind == FROM_ZERO:
+            pairs = (0, head)
+        elif kind == ONE_RUN:
+            pairs = (head, *extras[at : at + 1])
+            at += 1
+        elif kind == SOME_RUNS:
+            pairs = extras[at : at + 2 * head]
+            at += 2 * head
+        if at > len(extras):
+            break
+        counts.append(len(pairs) // 2)
+        last = -2
+        for gap, length in zip(pairs[0::2], pairs[1::2], strict=True):
+            firsts.append(last + 2 + gap)
+            last = firsts[-1] + length
+            lasts.append(last)
+        if last > SEQ_MAX:
+            raise RemoteProtocolError("limit", "a sequence number beyond 2^64-1")
+    if at != len(extras):
+        raise RemoteProtocolError("malformed", "runs do not belong to their logs")
+    return Runs(np.array(counts, np.int64), np.array(firsts, np.uint64), np.array(lasts, np.uint64))
 
 
 def _assemble(counts: npt.NDArray[np.int64], kinds: Numbers, heads: Numbers, extras: Numbers) -> Runs:
@@ -250,7 +324,7 @@ def _assemble(counts: npt.NDArray[np.int64], kinds: Numbers, heads: Numbers, ext
 
 def select(entries: Entries, chosen: npt.NDArray[np.bool_]) -> Entries:
     """The entries of some of the logs."""
-    if not len(entries):
+    if not len(entries) or chosen.all():
         return entries
     of_run = np.repeat(chosen, entries.runs.counts)
     runs = Runs(entries.runs.counts[chosen], entries.runs.firsts[of_run], entries.runs.lasts[of_run])

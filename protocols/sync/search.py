@@ -113,8 +113,10 @@ class Search:
         """What has changed since the last time; None if we can't tell, or a survey is likely to be shorter."""
         if self._context.since is None:
             return None
-        given = self._table.rows_of(sorted(self._context.given))
-        rows = np.union1d(self._table.table.changed_since(self._context.since), given[given >= 0])
+        rows = self._table.table.changed_since(self._context.since)
+        if self._context.given:
+            given = self._table.rows_of(sorted(self._context.given))
+            rows = np.union1d(rows, given[given >= 0])
         if len(rows) > min(NEWS_LOGS_MAX, max(8, len(self._table) // 4)):
             return None
         listing = self._table.listing(rows)

@@ -22,7 +22,7 @@ from protocols.limits import (
     SURVEY_FIRST_PARTS,
     SURVEY_LISTED_LOGS,
 )
-from protocols.sync.columns import Numbers
+from protocols.sync.columns import FEW, Numbers
 from protocols.sync.effects import LogTable, Rows
 from protocols.sync.listing import (
     FRAGMENT_BITS_MAX,
@@ -144,6 +144,9 @@ class KeyedTable:
         """The rows of these logs; -1 for those that are not here."""
         self._budget.spend(len(handles), each=True)
         prefixes, table = self.table.prefixes, self.table
+        if len(handles) <= FEW:
+            found_few = [table.find(handle) for handle in handles]
+            return np.array([-1 if row is None else row for row in found_few], np.int64)
         places = np.frombuffer(b"".join(handles), ">u8")[:: HANDLE_BYTES // 8].astype(np.uint64)
         found = prefixes.searchsorted(places)
         is_there = np.append(prefixes, 0)[found] == places
@@ -169,6 +172,8 @@ class KeyedTable:
         if not rows.size:
             return NO_ENTRIES
         known = rows >= 0
+        if known.all():
+            return self.entries(rows)
         held = self.entries(rows[known])
         counts, many = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.bool_)
         counts[known], many[known] = held.runs.counts, held.many

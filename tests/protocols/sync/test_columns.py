@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from unittest.mock import patch
 
 import numpy as np
 from hypothesis import given
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from protocols.errors import RemoteProtocolError
 from protocols.limits import LOG_RUNS_MAX, SEQ_MAX
+from protocols.sync import columns, listing
 from protocols.sync.columns import (
     ascending_bytes_max,
     pack_ascending,
@@ -109,6 +112,33 @@ def test_entries(entries: Entries, data: st.DataObject) -> None:
     indices = np.flatnonzero(chosen).tolist()
     assert run_lists(part.runs, range(len(part))) == run_lists(entries.runs, indices)
     assert len(part.hashes) == 8 * int(part.many.sum())
+
+
+@contextmanager
+def numpy_alone() -> Iterator[None]:
+    """Few numbers are handled as many are."""
+    with patch.object(columns, "FEW", 0), patch.object(listing, "FEW", 0):
+        yield
+
+
+@given(some_entries())
+def test_few_entries_stand_as_many_do(entries: Entries) -> None:
+    packed, sizes = pack_entries(entries), entry_bytes(entries).tolist()
+    with numpy_alone():
+        assert (pack_entries(entries), entry_bytes(entries).tolist()) == (packed, sizes)
+
+
+@given(st.lists(st.binary(max_size=12), min_size=3, max_size=3), st.integers(0, 8), st.integers(0, 2))
+def test_few_entries_are_refused_as_many_are(fields: list[bytes], how_many: int, hashes: int) -> None:
+    def understood() -> list[list[tuple[int, int]]] | None:
+        try:
+            return run_lists(unpack_entries([*fields, bytes(8 * hashes)], how_many).runs, range(how_many))
+        except RemoteProtocolError:
+            return None
+
+    few = understood()
+    with numpy_alone():
+        assert understood() == few
 
 
 @given(some_entries(), some_entries())
