@@ -17,6 +17,8 @@ from typing import Final
 import trio
 
 from node.addresses import spell_out
+from node.admission.files import load_admission
+from node.admission.office import AdmissionOffice
 from node.clock import SystemClock
 from node.config import HttpPeer, ListenAddress, RunConfig
 from node.core import VERSION, Core, supervise
@@ -27,6 +29,7 @@ from node.discovery.none import NoDiscovery
 from node.events import EventKind, Events
 from node.happenings import tell_of
 from node.http.admin import admin_router, load_or_create_token
+from node.http.admin_admission import add_admission_routes
 from node.http.server import HttpStatistics, Listener, open_listeners, serve_http
 from node.http.tls import server_context
 from node.http.toy import toy_router
@@ -60,6 +63,7 @@ async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None]
             "this machine's clock is wrong; set it soon, or what is stored until then will die at once when it is"
         )
     with ExitStack() as listening, DataDir.open(config.data_dir) as data_dir:
+        admission = load_admission(data_dir.path, password_file=config.password_file, only_trusted=config.only_trusted)
         identity = Identity.load_or_create(data_dir.identity_path)
         token = load_or_create_token(data_dir.path / TOKEN_FILE)
         # Ports before the store: a taken port is told at once, not after a million messages have been read.
@@ -86,6 +90,7 @@ async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None]
                 jitter=random.Random(),
                 salt=partial(secrets.token_bytes, SALT_BYTES),
                 interest=Interest.of(config.topics) if config.topics else None,
+                admission=admission,
             )
             events = Events(clock)
             tell_of(core, events)
@@ -101,7 +106,9 @@ async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None]
                 administration = Administration(
                     core, plain=plain, mailbox_id=identity.mailbox_id, name=config.name, events=events
                 )
-                await nursery.start(serve_http, admin, admin_router(administration, token, http=statistics))
+                desk = admin_router(administration, token, http=statistics)
+                add_admission_routes(desk, AdmissionOffice(admission))
+                await nursery.start(serve_http, admin, desk)
                 discovery: Discovery = MdnsDiscovery() if config.mdns else NoDiscovery()
                 transport.on_connection(discovery.met)
                 nursery.start_soon(

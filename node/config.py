@@ -45,6 +45,8 @@ class RunConfig:
     """Those that are kept in step with other mailboxes; none: all."""
     mdns: bool = True
     network: str = "main"
+    password_file: Path | None = None
+    only_trusted: bool = False
     sync_interval_s: float = 30.0
     retention: Retention = field(default_factory=Retention)
     storage_limit_bytes: int | None = None

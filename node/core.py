@@ -6,9 +6,12 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
+from node.admission.doorkeeper import Doorkeeper
+from node.admission.policy import Admission
 from node.clock import Clock
 from node.mailbox import Mailbox
 from node.store.api import Store
@@ -19,6 +22,7 @@ from node.transport.api import Transport
 from protocols.addresses import PeerAddress
 from protocols.limits import (
     INDEX_SERIAL_BITS,
+    SALT_BYTES,
     SUPERVISE_PAUSE_FIRST_S,
     SUPERVISE_PAUSE_MAX_S,
     SYNC_VERSION_MAX,
@@ -43,6 +47,7 @@ class Core:
     audit: Audit
     engine: SyncEngine
     transport: Transport
+    doorkeeper: Doorkeeper
 
     @classmethod
     def assemble(
@@ -58,18 +63,22 @@ class Core:
         jitter: random.Random,
         salt: Callable[[], bytes],
         interest: Interest | None = None,
+        admission: Admission | None = None,
         versions: tuple[int, int] = (SYNC_VERSION_MIN, SYNC_VERSION_MAX),
     ) -> Core:
         """Joins the parts. `jitter` spreads timers, `salt` gives SALT_BYTES fresh random bytes, for each session
-        and for what must differ from one start to the next. `interest` limits syncs to some topics. `versions` are the
+        and for what must differ from one start to the next. `interest` limits syncs to some topics. `admission`
+        says who is let in (by default all). `versions` are the
         lowest and the highest version of the sync protocol that it speaks."""
         mailbox = Mailbox(store, clock=clock, retention=retention)
         serial = int.from_bytes(salt()) & ((1 << INDEX_SERIAL_BITS) - 1)
         index = LogIndex(store, own_boundary=mailbox.alive_from_s, serial=serial)
+        doorkeeper = Doorkeeper(admission or Admission(), transport, network=network, entropy=partial(_enough, salt))
         engine = SyncEngine(
             mailbox=mailbox,
             index=index,
             transport=transport,
+            doorkeeper=doorkeeper,
             network=network,
             software=f"mailboxd/{VERSION}",
             interval_s=sync_interval_s,
@@ -79,7 +88,7 @@ class Core:
             interest=interest,
             versions=versions,
         )
-        return cls(mailbox, index, Audit(store, index, clock), engine, transport)
+        return cls(mailbox, index, Audit(store, index, clock), engine, transport, doorkeeper)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Runs until cancelled; `started` once the index is ready and the transport listens.
@@ -94,6 +103,11 @@ class Core:
             nursery.start_soon(supervise, "index", self.index.keep_up)
             nursery.start_soon(supervise, "audit", self.audit.run)
             task_status.started()
+
+
+def _enough(salt: Callable[[], bytes], size: int) -> bytes:
+    """`size` random bytes, from a source that gives a few at a time."""
+    return b"".join(salt() for _ in range(-(-size // SALT_BYTES)))[:size]
 
 
 async def supervise(what: str, run: Callable[[], Awaitable[None]]) -> None:

@@ -2,7 +2,8 @@
 
 What lies in it: `lock` (held with flock while a mailbox runs; its pid inside), `identity.key` (see `node.identity`),
 `node.json` (where a running mailbox can be reached), `p2p-port` (the port to come back to), `config.toml` (the
-user's), and what the store and the administration keep there.
+user's), `password.key`, `trust.json` and `devices.json` (see `node.admission.files`), and what the store and the
+administration keep there.
 
 A `node.json` is only as true as the lock: after a crash the file is still there but nobody holds the lock.
 """
@@ -24,11 +25,14 @@ from typing import Any, Final
 
 __all__ = [
     "CONFIG_FILE",
+    "DEVICES_FILE",
     "IDENTITY_FILE",
     "NODE_FILE",
+    "PASSWORD_FILE",
     "STORE_FILE",
     "TOKEN_FILE",
     "TOY_LEDGER_FILE",
+    "TRUST_FILE",
     "DataDir",
     "DataDirError",
     "NodeInfo",
@@ -48,6 +52,9 @@ CONFIG_FILE: Final = "config.toml"
 STORE_FILE: Final = "mailbox.sqlite3"
 TOKEN_FILE: Final = "admin-token"
 TOY_LEDGER_FILE: Final = "plain-peers.sqlite3"
+PASSWORD_FILE: Final = "password.key"
+TRUST_FILE: Final = "trust.json"
+DEVICES_FILE: Final = "devices.json"
 
 _TEMP_PREFIX: Final = ".mailboxd-new-"
 _SMALL_FILE_BYTES_MAX: Final = 64 * 1024

@@ -68,6 +68,7 @@ class Administration:
                 "bytes_out": counters.bytes_out,
             },
             "audit": self._audit(),
+            "admission": self._admission(),
             "peers": await self.peers(),
         }
 
@@ -79,6 +80,18 @@ class Administration:
     def event_counts(self) -> dict[str, int]:
         """How many events of each kind there were since the start."""
         return {kind.value: self._events.counts[kind] for kind in EventKind}
+
+    def _admission(self) -> dict[str, Any]:
+        """Who is let in, in figures."""
+        admission = self._core.doorkeeper.admission
+        return {
+            "password": admission.password is not None,
+            "only_trusted": admission.only_trusted,
+            "trusted": len(admission.trusted),
+            "distrusted": len(admission.distrusted),
+            "devices": len(admission.devices),
+            "guesses_turned_away": self._core.doorkeeper.guesses.turned_away,
+        }
 
     def _audit(self) -> dict[str, Any]:
         """How far the index has been compared with the store."""

@@ -1021,6 +1021,12 @@ ADMISSIONS_AT_ONCE_MAX: Final = 32
 TICKETS_MAX: Final = 1024
 """Mailboxes whose key of an earlier exchange is kept (100 bytes each), four times as many as may be known at once."""
 
+DEVICES_MAX: Final = 1_000
+"""Paired phones: a large house. Each is looked up by a hash, and listed with a line."""
+
+ADMISSION_FILE_BYTES_MAX: Final = MIB
+"""Largest file about who is let in: all that TRUST_MAX and DEVICES_MAX allow, twice over."""
+
 TRUST_MAX: Final = 4_096
 """Mailboxes that can be trusted or distrusted: a user names them one by one."""
 # --- the dashboard ---------------------------------------------------------------------------------------------

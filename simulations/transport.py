@@ -83,14 +83,20 @@ class Exchange:
         """Hands an announcement to all who are connected."""
         for near in self._neighbours(source):
             delay_s = 0.002 + self.network.latency_s(source.machine, near[0].machine) * 2 * self._chance.random()
-            self.network.timeline.after(delay_s, partial(self._hand_out, near, channel, source.local, data))
+            self.network.timeline.after(delay_s, partial(self._hand_out, near, channel, source, data))
 
-    def _hand_out(self, near: Sequence[SimulatedTransport], channel: str, publisher: MailboxId, data: bytes) -> None:
+    def _hand_out(
+        self, near: Sequence[SimulatedTransport], channel: str, publisher: SimulatedTransport, data: bytes
+    ) -> None:
         loss = self._hint_loss
         for transport in near:
-            if not transport.machine.asleep and (not loss or self._chance.random() >= loss):
+            if (
+                not transport.machine.asleep
+                and publisher.hears(transport.local)
+                and (not loss or self._chance.random() >= loss)
+            ):
                 self.bytes += len(data) + _PACKET_BYTES
-                transport.hear(channel, publisher, data)
+                transport.hear(channel, publisher.local, data)
 
     def _neighbours(self, source: SimulatedTransport) -> Sequence[Sequence[SimulatedTransport]]:
         """Those who are connected with it, in groups that stand in one LAN."""
@@ -445,7 +451,7 @@ class SimulatedTransport(Transport):
 
     def hear(self, channel: str, publisher: MailboxId, data: bytes) -> None:
         """An announcement has come."""
-        if self.is_running and channel in self._channels:
+        if self.is_running and channel in self._channels and self.hears(publisher):
             try:
                 self._channels[channel](publisher, data)
             except Exception:

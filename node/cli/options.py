@@ -31,6 +31,7 @@ from protocols.model import Retention, check_id, check_seq
 __all__ = [
     "DATA_DIR",
     "DURATION",
+    "FILE",
     "ID",
     "LISTEN_ADDRESS",
     "NAME",
@@ -260,6 +261,12 @@ def _data_dir(text: str) -> Path:
     return Path(text).expanduser()
 
 
+def _file(text: str) -> Path:
+    if not text.strip():
+        raise ValueError("it is empty; name a file")
+    return Path(text).expanduser()
+
+
 LISTEN_ADDRESS: Final = _Parsed("HOST:PORT", parse_listen_address, done=(ListenAddress,))
 PEER: Final = _Parsed("ADDRESS", parse_peer, done=(PeerAddress, HttpPeer))
 RETENTION: Final = _Parsed("DURATION", _retention, done=(Retention,))
@@ -270,6 +277,7 @@ NETWORK: Final = _Parsed("TAG", _network)
 NAME: Final = _Parsed("TEXT", _name)
 SEQ: Final = _Parsed("SEQ", _seq, done=(int,))
 ID: Final = _Parsed("ID", _id)
+FILE: Final = _Parsed("FILE", _file, done=(Path,))
 DATA_DIR: Final = _Parsed("DIR", _data_dir, done=(Path,))
 
 

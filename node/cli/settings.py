@@ -111,6 +111,17 @@ _OPTIONS: Final = (
         show_default=True,
         help="Only mailboxes with the same tag exchange messages; for trials beside a real network.",
     ),
+    _option(
+        "--password-file",
+        type=kinds.FILE,
+        help="Take the password that mailboxes share from the first line of this file, instead of the one that "
+        "`mailboxd password set` keeps.",
+    ),
+    _option(
+        "--only-trusted/--no-only-trusted",
+        default=False,
+        help="Exchange messages only with mailboxes that `mailboxd trust` has let in.",
+    ),
     _option("--name", type=kinds.NAME, help="A name for people, shown in `status`."),
     _option(
         "--log-level",
@@ -152,6 +163,8 @@ def run_config(data_dir: Path | None, values: Mapping[str, Any]) -> RunConfig:
         topics=topics,
         mdns=not values["no_mdns"],
         network=values["network"],
+        password_file=values["password_file"],
+        only_trusted=values["only_trusted"],
         sync_interval_s=float(values["sync_interval"]),
         retention=retention,
         storage_limit_bytes=None if values["storage_limit"] is None else int(values["storage_limit"]),

@@ -12,7 +12,8 @@ from typing import Any
 
 import click
 
-from node.cli.options import TakesIds, data_dir_option
+from node.cli.mailbox_ids import TakesMailboxIds, find_mailbox
+from node.cli.options import data_dir_option
 from node.cli.output import ago, bytes_text, count_text, print_json, shorten, table
 from node.cli.program import fail
 from node.datadir import DataDirError, default_data_dir
@@ -74,6 +75,7 @@ def _status_lines(answer: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "fingerprint", str(answer["fingerprint"])
     if answer["topics_synced"] is not None:
         yield "syncs", f"{count_text(answer['topics_synced'], 'topic')} only (--topic)"
+    yield "lets in", _admission_text(answer["admission"])
     relayed = answer["relayed"]
     yield "phones", f"{relayed['stored']:,} stored, {relayed['served']:,} served"
     yield "mailboxes", f"{relayed['synced_in']:,} received, {relayed['synced_out']:,} sent"
@@ -83,6 +85,17 @@ def _status_lines(answer: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     states = Counter(str(peer["state"]) for peer in answer["peers"])
     summary = ", ".join(f"{number} {_STATE_WORDS.get(state, state)}" for state, number in sorted(states.items()))
     yield "neighbours", summary or "none known; see `mailboxd discover` and `mailboxd run --peer`"
+
+
+def _admission_text(admission: Mapping[str, Any]) -> str:
+    """Who may come in."""
+    parts = ["those with the same password" if admission["password"] else "every mailbox and every phone"]
+    if admission["only_trusted"]:
+        parts = ["trusted mailboxes only", "paired phones only" if admission["password"] else "every phone"]
+    parts += [f"{number} {what}" for what in ("trusted", "distrusted") if (number := admission[what])]
+    if admission["devices"]:
+        parts.append(count_text(admission["devices"], "paired phone"))
+    return ", ".join(parts)
 
 
 def _audit_text(audit: Mapping[str, Any]) -> str:
@@ -152,12 +165,7 @@ def peers(data_dir: Path | None, as_json: bool) -> None:
                 click.echo(f"  {escape_controls(str(address))}")
 
 
-class _TakesMailboxIds(TakesIds):
-    # As long as those that `peers` shows, or longer.
-    id_chars_min = 8
-
-
-@click.command(cls=_TakesMailboxIds)
+@click.command(cls=TakesMailboxIds)
 @data_dir_option()
 @click.argument("peer", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list with one entry for each neighbour.")
@@ -173,7 +181,7 @@ def sync(data_dir: Path | None, peer: str | None, as_json: bool) -> None:
       mailboxd sync dmYx3QpA
     """
     with _client(data_dir) as client:
-        wanted = None if peer is None else _find(peer, client.peers())
+        wanted = None if peer is None else find_mailbox(peer, [str(known["mailbox_id"]) for known in client.peers()])
         with _progress_shown(data_dir):
             reports: list[dict[str, Any]] = client.sync(wanted)["syncs"]
     if as_json:
@@ -211,23 +219,6 @@ def _show_progress(data_dir: Path, stop: threading.Event) -> None:
             line = "; ".join(f"{mailbox_id}: {text}" for mailbox_id, text in known if text)
             click.echo("\r\033[K" + shorten(line, 120), nl=False, err=True)
     click.echo("\r\033[K", nl=False, err=True)
-
-
-def _find(text: str, known: Sequence[Mapping[str, Any]]) -> str:
-    from protocols.model import MailboxId  # noqa: PLC0415
-
-    ids = [str(peer["mailbox_id"]) for peer in known]
-    if text.startswith("12D3Koo"):
-        try:
-            text = str(MailboxId.from_peer_id(text))
-        except ValueError as error:
-            raise click.UsageError(str(error), click.get_current_context()) from None
-    found = [mailbox_id for mailbox_id in ids if text and mailbox_id.startswith(text)]
-    if not found:
-        fail(f"{text!r} is not a known mailbox; `mailboxd peers` shows those that are")
-    if len(found) > 1:
-        fail(f"{text!r} is the beginning of {len(found)} ids; give more of it")
-    return found[0]
 
 
 def _outcome(report: Mapping[str, Any]) -> str:

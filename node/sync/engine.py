@@ -17,6 +17,7 @@ from typing import Final
 
 import trio
 
+from node.admission.doorkeeper import Doorkeeper, KeptOut
 from node.discovery.api import Found, Lost, Neighbour
 from node.mailbox import Mailbox
 from node.store.api import StoreError
@@ -26,6 +27,7 @@ from node.sync.index import LogIndex
 from node.sync.news import News
 from node.sync.peers import Peer, PeerState, PeerTable, SessionEnd, SyncReport
 from node.sync.seats import NoSeat, Seat, Seats
+from node.sync.telling import progress_teller, tell, what_is_left
 from node.transport.api import PeerUnreachable, Stream, StreamBroken, Transport
 from protocols.addresses import PeerAddress
 from protocols.errors import RemoteProtocolError
@@ -42,8 +44,6 @@ from protocols.limits import (
     SYNC_CALM_DOUBLINGS_MAX,
     SYNC_DIALS_MAX,
     SYNC_FEW_PEERS,
-    SYNC_LOGGED_MESSAGES_MIN,
-    SYNC_PROGRESS_S,
     SYNC_SESSIONS_IN_MAX,
     SYNC_SESSIONS_OUT_MAX,
     SYNC_STRANGERS_IN_MAX,
@@ -64,6 +64,9 @@ log = logging.getLogger(__name__)
 
 SYNC_PROTOCOL: Final = "/mailboxd/sync/1"
 """The name by which streams for sync sessions are opened; the versions are agreed upon in them."""
+
+UNADMITTED: Final = "admission"
+"""The code with which a mailbox turns away another one that it does not let in."""
 
 BUSY: Final = "busy"
 """The code with which a mailbox that has too many sessions under way turns one away."""
@@ -91,6 +94,7 @@ class SyncEngine:
         mailbox: Mailbox,
         index: LogIndex,
         transport: Transport,
+        doorkeeper: Doorkeeper,
         network: str,
         software: str,
         interval_s: float,
@@ -103,6 +107,7 @@ class SyncEngine:
         self._mailbox = mailbox
         self._index = index
         self._transport = transport
+        self._door = doorkeeper
         self._network = network
         self._software = software
         self._interval_s = interval_s
@@ -129,8 +134,11 @@ class SyncEngine:
             heard=self._on_hint,
             lied=self._on_bad_hint,
             interest=interest,
+            hears=doorkeeper.is_admitted,
             chance=jitter.random,
         )
+        doorkeeper.report_to(self._on_admission, is_named=self._is_named)
+        doorkeeper.admission.watch(self._on_policy)
         transport.serve(SYNC_PROTOCOL, self._on_stream)
         transport.on_connection(self._on_connection)
         self._fixed_peers = fixed_peers
@@ -151,29 +159,6 @@ class SyncEngine:
                 await trio.sleep_forever()
             finally:
                 self._nursery = None
-
-    def _progress_teller(self, peer: Peer) -> Callable[[], None]:
-        """Logs how far a long sync is, for whoever watches the terminal, when it is called after a while."""
-        told_at, told = trio.current_time(), 0
-
-        def tell() -> None:
-            nonlocal told_at, told
-            progress = peer.progress
-            if trio.current_time() - told_at < SYNC_PROGRESS_S or progress is None:
-                return
-            moved = progress.received + progress.sent
-            if moved - told >= SYNC_LOGGED_MESSAGES_MIN:
-                log.info(
-                    "mailbox %s: %d of %d messages received (%d MB), %d sent, and going on",
-                    peer.mailbox_id.short,
-                    progress.received,
-                    progress.expected,
-                    progress.received_bytes // 1_000_000,
-                    progress.sent,
-                )
-            told_at, told = trio.current_time(), moved
-
-        return tell
 
     @property
     def spans_claimed(self) -> int:
@@ -232,6 +217,8 @@ class SyncEngine:
 
     def _on_hint(self, publisher: MailboxId, hint: Hint) -> None:
         peer = self.table.get(publisher)
+        if not self._door.is_admitted(publisher):
+            return
         if peer is None or publisher not in self._transport.connected():
             return  # someone nearer will have it soon and say so
         if trio.current_time() < peer.shunned_until_at:
@@ -255,10 +242,40 @@ class SyncEngine:
         if peer is not None and trio.current_time() >= peer.shunned_until_at:
             self._failed(peer, error, incoming=True)
 
+    def _on_admission(self, mailbox_id: MailboxId, error: Exception | None) -> None:
+        """Another mailbox has asked to be let in, and this came of it."""
+        peer = self._meet(mailbox_id)
+        if peer is None or trio.current_time() < peer.shunned_until_at:
+            return
+        if error is None:
+            self._due_in(peer, PEER_DIAL_GRACE_S)  # the one that asked begins
+        else:
+            self._failed(peer, error, incoming=True)
+
+    def _on_policy(self, affected: frozenset[MailboxId] | None) -> None:
+        """Who is let in has changed: these, or all, begin anew."""
+        for peer in self.table.all():
+            if affected is not None and peer.mailbox_id not in affected:
+                continue
+            for seats in (self._in, self._out):
+                seats.end_all_of(peer.mailbox_id, "who is let in was changed")
+            peer.failures = 0
+            self._due_in(peer, PEER_RETRY_FIRST_S)
+            if self._nursery is not None and peer.mailbox_id in self._transport.connected():
+                self._nursery.start_soon(self._transport.disconnect, peer.mailbox_id)
+
+    def _is_named(self, mailbox_id: MailboxId) -> bool:
+        peer = self.table.get(mailbox_id)
+        return peer is not None and bool(peer.fixed)
+
     async def _on_stream(self, stream: Stream) -> None:
         peer = self._meet(stream.peer)
         if peer is None or trio.current_time() < peer.shunned_until_at:
             await stream.abort()
+            return
+        if not self._door.is_admitted(stream.peer):
+            with suppress(StreamBroken):
+                await stream.send_all(encode_frame(refusal(UNADMITTED, self._door.why_not(stream.peer))))
             return
         try:
             if peer.sessions >= PEER_SESSIONS_MAX:
@@ -352,11 +369,16 @@ class SyncEngine:
                 only = await self._news_of(peer)
                 if not only:
                     return
+            if (refused := self._door.refuses(peer.mailbox_id)) is not None:
+                raise KeptOut(refused)
             await self._reach(peer)
+            await self._door.admit(peer.mailbox_id)
             async with self._out.take(peer.mailbox_id, proven=peer.trusted) as seat:
                 stream = await self._transport.open_stream(peer.mailbox_id, SYNC_PROTOCOL)
                 await self._converse(peer, stream, seat, only=only, incoming=False)
-        except PeerUnreachable as error:
+        except (KeptOut, RemoteProtocolError) as error:
+            self._failed(peer, error, incoming=False)
+        except (PeerUnreachable, StreamBroken) as error:
             if peer.stand(PeerState.UNREACHABLE, str(error)):
                 log.info("mailbox %s is unreachable: %s", peer.mailbox_id.short, error)
             self._retry(peer)
@@ -423,7 +445,7 @@ class SyncEngine:
                     traffic=traffic,
                     turns=self._turns,
                     is_full=lambda: self._mailbox.is_full,
-                    on_progress=self._progress_teller(peer),
+                    on_progress=progress_teller(peer),
                 )
             if result is None:
                 raise SessionAborted(seat.why_ended)
@@ -448,7 +470,7 @@ class SyncEngine:
                 peer.session_s = min(peer.session_s, trio.current_time() - began_at)
             await stream.close()
             self._succeeded(peer, result, traffic, before, incoming=incoming)
-            _tell(peer, result, loudly=before[0] not in (PeerState.IN_SYNC, PeerState.SYNCING))
+            tell(peer, result, loudly=before[0] not in (PeerState.IN_SYNC, PeerState.SYNCING))
         finally:
             peer.sessions -= 1
             peer.under_way.remove(progress)
@@ -491,7 +513,7 @@ class SyncEngine:
         peer.topics_shared = None if result.interest is None else len(result.interest)
         if result.checkpoint is not None:
             peer.checkpoint = result.checkpoint
-        reason = self._what_is_left(result, traffic, incoming=incoming)
+        reason = what_is_left(result, traffic, incoming=incoming)
         if reason:
             peer.stand(PeerState.BEHIND, reason)
         elif result.full:
@@ -521,23 +543,6 @@ class SyncEngine:
                 )
             )
 
-    @staticmethod
-    def _what_is_left(result: SessionResult, traffic: SessionTraffic, *, incoming: bool) -> str:
-        """Why the two are not known to hold the same after a session; empty if they are."""
-        if traffic.full:
-            return "this mailbox has no room left: its disk is full, or its storage limit is reached"
-        if not result.complete:
-            if incoming:
-                return "its last sync did not come to an end; there will be another"
-            return "there is more to transfer; it goes on at once"
-        if result.settled:
-            return ""
-        if result.peer is not None and result.peer.is_full:
-            return "it has no room left"
-        if result.skipped:
-            return "what is missing is coming from another mailbox at the moment"
-        return f"{result.gone} messages that it announced did not come"
-
     def _failed(self, peer: Peer, error: Exception, *, incoming: bool) -> None:
         reason = str(error) or type(error).__name__
         is_busy = isinstance(error, SessionRefused) and error.code == BUSY
@@ -546,6 +551,10 @@ class SyncEngine:
             case SessionRefused() if is_busy:
                 state = PeerState.BEHIND
             case SessionRefused():
+                state = PeerState.REFUSED
+                if error.code == UNADMITTED:
+                    self._door.doubt(peer.mailbox_id)
+            case KeptOut():
                 state = PeerState.REFUSED
             case RemoteProtocolError():
                 state, reason = PeerState.REFUSED, f"it broke the protocol: {reason}"
@@ -563,6 +572,8 @@ class SyncEngine:
             log.log(level, "mailbox %s: sync failed: %s", peer.mailbox_id.short, reason)
         if not incoming:
             self._retry(peer)
+            if isinstance(error, KeptOut) and error.pause_s is not None:
+                peer.due_at = trio.current_time() + error.pause_s + PEER_RETRY_FIRST_S
             peer.answer(SyncReport(peer.mailbox_id, error=reason))
 
     # --- for the user ------------------------------------------------------------------------------------------
@@ -581,19 +592,3 @@ class SyncEngine:
                 while len(reports) < len(peers):
                     reports.append(await receive.receive())
         return sorted(reports, key=lambda report: report.mailbox_id)
-
-
-def _tell(peer: Peer, result: SessionResult, *, loudly: bool) -> None:
-    """Logs a session that went well. The everyday ones, a few messages now and then, are not worth a line each."""
-    moved = result.received + result.sent
-    loudly = loudly or moved >= SYNC_LOGGED_MESSAGES_MIN
-    if loudly or moved:
-        standing = peer.state.value.replace("-", " ") + (f", {peer.reason}" if peer.reason else "")
-        log.log(
-            logging.INFO if loudly else logging.DEBUG,
-            "mailbox %s: %s (messages received: %d, sent: %d)",
-            peer.mailbox_id.short,
-            standing,
-            result.received,
-            result.sent,
-        )

@@ -39,9 +39,10 @@ class News:
         heard: Callable[[MailboxId, Hint], None],
         lied: Callable[[MailboxId, RemoteProtocolError], None],
         interest: Interest | None,
+        hears: Callable[[MailboxId], bool],
         chance: Callable[[], float],
     ) -> None:
-        """`chance` draws from 0 to 1."""
+        """`hears` says which mailboxes hear of news, `chance` draws from 0 to 1."""
         self._mailbox = mailbox
         self._index = index
         self._transport = transport
@@ -49,6 +50,7 @@ class News:
         self._heard = heard
         self._lied = lied
         self._interest = interest
+        self._hears = hears
         self._chance = chance
         self._told: OrderedDict[bytes, tuple[bytes, set[bytes]]] = OrderedDict()
         """Handle -> the state that was heard announced last (its beginning), and whom those who did so have told."""
@@ -109,7 +111,7 @@ class News:
             self._wake = trio.Event()
             names, self._pending = self._pending, set()
             overflow, self._overflow = self._overflow, False
-            if not self._transport.connected():
+            if not any(map(self._hears, self._transport.connected())):
                 continue  # whoever connects later is synced with anyway
             try:
                 await self._publish(names, overflow)
@@ -119,7 +121,7 @@ class News:
     async def _publish(self, names: set[LogName], overflow: bool) -> None:
         view = await self._index.view(self._mailbox.alive_from_s())
         logs: dict[bytes, HintedLog] = {}
-        audience = [peer.public_key for peer in self._transport.connected()]
+        audience = [peer.public_key for peer in self._transport.connected() if self._hears(peer)]
         near = frozenset(key[:SHORT_ID_BYTES] for key in audience)
         for name in sorted(names):
             handle = handle_of(name)

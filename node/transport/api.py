@@ -59,6 +59,9 @@ class Transport(abc.ABC):
 
     local: MailboxId
 
+    hears: Callable[[MailboxId], bool] = staticmethod(lambda _mailbox_id: True)
+    """Whether announcements go to a mailbox and are taken from it: asked for each of them. Set before `run`."""
+
     @abc.abstractmethod
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Runs until cancelled; `started` once it listens. What goes wrong inside is logged and mended by
@@ -99,8 +102,8 @@ class Transport(abc.ABC):
 
     @abc.abstractmethod
     async def publish(self, channel: str, data: bytes) -> None:
-        """Announces up to 16 KiB to all connected peers who listen on `channel`, and to nobody behind them. Best
-        effort: it may arrive late, twice or never. Never raises."""
+        """Announces up to 16 KiB to all connected peers who listen on `channel` and whom we hear, and to nobody
+        behind them. Best effort: it may arrive late, twice or never. Never raises."""
 
     @abc.abstractmethod
     async def disconnect(self, peer: MailboxId) -> None:

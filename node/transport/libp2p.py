@@ -146,7 +146,11 @@ class Libp2pTransport(Transport):
         prefix = f"/mailboxd/{self._network}/"
         try:
             async with (
-                run_hardened(self._seed, topic_prefix=prefix, on_change=self._on_change) as (swarm, host, pubsub),
+                run_hardened(self._seed, topic_prefix=prefix, on_change=self._on_change, hears=self.hears) as (
+                    swarm,
+                    host,
+                    pubsub,
+                ),
                 trio.open_nursery() as nursery,
             ):
                 for protocol, handler in self._protocols.items():

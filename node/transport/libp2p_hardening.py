@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final
@@ -290,7 +290,8 @@ class HardenedGossipSub(GossipSub):  # type: ignore[misc]
     Gossip's own limits are off (they count messages of all publishers against the neighbour who forwards them), and so
     are the parts that adapt to scores; the limits of `HardenedPubsub` hold instead."""
 
-    def __init__(self) -> None:
+    def __init__(self, hears: Callable[[MailboxId], bool] = lambda _mailbox_id: True) -> None:
+        self._hears = hears
         super().__init__(
             # 1.1 at the most: later versions add control messages that we have no use for and strangers could abuse.
             protocols=[PROTOCOL_ID_V11, PROTOCOL_ID],
@@ -316,7 +317,13 @@ class HardenedGossipSub(GossipSub):  # type: ignore[misc]
     def _get_peers_to_send(
         self, topic_ids: Iterable[str], msg_forwarder: Any, origin: Any, msg_id: bytes | None = None
     ) -> Iterable[Any]:
-        return {peer for topic in topic_ids for peer in self.pubsub.peer_topics.get(topic, ())} - {origin}
+        subscribed = {peer for topic in topic_ids for peer in self.pubsub.peer_topics.get(topic, ())} - {origin}
+        return {peer for peer in subscribed if self._hears(mailbox_id_of(peer))}
+
+    def gossip_heartbeat(self) -> defaultdict[Any, dict[str, list[bytes]]]:
+        # Names of announcements would tell a stranger when there was news.
+        gossip = super().gossip_heartbeat().items()
+        return defaultdict(dict, {peer: names for peer, names in gossip if self._hears(mailbox_id_of(peer))})
 
     def _periodic_security_cleanup(self) -> None:
         super()._periodic_security_cleanup()
@@ -331,8 +338,16 @@ class HardenedPubsub(Pubsub):  # type: ignore[misc]
     number of topics, each of which left traces for ever.
     """
 
-    def __init__(self, host: HardenedHost, router: HardenedGossipSub, *, topic_prefix: str) -> None:
+    def __init__(
+        self,
+        host: HardenedHost,
+        router: HardenedGossipSub,
+        *,
+        topic_prefix: str,
+        hears: Callable[[MailboxId], bool] = lambda _mailbox_id: True,
+    ) -> None:
         super().__init__(host, router, strict_signing=True, max_inbound_rpc_size=GOSSIP_RPC_BYTES_MAX)
+        self._hears = hears
         self.max_subscriptions_per_peer = _GOSSIP_TOPICS_PER_PEER_MAX
         self._topic_prefix = topic_prefix
         self._buckets: dict[Any, _Bucket] = {}
@@ -359,6 +374,8 @@ class HardenedPubsub(Pubsub):  # type: ignore[misc]
         rpc.ClearField("senderRecord")  # a signature to check for each frame, and of no use to us
         for subscription in rpc.subscriptions[:_GOSSIP_TOPICS_PER_PEER_MAX]:
             self.handle_subscription(peer_id, subscription)
+        if not self._hears(mailbox_id_of(peer_id)):
+            return  # neither its announcements nor its questions for ours
         for message in rpc.publish:
             if self._is_subscribed_to_msg(message):
                 await self.push_msg(peer_id, message)
@@ -430,17 +447,22 @@ def _decode_varint(buffer: bytearray) -> tuple[int, int] | None:
 
 @asynccontextmanager
 async def run_hardened(
-    seed: bytes, *, topic_prefix: str, on_change: Callable[[MailboxId, bool], None]
+    seed: bytes,
+    *,
+    topic_prefix: str,
+    on_change: Callable[[MailboxId, bool], None],
+    hears: Callable[[MailboxId], bool] = lambda _mailbox_id: True,
 ) -> AsyncIterator[tuple[HardenedSwarm, HardenedHost, HardenedPubsub]]:
-    """Runs swarm, host and gossip for the Ed25519 key made from the 32 bytes of `seed`.
+    """Runs swarm, host and gossip for the Ed25519 key made from the 32 bytes of `seed`. Gossip is exchanged with those
+    only whom it `hears`.
 
     On leaving, connections are closed in good order within a few seconds, also when cancelled: leaving
     `host.run()` alone would leave them open.
     """
     swarm = HardenedSwarm(create_new_key_pair(seed), on_change=on_change)
     host = HardenedHost(swarm)
-    router = HardenedGossipSub()
-    pubsub = HardenedPubsub(host, router, topic_prefix=topic_prefix)
+    router = HardenedGossipSub(hears)
+    pubsub = HardenedPubsub(host, router, topic_prefix=topic_prefix, hears=hears)
     try:
         async with (
             host.run([]),

@@ -273,7 +273,7 @@ class MemoryTransport(Transport):
             return
         for link in list(self._links.values()):
             other = link.other(self)
-            if channel in other._channels:
+            if channel in other._channels and self.hears(other.local):
                 other._announce(channel, self.local, data)
 
     async def disconnect(self, peer: MailboxId) -> None:
@@ -281,7 +281,7 @@ class MemoryTransport(Transport):
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     def _announce(self, channel: str, publisher: MailboxId, data: bytes) -> None:
-        if self._announcements is not None:
+        if self._announcements is not None and self.hears(publisher):
             try:
                 self._announcements.send_nowait((channel, publisher, data))
             except trio.WouldBlock:

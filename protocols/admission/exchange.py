@@ -86,7 +86,8 @@ class Why(enum.Enum):
 
 
 class NotAdmitted(Exception):
-    """They don't. `generation` is the peer's name for its password; `pause_s` says when to try again, if LATER."""
+    """They don't. `generation` is the peer's name for its password if that was found to be another one than ours;
+    `pause_s` says when to try again, if LATER (0: at once, without the ticket)."""
 
     def __init__(self, why: Why, *, generation: bytes = b"", pause_s: float = 0.0) -> None:
         super().__init__(why.value)
@@ -137,8 +138,9 @@ def initiate(party: Party) -> Steps[Admitted]:
         yield Send(encode(Proof(derive(party.ticket.key, "mailboxd initiator again", context))))
         answer = yield from _receive()
         if isinstance(answer, Proof):
-            _verify(derive(party.ticket.key, "mailboxd responder again", context), answer.proof, theirs)
-            return Admitted(party.ticket, proven=True)
+            if hmac.compare_digest(derive(party.ticket.key, "mailboxd responder again", context), answer.proof):
+                return Admitted(party.ticket, proven=True)
+            raise NotAdmitted(Why.LATER)
         raise _refusal(answer, theirs)
     if theirs.generation == party.known_other:
         raise NotAdmitted(Why.OTHER_PASSWORD, generation=theirs.generation)
@@ -157,7 +159,8 @@ def _agree(party: Party, context: bytes, theirs: Hello) -> Steps[Admitted]:
         raise _refusal(answer, theirs)
     key: bytes = yield Compute(lambda: pake.key(answer.share))
     transcript = derive(b"", "mailboxd transcript", context, share, answer.share)
-    _verify(derive(key, "mailboxd responder", transcript), answer.proof, theirs)
+    if not hmac.compare_digest(derive(key, "mailboxd responder", transcript), answer.proof):
+        raise NotAdmitted(Why.OTHER_PASSWORD, generation=theirs.generation)
     yield Send(encode(Proof(derive(key, "mailboxd initiator", transcript))))
     verdict = yield from _receive()
     if verdict != Verdict(Outcome.ADMITTED):
@@ -178,13 +181,13 @@ def respond(party: Party) -> Steps[Admitted]:
         case Proof(proof) if party.ticket is not None and theirs.ticket == party.ticket.name:
             if not hmac.compare_digest(derive(party.ticket.key, "mailboxd initiator again", context), proof):
                 yield Send(encode(Verdict(Outcome.FORGOTTEN)))
-                raise NotAdmitted(Why.OTHER_PASSWORD, generation=theirs.generation)
+                raise NotAdmitted(Why.LATER)
             yield Send(encode(Proof(derive(party.ticket.key, "mailboxd responder again", context))))
             return Admitted(party.ticket, proven=True)
         case Share(share):
             return (yield from _answer(party, context, theirs, share))
-        case None:  # it knows already that ours is another one
-            raise NotAdmitted(Why.OTHER_PASSWORD, generation=theirs.generation)
+        case None:  # it knows already that ours is another one, or it broke off
+            raise NotAdmitted(Why.OTHER_PASSWORD)
         case _:
             raise RemoteProtocolError("unexpected", f"{type(first).__name__} instead of a share")
 
@@ -200,8 +203,8 @@ def _answer(party: Party, context: bytes, theirs: Hello, share: bytes) -> Steps[
     transcript = derive(b"", "mailboxd transcript", context, share, own_share)
     yield Send(encode(Answer(own_share, derive(key, "mailboxd responder", transcript))))
     proof = yield from _receive()
-    if proof is None:  # it has seen that ours is another one
-        raise NotAdmitted(Why.OTHER_PASSWORD, generation=theirs.generation)
+    if proof is None:  # it has seen that ours is another one, or it broke off
+        raise NotAdmitted(Why.OTHER_PASSWORD)
     if not isinstance(proof, Proof):
         raise RemoteProtocolError("unexpected", f"{type(proof).__name__} instead of a proof")
     if not hmac.compare_digest(derive(key, "mailboxd initiator", transcript), proof.proof):
@@ -251,11 +254,6 @@ def _pake(party: Party, *, initiator: bool) -> Pake:
 def _ticket(key: bytes, transcript: bytes) -> Ticket:
     name = derive(key, "mailboxd ticket name", transcript)[:TICKET_NAME_BYTES]
     return Ticket(name, derive(key, "mailboxd ticket", transcript))
-
-
-def _verify(expected: bytes, proof: bytes, theirs: Hello) -> None:
-    if not hmac.compare_digest(expected, proof):
-        raise NotAdmitted(Why.OTHER_PASSWORD, generation=theirs.generation)
 
 
 def _refusal(answer: Message | None, theirs: Hello) -> Exception:

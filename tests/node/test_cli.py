@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -101,7 +102,7 @@ def test_the_examples_parse(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         for line in (command.help or "").splitlines():
             _, found, rest = line.partition(f"mailboxd {name}")
             if line.startswith("  ") and found:
-                words = rest.partition("|")[0].partition(">")[0].replace("12D3Koo…", peer_id)
+                words = re.split("[|<>]", rest)[0].replace("12D3Koo…", peer_id)
                 split = subprocess.run(
                     ["sh", "-c", f'for word in {words}; do echo "$word"; done'],
                     capture_output=True,

@@ -136,7 +136,7 @@ def test_a_ticket_of_the_same_name_with_another_key_is_worth_nothing() -> None:
     kept = ticket()
     forged = Ticket(kept.name, b"k" * 32)
     a, b, _, _ = play(party(ALICE, BOB, SECRET, ticket=forged), party(BOB, ALICE, SECRET, ticket=kept))
-    assert (why(a), why(b)) == (Why.LATER, Why.OTHER_PASSWORD)
+    assert (why(a), why(b)) == (Why.LATER, Why.LATER)
 
 
 def test_recorded_frames_are_worth_nothing_later() -> None:

@@ -1,0 +1,73 @@
+"""How often wrong passwords may be tried: by one, with growing pauses, and by all strangers together."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from protocols.limits import (
+    ADMISSION_PAUSE_FIRST_S,
+    ADMISSION_PAUSE_MAX_S,
+    GUESSERS_REMEMBERED_MAX,
+    GUESSES_FORGET_S,
+    GUESSES_FREE,
+    GUESSES_TOTAL_BURST,
+    GUESSES_TOTAL_INTERVAL_S,
+)
+
+__all__ = ["Guesses"]
+
+
+@dataclass(slots=True)
+class _Guesser:
+    wrong: int = 0
+    last_at: float = 0.0
+    next_at: float = 0.0
+
+
+class Guesses:
+    """Counts guesses of whoever can be told apart by a text. Times are any monotonic clock's seconds."""
+
+    def __init__(self) -> None:
+        self._guessers: OrderedDict[str, _Guesser] = OrderedDict()
+        self._left = float(GUESSES_TOTAL_BURST)
+        self._left_at: float | None = None
+        self.turned_away = 0
+
+    def begin(self, who: str, now: float, *, known: bool = False) -> float:
+        """0 if `who` may try a password now; it counts as wrong until `right` is called. Otherwise the seconds until it
+        may. `known` are those who don't count with all strangers together."""
+        guesser = self._guessers.pop(who, None) or _Guesser()
+        if now - guesser.last_at > GUESSES_FORGET_S:
+            guesser = _Guesser()
+        self._guessers[who] = guesser
+        if len(self._guessers) > GUESSERS_REMEMBERED_MAX:
+            self._guessers.popitem(last=False)
+        pause_s = max(guesser.next_at - now, 0.0 if known else self._all_pause_s(now))
+        if pause_s > 0:
+            self.turned_away += 1
+            return pause_s
+        if not known:
+            self._left -= 1
+        guesser.wrong += 1
+        guesser.last_at = now
+        doublings = guesser.wrong - GUESSES_FREE
+        if doublings >= 0:
+            guesser.next_at = now + min(ADMISSION_PAUSE_MAX_S, ADMISSION_PAUSE_FIRST_S * 2.0 ** min(doublings, 20))
+        return 0.0
+
+    def right(self, who: str, *, known: bool = False) -> None:
+        """The last guess of `who` was right: as if it had not been."""
+        if self._guessers.pop(who, None) is not None and not known:
+            self._left = min(GUESSES_TOTAL_BURST, self._left + 1)
+
+    def forget(self) -> None:
+        """There is another password now: what was tried on the old one says nothing about it. The bound on all together
+        goes on."""
+        self._guessers.clear()
+
+    def _all_pause_s(self, now: float) -> float:
+        if self._left_at is not None:
+            self._left = min(GUESSES_TOTAL_BURST, self._left + (now - self._left_at) / GUESSES_TOTAL_INTERVAL_S)
+        self._left_at = now
+        return max(0.0, (1.0 - self._left) * GUESSES_TOTAL_INTERVAL_S)

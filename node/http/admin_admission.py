@@ -1,0 +1,69 @@
+"""The administration's routes about who is let in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from node.admission.office import AdmissionOffice
+from node.admission.policy import AdmissionError
+from node.http.messages import HttpError, Request, Response, Router
+from protocols.limits import ADMIN_BODY_BYTES_MAX
+
+__all__ = ["add_admission_routes"]
+
+_JSON: Final = "application/json"
+_T = TypeVar("_T")
+
+
+class _Password(msgspec.Struct):
+    secret: str | None
+
+
+class _Stance(msgspec.Struct):
+    mailbox: str
+    stance: str
+
+
+class _Device(msgspec.Struct):
+    device: str | None
+
+
+def add_admission_routes(router: Router, office: AdmissionOffice) -> None:
+    """Adds `/admin/admission` (GET: all of it), `/admin/password`, `/admin/trust` and `/admin/revoke` (POST)."""
+
+    async def state(_request: Request) -> Response:
+        return _answer(office.state)
+
+    async def password(request: Request) -> Response:
+        wanted = _body(request, _Password)
+        return _answer(lambda: office.set_password(wanted.secret))
+
+    async def trust(request: Request) -> Response:
+        wanted = _body(request, _Stance)
+        return _answer(lambda: office.decide(wanted.mailbox, wanted.stance))
+
+    async def revoke(request: Request) -> Response:
+        wanted = _body(request, _Device)
+        return _answer(lambda: office.revoke(wanted.device))
+
+    router.get("/admin/admission", state)
+    router.post("/admin/password", password, body_bytes_max=ADMIN_BODY_BYTES_MAX)
+    router.post("/admin/trust", trust, body_bytes_max=ADMIN_BODY_BYTES_MAX)
+    router.post("/admin/revoke", revoke, body_bytes_max=ADMIN_BODY_BYTES_MAX)
+
+
+def _body(request: Request, kind: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(request.body, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise HttpError(400, f"The body is not what is expected: {error}") from None
+
+
+def _answer(question: Callable[[], dict[str, Any]]) -> Response:
+    try:
+        return Response(200, msgspec.json.encode(question()), _JSON)
+    except AdmissionError as error:
+        raise HttpError(409, str(error)) from None

@@ -1,0 +1,74 @@
+"""What the log says of syncs: long ones while they last, and those that are worth a line when they are over."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import trio
+
+from node.sync.driver import SessionTraffic
+from node.sync.peers import Peer
+from protocols.limits import SYNC_LOGGED_MESSAGES_MIN, SYNC_PROGRESS_S
+from protocols.sync.session import SessionResult
+
+__all__ = ["progress_teller", "tell", "what_is_left"]
+
+log = logging.getLogger(__name__)
+
+
+def progress_teller(peer: Peer) -> Callable[[], None]:
+    """Logs how far a long sync is, for whoever watches the terminal, when it is called after a while."""
+    told_at, told = trio.current_time(), 0
+
+    def tell_progress() -> None:
+        nonlocal told_at, told
+        progress = peer.progress
+        if trio.current_time() - told_at < SYNC_PROGRESS_S or progress is None:
+            return
+        moved = progress.received + progress.sent
+        if moved - told >= SYNC_LOGGED_MESSAGES_MIN:
+            log.info(
+                "mailbox %s: %d of %d messages received (%d MB), %d sent, and going on",
+                peer.mailbox_id.short,
+                progress.received,
+                progress.expected,
+                progress.received_bytes // 1_000_000,
+                progress.sent,
+            )
+        told_at, told = trio.current_time(), moved
+
+    return tell_progress
+
+
+def tell(peer: Peer, result: SessionResult, *, loudly: bool) -> None:
+    """Logs a session that went well. The everyday ones, a few messages now and then, are not worth a line each."""
+    moved = result.received + result.sent
+    loudly = loudly or moved >= SYNC_LOGGED_MESSAGES_MIN
+    if loudly or moved:
+        standing = peer.state.value.replace("-", " ") + (f", {peer.reason}" if peer.reason else "")
+        log.log(
+            logging.INFO if loudly else logging.DEBUG,
+            "mailbox %s: %s (messages received: %d, sent: %d)",
+            peer.mailbox_id.short,
+            standing,
+            result.received,
+            result.sent,
+        )
+
+
+def what_is_left(result: SessionResult, traffic: SessionTraffic, *, incoming: bool) -> str:
+    """Why the two are not known to hold the same after a session; empty if they are."""
+    if traffic.full:
+        return "this mailbox has no room left: its disk is full, or its storage limit is reached"
+    if not result.complete:
+        if incoming:
+            return "its last sync did not come to an end; there will be another"
+        return "there is more to transfer; it goes on at once"
+    if result.settled:
+        return ""
+    if result.peer is not None and result.peer.is_full:
+        return "it has no room left"
+    if result.skipped:
+        return "what is missing is coming from another mailbox at the moment"
+    return f"{result.gone} messages that it announced did not come"
