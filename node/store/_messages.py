@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
-from itertools import accumulate, islice, pairwise, starmap
+from collections.abc import Sequence
+from itertools import islice
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -18,7 +18,6 @@ import numpy.typing as npt
 from node.store._readers import blob_of
 from node.store._schema import SEQ_OFFSET
 from protocols.limits import BLOB_CHUNK_BYTES, DIGEST_BYTES, MESSAGES_PAGE_MAX, SEQ_MAX, VARIANTS_MAX
-from protocols.model import Item
 from protocols.sync.effects import Page, Span
 
 __all__ = ["messages"]
@@ -68,26 +67,44 @@ def messages(
     after: tuple[int, int] | None,
 ) -> Page:
     """See `Store.messages`. Raises sqlite3.DatabaseError if a blob is not whole."""
-    entries: list[tuple[int, Item, bytes]] = []
+    taken: list[_Keys] = []
+    data: list[bytes] = []
+    count = 0
     position = after or (0, 0)
     left_bytes = max(1, page_bytes)
     spans_min = _PORTION_SPANS
     while position[0] < len(wanted):
-        messages_max = _likely(len(entries), page_bytes, left_bytes)
+        messages_max = _likely(count, page_bytes, left_bytes)
         portion = _portion(wanted, position, messages_max, spans_min)
         keys = _keys(connection, portion, position[0], alive_from_s, messages_max)
         end = _end(keys, messages_max, left_bytes)
-        taken = keys.first(end)
-        entries += zip(taken.spans.tolist(), _items(taken), _blobs(connection, taken), strict=True)
-        left_bytes -= int(taken.sizes.sum())
+        taken.append(keys.first(end))
+        data += _blobs(connection, taken[-1])
+        count += end
+        left_bytes -= int(taken[-1].sizes.sum())
         if end < len(keys.spans):
             position = (int(keys.spans[end]), int(keys.seqs[end]) + SEQ_OFFSET)
-            if left_bytes <= 0 or len(entries) >= MESSAGES_PAGE_MAX:
-                return Page(entries, position)
+            if left_bytes <= 0 or count >= MESSAGES_PAGE_MAX:
+                return _page(taken, data, position)
         else:
             position = (position[0] + len(portion), 0)
             spans_min *= 4  # so that empty spans cost few queries
-    return Page(entries, None)
+    return _page(taken, data, None)
+
+
+def _page(keys: Sequence[_Keys], data: Sequence[bytes], after: tuple[int, int] | None) -> Page:
+    if not keys:
+        return Page.of([], after)
+    spans, seqs, first_stored_s, sizes, _, digests = zip(*keys, strict=True)
+    return Page(
+        np.concatenate(spans),
+        np.concatenate(seqs).view(np.uint64) ^ np.uint64(SEQ_OFFSET),
+        b"".join(digests),
+        np.concatenate(first_stored_s),
+        np.concatenate(sizes),
+        b"".join(data),
+        after,
+    )
 
 
 def _likely(messages: int, page_bytes: int, left_bytes: int) -> int:
@@ -143,29 +160,27 @@ def _end(keys: _Keys, messages_max: int, left_bytes: int) -> int:
     return int(ends[0]) if len(ends) else len(before)
 
 
-def _items(keys: _Keys) -> Iterator[Item]:
-    seqs = (keys.seqs.view(np.uint64) ^ np.uint64(SEQ_OFFSET)).tolist()
-    digests = [keys.digests[at : at + DIGEST_BYTES] for at in range(0, len(keys.digests), DIGEST_BYTES)]
-    return starmap(Item, zip(seqs, digests, keys.first_stored_s.tolist(), keys.sizes.tolist(), strict=True))
-
-
 def _blobs(connection: sqlite3.Connection, keys: _Keys) -> list[bytes]:
-    """The blob of each key: small ones all at once, large ones piece by piece."""
+    """The blobs of the keys one after the other, in pieces: small ones that stand together at once, large ones one by
+    one."""
     is_small = keys.sizes <= BLOB_CHUNK_BYTES
-    found = _small_blobs(connection, keys.blobs[is_small], keys.sizes[is_small])
-    for at in np.flatnonzero(~is_small).tolist():
-        found.insert(at, blob_of(connection, int(keys.blobs[at]), int(keys.sizes[at])))
-    if list(map(len, found)) != keys.sizes.tolist():
-        raise sqlite3.DatabaseError("a piece of a message is missing")
+    found: list[bytes] = []
+    for stretch in np.split(np.arange(len(is_small)), np.flatnonzero(np.diff(is_small)) + 1):
+        if not len(stretch):
+            continue
+        if is_small[stretch[0]]:
+            found.append(_small_blobs(connection, keys.blobs[stretch]))
+        else:
+            found += [blob_of(connection, int(keys.blobs[at]), int(keys.sizes[at])) for at in stretch]
+        if sum(map(len, found)) != keys.sizes[: stretch[-1] + 1].sum():
+            raise sqlite3.DatabaseError("a piece of a message is missing")
     return found
 
 
-def _small_blobs(connection: sqlite3.Connection, ids: _Numbers, sizes: _Numbers) -> list[bytes]:
-    """Blobs of one row each; what was stored together is read as one range."""
-    if not len(ids):
-        return []
+def _small_blobs(connection: sqlite3.Connection, ids: _Numbers) -> bytes:
+    """Blobs of one row each, one after the other; what was stored together is read as one range."""
     begins = np.flatnonzero(np.diff(ids, prepend=ids[0]) != 1)
     ends = np.append(begins[1:], len(ids)) - 1
     runs = np.column_stack((ids[begins], ids[ends])).tolist()
     data: bytes = connection.execute(_BLOBS, (json.dumps(runs),)).fetchone()[0] or b""
-    return [data[start:end] for start, end in pairwise(accumulate(sizes.tolist(), initial=0))]
+    return data

@@ -397,12 +397,12 @@ class MemoryStore(Store):
                 held = sorted(log.variants[seq].items())
                 alive = [(digest, it) for digest, it in held if it.first_stored_s >= alive_from_s]
                 if alive and entries and (len(entries) >= MESSAGES_PAGE_MAX or size >= page_bytes):
-                    return Page(entries, (index, seq))
+                    return Page.of(entries, (index, seq))
                 for digest, (first_stored_s, blob, _) in alive:
                     entries.append((index, Item(seq, digest, first_stored_s, len(blob)), blob))
                     size += len(blob)
             seq_from = 0
-        return Page(entries, None)
+        return Page.of(entries, None)
 
     async def watermarks(self, names: Sequence[LogName]) -> Mapping[LogName, int | None]:
         await self._turn()

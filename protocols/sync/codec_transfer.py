@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate
+from operator import sub
 from typing import Any
 
 import numpy as np
@@ -52,20 +53,23 @@ def _parcel_columns(logs: Sequence[ParcelLog]) -> list[bytes]:
     """Varints: (number, watermark, count) of each log; seqs, the first of a log whole, then the distance to the one
     before; first stored as the distance to the one before in the frame, 0, -1, 1, -2 … as 0, 1, 2, 3 …; sizes."""
     heads: list[int] = []
-    seqs: list[int] = []
+    steps: list[int] = []
     dates: list[int] = []
     sizes: list[int] = []
     for log in logs:
-        heads += (log.number, _watermark_field(log.watermark), len(log.headers))
-        before = 0
-        for seq, first_stored_s, size in log.headers:
-            seqs.append(seq - before)
-            dates.append(first_stored_s)
-            sizes.append(size)
-            before = seq
-    steps = (after - before for before, after in pairwise([0, *dates]))
-    zigzag = [2 * step if step >= 0 else -2 * step - 1 for step in steps]
-    return [pack_varints(np.array(column, np.uint64)) for column in (heads, seqs, zigzag, sizes)]
+        heads += (log.number, _watermark_field(log.watermark), len(log.seqs))
+        steps += log.seqs[:1]
+        steps += map(sub, log.seqs[1:], log.seqs)
+        dates += log.first_stored_s
+        sizes += log.sizes
+    zigzag = [2 * step if step >= 0 else -2 * step - 1 for step in map(sub, dates, (0, *dates))]
+    return [_varints(column) for column in (heads, steps, zigzag, sizes)]
+
+
+def _varints(numbers: list[int]) -> bytes:
+    if max(numbers, default=0) < 128:  # as is usual
+        return bytes(numbers)
+    return pack_varints(np.array(numbers, np.uint64))
 
 
 def _watermark_field(watermark: int | None) -> int:
@@ -128,7 +132,7 @@ def read_parcel(message: list[Any]) -> Parcel:
 
 def _parcel_logs(counts: list[int], columns: list[list[int]]) -> list[ParcelLog]:
     steps, zigzag, sizes = columns
-    dates = list(accumulate(code >> 1 ^ -(code & 1) for code in zigzag))
+    dates = list(accumulate([code >> 1 ^ -(code & 1) for code in zigzag]))
     if dates and not 0 <= min(dates) <= max(dates) <= TIME_MAX_S:
         raise RemoteProtocolError("malformed", "a date beyond all times")
     if max(sizes, default=0) > BLOB_BYTES_MAX:
@@ -140,7 +144,7 @@ def _parcel_logs(counts: list[int], columns: list[list[int]]) -> list[ParcelLog]
         seqs = list(accumulate(steps[start:end]))
         if seqs and seqs[-1] > SEQ_MAX:
             raise RemoteProtocolError("limit", "a sequence number beyond 2^64-1")
-        headers = list(zip(seqs, dates[start:end], sizes[start:end], strict=True))
-        logs.append(ParcelLog(number, watermark - 1 if watermark else None, headers))
+        known = watermark - 1 if watermark else None
+        logs.append(ParcelLog(number, known, seqs, dates[start:end], sizes[start:end]))
         start = end
     return logs

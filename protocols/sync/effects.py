@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from protocols.limits import DIGEST_BYTES
 from protocols.model import Item, LogName
 from protocols.sync.interest import Interest
 
@@ -169,11 +170,48 @@ class ReadItems:
     spans: Sequence[Span]
 
 
-class Page(NamedTuple):
-    """(index of the span, item, blob) of each message, and the (index, seq) where to go on, None at the end."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Page:
+    """Messages column by column: of each the index of its span, its seq, digest (all in one), first stored and size;
+    `data` are all blobs one after the other. `after` is the (index, seq) where to go on, None at the end."""
 
-    entries: Sequence[tuple[int, Item, bytes]]
+    spans: npt.NDArray[np.int64]
+    seqs: npt.NDArray[np.uint64]
+    digests: bytes
+    first_stored_s: npt.NDArray[np.int64]
+    sizes: npt.NDArray[np.int64]
+    data: bytes
     after: tuple[int, int] | None
+
+    @classmethod
+    def of(cls, entries: Sequence[tuple[int, Item, bytes]], after: tuple[int, int] | None) -> Page:
+        """The page of these (index of the span, item, blob)."""
+        return cls(
+            np.array([index for index, _, _ in entries], np.int64),
+            np.array([item.seq for _, item, _ in entries], np.uint64),
+            b"".join([item.digest for _, item, _ in entries]),
+            np.array([item.first_stored_s for _, item, _ in entries], np.int64),
+            np.array([item.size for _, item, _ in entries], np.int64),
+            b"".join([blob for _, _, blob in entries]),
+            after,
+        )
+
+    def __len__(self) -> int:
+        return len(self.seqs)
+
+    def item(self, at: int) -> Item:
+        """One message of the page without its blob."""
+        digest = self.digests[DIGEST_BYTES * at : DIGEST_BYTES * (at + 1)]
+        return Item(int(self.seqs[at]), digest, int(self.first_stored_s[at]), int(self.sizes[at]))
+
+    @property
+    def entries(self) -> list[tuple[int, Item, bytes]]:
+        """(index of the span, item, blob) of each message."""
+        ends = np.cumsum(self.sizes).tolist()
+        return [
+            (index, item := self.item(at), self.data[end - item.size : end])
+            for at, (index, end) in enumerate(zip(self.spans.tolist(), ends, strict=True))
+        ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,7 +136,8 @@ def split(data: bytes, size: int, what: str) -> list[bytes]:
 
 
 def read_varints(value: Any, what: str, *, count_max: int) -> list[int]:
-    numbers: list[int] = unpack_varints(as_bytes(value, what), what).tolist()
+    data = as_bytes(value, what)
+    numbers: list[int] = list(data) if data.isascii() else unpack_varints(data, what).tolist()  # a byte each, or not
     if len(numbers) > count_max:
         raise RemoteProtocolError("limit", f"more than {count_max} numbers in {what}")
     return numbers

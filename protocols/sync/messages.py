@@ -246,11 +246,14 @@ class Want:
 
 
 class ParcelLog(NamedTuple):
-    """Messages of one log in a parcel: its number in the request, the sender's watermark, and the messages' headers."""
+    """Messages of one log in a parcel: its number in the request, the sender's watermark, and the messages' headers,
+    column by column (sizes in bytes)."""
 
     number: int
     watermark: int | None
-    headers: Sequence[tuple[int, int, int]]  # seq, first stored, size in bytes
+    seqs: list[int]
+    first_stored_s: list[int]
+    sizes: list[int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,15 @@ a batch (or one message that is larger), however much was asked for.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
-from typing import Final
+from functools import partial
+from itertools import accumulate, pairwise, repeat
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from protocols.errors import RemoteProtocolError
 from protocols.limits import (
@@ -45,52 +49,60 @@ _HEADER_BYTES: Final = 56 * KIB
 
 _LOG_HEADER_BYTES: Final = 20
 _MESSAGE_HEADER_BYTES: Final = 24
-
-Header = tuple[int, int, int]
+_HEADERS_MAX: Final = min(PARCEL_MESSAGES_MAX, _HEADER_BYTES // (_LOG_HEADER_BYTES + _MESSAGE_HEADER_BYTES))
 
 
 class _Packer:
-    """Fills parcels."""
+    """Fills parcels. Works on whole columns: a message costs less than its copies."""
 
     def __init__(self) -> None:
-        self._logs: list[ParcelLog] = []
-        self._headers: list[Header] = []
-        self._number = -1
-        self._header_bytes = 0
-        self._messages = 0
-        self._data = bytearray()
+        self._watermarks: dict[int, int | None] = {}
+        self._columns = tuple(np.zeros(0, kind) for kind in (np.int64, np.uint64, np.int64, np.int64))
+        """Number of the log, seq, first stored, size of the messages whose headers wait for the next parcel."""
+        self._data = b""
 
-    def add(self, number: int, watermark: int | None, item: Item, blob: bytes) -> list[Parcel]:
-        """Takes one more message; returns the parcels that are full now."""
-        if number != self._number:
-            self._headers = []
-            self._logs.append(ParcelLog(number, watermark, self._headers))
-            self._number = number
-            self._header_bytes += _LOG_HEADER_BYTES
-        self._headers.append((item.seq, item.first_stored_s, item.size))
-        self._header_bytes += _MESSAGE_HEADER_BYTES
-        self._messages += 1
-        self._data += blob
-        full: list[Parcel] = []
-        start = 0
-        while len(self._data) - start > _DATA_BYTES:
-            full.append(self._cut(bytes(memoryview(self._data)[start : start + _DATA_BYTES])))
-            start += _DATA_BYTES
-        if start:
-            del self._data[:start]
-        if self._header_bytes > _HEADER_BYTES or self._messages >= PARCEL_MESSAGES_MAX:
-            full.append(self._cut(bytes(self._data)))
-            self._data.clear()
-        return full
+    def add(self, numbers: npt.NDArray[np.int64], watermarks: Mapping[int, int | None], page: Page) -> Iterator[Parcel]:
+        """Takes a page and yields the parcels that are full now. `numbers` are those of the messages' logs."""
+        self._watermarks.update(watermarks)
+        added = (numbers, page.seqs, page.first_stored_s, page.sizes)
+        columns = self._columns = tuple(map(np.concatenate, zip(self._columns, added, strict=True)))
+        data = memoryview(self._data + page.data)
+        sizes = columns[3]
+        ends = np.cumsum(sizes) + (len(data) - int(sizes.sum()))
+        start = first = 0
+        while True:
+            end = start + _DATA_BYTES
+            last = int(np.searchsorted(ends, end, "right"))
+            if len(data) > end:
+                last = min(last + 1, len(ends))  # the one that is cut
+            if last - first > _HEADERS_MAX:
+                last = first + _HEADERS_MAX
+                end = int(ends[last - 1])
+            elif len(data) <= end:
+                break
+            yield Parcel(self._logs(first, last), bytes(data[start:end]))
+            start, first = end, last
+        self._columns = tuple(column[first:] for column in columns)
+        self._data = bytes(data[start:])
 
-    def _cut(self, data: bytes) -> Parcel:
-        parcel = Parcel(self._logs, data)
-        self._logs, self._number, self._header_bytes, self._messages = [], -1, 0, 0
-        return parcel
+    def _logs(self, first: int, last: int) -> list[ParcelLog]:
+        numbers, *columns = [column[first:last].tolist() for column in self._columns]
+        seqs, first_stored_s, sizes = columns
+        begins = np.flatnonzero(np.diff(self._columns[0][first:last], prepend=-1)).tolist()
+        return [
+            ParcelLog(
+                numbers[begin],
+                self._watermarks[numbers[begin]],
+                seqs[begin:end],
+                first_stored_s[begin:end],
+                sizes[begin:end],
+            )
+            for begin, end in pairwise((*begins, len(numbers)))
+        ]
 
     def last(self, stopped_at: tuple[int, int] | None) -> Parcel:
         """The end of the stream."""
-        return Parcel(self._logs, bytes(self._data), is_last=True, stopped_at=stopped_at)
+        return Parcel(self._logs(0, len(self._columns[0])), self._data, is_last=True, stopped_at=stopped_at)
 
 
 def send_messages(context: Context, spans: Sequence[tuple[int, Span]]) -> Steps[tuple[int, int] | None]:
@@ -98,31 +110,30 @@ def send_messages(context: Context, spans: Sequence[tuple[int, Span]]) -> Steps[
     about TRANSFER_BYTES_MAX or TRANSFER_MESSAGES_MAX. Returns where it stopped: (number, seq)."""
     packer = _Packer()
     wanted = [span for _, span in spans]
-    numbers = [number for number, _ in spans]
+    numbers = np.array([number for number, _ in spans], np.int64)
     present_s = context.peer.retention.stamp(context.peer.now_s)
     position: tuple[int, int] | None = None
     merges: list[tuple[LogName, Item]] = []
     sent = sent_bytes = 0
     while wanted:
         page: Page = yield ReadMessages(wanted, context.alive_from_s, _PAGE_BYTES, position)
-        names = list(dict.fromkeys(wanted[index].name for index, _, _ in page.entries))
-        watermarks: Sequence[int | None] = (yield ReadWatermarks(names)) if names else []
-        known = dict(zip(names, watermarks, strict=True))
-        for index, item, blob in page.entries:
-            name = wanted[index].name
-            for parcel in packer.add(numbers[index], known[name], item, blob):
-                yield Send(encode(parcel))
-            if context.alive_from_s <= present_s < item.first_stored_s:
-                # The receiver brings a date in its future down to its present, so we do it too.
-                merges.append((name, item._replace(first_stored_s=present_s)))
-            sent_bytes += item.size
-        sent += len(page.entries)
-        context.result.sent += len(page.entries)
-        context.result.sent_bytes += sum(item.size for _, item, _ in page.entries)
+        logs = {int(numbers[index]): wanted[index].name for index in np.unique(page.spans)}
+        watermarks: Sequence[int | None] = (yield ReadWatermarks(list(logs.values()))) if logs else []
+        for parcel in packer.add(numbers[page.spans], dict(zip(logs, watermarks, strict=True)), page):
+            yield Send(encode(parcel))
+        if context.alive_from_s <= present_s:
+            # The receiver brings a date in its future down to its present, so we do it too.
+            for at in np.flatnonzero(page.first_stored_s > present_s).tolist():
+                name = wanted[int(page.spans[at])].name
+                merges.append((name, page.item(at)._replace(first_stored_s=present_s)))
+        sent += len(page)
+        sent_bytes += len(page.data)
+        context.result.sent += len(page)
+        context.result.sent_bytes += len(page.data)
         position = page.after
         if position is None or sent_bytes >= TRANSFER_BYTES_MAX or sent >= TRANSFER_MESSAGES_MAX:
             break
-    stopped_at = None if position is None else (numbers[position[0]], position[1])
+    stopped_at = None if position is None else (spans[position[0]][0], position[1])
     yield Send(encode(packer.last(stopped_at)))
     if merges:
         context.result.merged += len(merges)
@@ -148,56 +159,82 @@ class Expected:
         return minus(self.spans, self.came())
 
 
+class _Came(NamedTuple):
+    """Messages of a log that are complete, column by column."""
+
+    log: Expected
+    seqs: Sequence[int]
+    first_stored_s: Sequence[int]
+    blobs: Sequence[bytes]
+
+
 class _Unpacker:
     """Puts messages together again and checks that they are what was asked for."""
 
     def __init__(self, expected: Sequence[Expected]) -> None:
         self._expected = expected
-        self._headers: deque[tuple[int, Header]] = deque()
-        self._data = bytearray()
+        self._cut: tuple[Expected, int, int, int] | None = None
+        """Log, seq, first stored and size of the message of which `_part` is the beginning."""
+        self._part = bytearray()
         self._number = -1
         self._span = 0  # of those expected of the log: messages come in their order
         self._variants = 0
         self._missing_bytes = 0
         self._came = 0
 
-    def take(self, parcel: Parcel) -> list[tuple[Expected, Header, bytes]]:
+    def take(self, parcel: Parcel) -> list[_Came]:
         """The messages that are complete now. Raises RemoteProtocolError."""
         if not (parcel.logs or parcel.data or parcel.is_last):
             raise RemoteProtocolError("empty", "a parcel that holds nothing")
         for log in parcel.logs:
             self._check(log)
-            self._headers.extend(zip(repeat(log.number), log.headers))
-            self._missing_bytes += sum([size for _, _, size in log.headers])
+            self._missing_bytes += sum(log.sizes)
         self._missing_bytes -= len(parcel.data)
         if self._missing_bytes < 0:
             raise RemoteProtocolError("unrequested", "message bytes that belong to nothing")
         if parcel.is_last and self._missing_bytes:
             raise RemoteProtocolError("missing", "messages were promised and not sent")
-        self._data += parcel.data
-        done: list[tuple[Expected, Header, bytes]] = []
-        start = 0
-        view = memoryview(self._data)
-        headers = self._headers
-        while headers:
-            number, header = headers[0]
-            end = start + header[2]
-            if end > len(view):
-                break
-            headers.popleft()
-            done.append((self._expected[number], header, bytes(view[start:end])))
-            start = end
-        view.release()
-        del self._data[:start]
-        if len(self._headers) > 1:
-            raise RemoteProtocolError("limit", "messages announced long before they come")
-        self._came += len(done)
+        done: list[_Came] = []
+        start = self._go_on(parcel.data, done)
+        for log in parcel.logs:
+            if self._cut is not None:
+                raise RemoteProtocolError("limit", "messages announced long before they come")
+            start = self._split(log, parcel.data, start, done)
+        self._came += sum([len(came.seqs) for came in done])
         if self._came > TRANSFER_MESSAGES_MAX + MESSAGES_PAGE_MAX:
             raise RemoteProtocolError("limit", f"more than {TRANSFER_MESSAGES_MAX} messages in one transfer")
         return done
 
+    def _go_on(self, data: bytes, done: list[_Came]) -> int:
+        """Takes what `data` has of the message that was cut; returns where the rest begins."""
+        if self._cut is None:
+            return 0
+        log, seq, first_stored_s, size = self._cut
+        missing = size - len(self._part)
+        self._part += data[:missing]
+        if len(data) >= missing:
+            done.append(_Came(log, [seq], [first_stored_s], [bytes(self._part)]))
+            self._cut, self._part = None, bytearray()
+        return missing
+
+    def _split(self, log: ParcelLog, data: bytes, start: int, done: list[_Came]) -> int:
+        """Cuts the messages of a log out of `data`; returns where the rest begins."""
+        expected = self._expected[log.number]
+        ends = list(accumulate(log.sizes, initial=start))
+        whole = len(log.seqs)
+        if ends[-1] > len(data):
+            whole = bisect_right(ends, len(data)) - 1
+            if whole < len(log.seqs) - 1:
+                raise RemoteProtocolError("limit", "messages announced long before they come")
+            self._cut = (expected, log.seqs[whole], log.first_stored_s[whole], log.sizes[whole])
+            self._part += data[ends[whole] :]
+        if whole:
+            blobs = [data[begin:end] for begin, end in pairwise(ends[: whole + 1])]
+            done.append(_Came(expected, log.seqs[:whole], log.first_stored_s[:whole], blobs))
+        return ends[-1]
+
     def _check(self, log: ParcelLog) -> None:
-        if not self._number <= log.number < len(self._expected) or not log.headers:
+        if not self._number <= log.number < len(self._expected) or not log.seqs:
             raise RemoteProtocolError("unrequested", "messages of a log that was not asked for, or out of order")
         expected = self._expected[log.number]
         if log.number > self._number:
@@ -205,7 +242,7 @@ class _Unpacker:
             self._span = self._variants = 0
         expected.watermark = log.watermark
         before = expected.got[-1] if expected.got else -1
-        seqs = [seq for seq, _, _ in log.headers]
+        seqs = log.seqs
         span = self._span_at(expected.spans, seqs[0])
         if span and span[0] <= seqs[0] and seqs[-1] <= span[1] and before < seqs[0] and _is_ascending(seqs):
             self._variants = 1  # as is usual
@@ -236,27 +273,20 @@ def _is_ascending(seqs: list[int]) -> bool:
 def receive_messages(context: Context, expected: Sequence[Expected]) -> Steps[tuple[int, int] | None]:
     """Receives what is expected and has it stored in batches as it comes; returns where the sender stopped."""
     unpacker = _Unpacker(expected)
-    kept: dict[int, int | None] = {}
-    """By what a peer calls first stored, what we keep of it; None where our own rule lets it die."""
     batch: list[Delivery] = []
     batch_bytes = 0
     while True:
         parcel = yield from receive(Parcel)
-        done = unpacker.take(parcel)
-        context.result.received += len(done)
-        context.result.received_bytes += sum([len(blob) for _, _, blob in done])
-        for log, (seq, first_stored_s, _), blob in done:
-            if first_stored_s not in kept:
-                clamped_s = context.clamp(first_stored_s)
-                kept[first_stored_s] = None if context.expired(clamped_s) else clamped_s
-            kept_s = kept[first_stored_s]
-            if kept_s is None:
-                continue
-            batch.append(Delivery(log.name, seq, blob, digest_of(blob), kept_s))
-            batch_bytes += len(blob)
-            if batch_bytes >= BATCH_BYTES_MAX or len(batch) >= BATCH_MESSAGES_MAX:
-                yield Commit(batch)
-                batch, batch_bytes = [], 0
+        for came in unpacker.take(parcel):
+            size = sum(map(len, came.blobs))
+            context.result.received += len(came.seqs)
+            context.result.received_bytes += size
+            batch += _deliveries(context, came)
+            batch_bytes += size
+            while batch and (batch_bytes >= BATCH_BYTES_MAX or len(batch) >= BATCH_MESSAGES_MAX):
+                yield Commit(batch[:BATCH_MESSAGES_MAX])
+                batch = batch[BATCH_MESSAGES_MAX:]
+                batch_bytes = sum([len(delivery.blob) for delivery in batch])
         if parcel.is_last:
             break
     if batch:
@@ -265,3 +295,17 @@ def receive_messages(context: Context, expected: Sequence[Expected]) -> Steps[tu
     if stopped_at is not None and not (stopped_at[0] < len(expected) and stopped_at[1] <= SEQ_MAX):
         raise RemoteProtocolError("unrequested", "a stop at what was not asked for")
     return stopped_at
+
+
+_new_delivery: Callable[[Iterable[Any]], Delivery] = partial(tuple.__new__, Delivery)  # a third of what its own costs
+
+
+def _deliveries(context: Context, came: _Came) -> Iterable[Delivery]:
+    """What is to be stored of messages that came: not what our own rule lets die."""
+    kept_s = {stored_s: context.clamp(stored_s) for stored_s in set(came.first_stored_s)}
+    dates = map(kept_s.__getitem__, came.first_stored_s)
+    rows = zip(repeat(came.log.name), came.seqs, came.blobs, map(digest_of, came.blobs), dates)
+    deliveries = map(_new_delivery, rows)
+    if any(map(context.expired, kept_s.values())):
+        return [one for one in deliveries if not context.expired(one.first_stored_s)]
+    return deliveries

@@ -20,10 +20,10 @@ from protocols.sync.messages import (
     Hello,
     Message,
     Parcel,
-    ParcelLog,
     Refuse,
 )
 from protocols.sync.session import Checkpoint, SessionConfig, SessionResult, initiate, respond
+from tests.protocols.sync.parcel_logs import parcel_log
 from tests.protocols.sync.world import NOW_S, Box, Outcome, Side, name_of, run_pair
 
 Steps = Generator[Any, Any, Any]
@@ -146,4 +146,4 @@ def told_of(heard: list[Message]) -> str:
 
 
 def part(*headers: tuple[int, int, int], data: bytes = b"", number: int = 0, **more: Any) -> Parcel:
-    return Parcel([ParcelLog(number, None, headers)] if headers else [], data, **more)
+    return Parcel([parcel_log(number, None, headers)] if headers else [], data, **more)

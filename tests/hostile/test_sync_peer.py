@@ -36,7 +36,6 @@ from protocols.sync.messages import (
     Names,
     OfferedLog,
     Parcel,
-    ParcelLog,
     Refuse,
     Survey,
     Surveyed,
@@ -47,6 +46,7 @@ from protocols.sync.regions import END, LIST, SHOW, Region
 from protocols.sync.session import respond
 from protocols.sync.wire import FrameDecoder, encode_frame
 from tests.mailboxes import MailboxProcess
+from tests.protocols.sync.parcel_logs import parcel_log
 from tests.protocols.sync.world import Box
 
 PROTOCOL = "/mailboxd/sync/1"
@@ -238,7 +238,7 @@ async def something_else(stream: Stream) -> None:
     await talk.hear()
     await talk.say(Transfer(offers=[OfferedLog(LOG, [(0, 0)], True)]))
     assert isinstance(await talk.hear(), Want)
-    await talk.say(Parcel([ParcelLog(0, None, [(1, now_s(), len(BLOB))])], BLOB, True))
+    await talk.say(Parcel([parcel_log(0, None, [(1, now_s(), len(BLOB))])], BLOB, True))
 
 
 async def announced_for_later(stream: Stream) -> None:
@@ -248,7 +248,7 @@ async def announced_for_later(stream: Stream) -> None:
     await talk.hear()
     await talk.say(Transfer(offers=[OfferedLog(LOG, [(0, 99)], True)]))
     assert isinstance(await talk.hear(), Want)
-    await talk.say(Parcel([ParcelLog(0, None, [(seq, now_s(), 40 << 20) for seq in range(100)])]))
+    await talk.say(Parcel([parcel_log(0, None, [(seq, now_s(), 40 << 20) for seq in range(100)])]))
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ async def deliver_something_else(stream: Stream) -> None:
         if isinstance(message, Names):
             await talk.say(Named(1, [(0, LOG)]))
         if isinstance(message, Transfer):
-            await talk.say(Want(), Parcel([ParcelLog(0, None, [(7, now_s(), len(BLOB))])], BLOB, True))
+            await talk.say(Want(), Parcel([parcel_log(0, None, [(7, now_s(), len(BLOB))])], BLOB, True))
 
 
 @pytest.mark.parametrize("lie", [answer_garbage, tell_for_ever, deliver_something_else], ids=lambda lie: lie.__name__)

@@ -200,12 +200,14 @@ def _moving(message: Transfer | Want | Parcel) -> Json:
             }
 
 
-def _parcel_log(log: int, watermark: int | None, headers: Sequence[tuple[int, int, int]]) -> Json:
+def _parcel_log(
+    log: int, watermark: int | None, seqs: Sequence[int], first_stored_s: Sequence[int], sizes: Sequence[int]
+) -> Json:
     return {
         "number": log,
         "watermark": None if watermark is None else number(watermark),
         "messages": [
-            {"seq": number(seq), "first_stored_s": number(first_stored_s), "size": size}
-            for seq, first_stored_s, size in headers
+            {"seq": number(seq), "first_stored_s": stored_s, "size": size}
+            for seq, stored_s, size in zip(seqs, first_stored_s, sizes, strict=True)
         ],
     }

@@ -42,7 +42,6 @@ from protocols.sync.messages import (
     News,
     OfferedLog,
     Parcel,
-    ParcelLog,
     Refuse,
     Standing,
     Survey,
@@ -58,6 +57,7 @@ from protocols.sync.regions import END, SHOW, Region
 from protocols.sync.regions import LIST as LISTED
 from protocols.sync.session import SessionRefused
 from protocols.sync.wire import FrameDecoder, encode_frame, unpack
+from tests.protocols.sync.parcel_logs import parcel_log
 from tests.protocols.sync.test_properties import big_pair
 from tests.protocols.sync.world import Box, name_of, sync
 
@@ -107,7 +107,7 @@ MESSAGES = [
     Transfer([FetchedLog(HANDLE, SPANS)], [OfferedLog(NAME, SPANS, True)], [MergedLog(HANDLE, ITEMS)]),
     Want([(0, SPANS), (7, [(1, 1)])], [(3, ITEMS)]),
     Parcel(
-        [ParcelLog(0, None, [(3, 7200, 10), (3, 3600, 0)]), ParcelLog(9, SEQ_MAX - 1, [(SEQ_MAX, 9**9, 5)])],
+        [parcel_log(0, None, [(3, 7200, 10), (3, 3600, 0)]), parcel_log(9, SEQ_MAX - 1, [(SEQ_MAX, 9**9, 5)])],
         b"data" * 99,
     ),
     Parcel([], b"", True, (4, SEQ_MAX)),

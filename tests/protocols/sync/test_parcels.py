@@ -69,7 +69,7 @@ class Forgetful(Box):
             self.released += effect.lost
         result = super().perform(effect)
         if isinstance(effect, fx.ReadMessages):
-            result = result._replace(entries=[entry for entry in result.entries if entry[1].seq not in self.lost])
+            result = fx.Page.of([one for one in result.entries if one[1].seq not in self.lost], result.after)
         return result
 
 

@@ -27,7 +27,6 @@ from protocols.sync.messages import (
     News,
     OfferedLog,
     Parcel,
-    ParcelLog,
     Refuse,
     Standing,
     Survey,
@@ -41,6 +40,7 @@ from protocols.sync.messages import (
 from protocols.sync.reconcile import DIFF, DIFFERS, FP, LIST, NONE, Range
 from protocols.sync.regions import END, SHOW, Region
 from protocols.sync.regions import LIST as LISTED
+from tests.protocols.sync.parcel_logs import parcel_log
 
 __all__ = ["ENTRIES", "MESSAGES", "RANGES", "REFUSED", "REGIONS", "entries_of_runs", "numbers"]
 
@@ -216,13 +216,13 @@ MESSAGES: Final[list[tuple[str, Message]]] = [
         "Messages of two logs: dates go on from log to log, the second message of the first log is a variant.",
         Parcel(
             [
-                ParcelLog(0, None, [(3, DATE_S, 2), (3, DATE_S - 3600, 0), (70, DATE_S + 3600, 1)]),
-                ParcelLog(2, 41, [(SEQ_MAX, DATE_S + 3600, 300)]),
+                parcel_log(0, None, [(3, DATE_S, 2), (3, DATE_S - 3600, 0), (70, DATE_S + 3600, 1)]),
+                parcel_log(2, 41, [(SEQ_MAX, DATE_S + 3600, 300)]),
             ],
             b"abc",
         ),
     ),
-    ("The highest watermark that can be said.", Parcel([ParcelLog(0, SEQ_MAX - 1, [(0, 0, 0)])], b"", True)),
+    ("The highest watermark that can be said.", Parcel([parcel_log(0, SEQ_MAX - 1, [(0, 0, 0)])], b"", True)),
     ("Data that goes on, and a stop.", Parcel([], b"and so on", True, (2, SEQ_MAX))),
     ("Finished, all moved, equal; an acknowledgement is asked for.", Done(True, True, True)),
     ("Finished with something left.", Done(False, False, False)),

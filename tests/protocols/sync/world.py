@@ -242,13 +242,13 @@ class Box:
                 if not first <= seq <= last or (effect.after and (index, seq) < effect.after):
                     continue
                 if size >= effect.page_bytes:
-                    return fx.Page(entries, (index, seq))
+                    return fx.Page.of(entries, (index, seq))
                 for digest in sorted(held[seq]):
                     stamp, blob = held[seq][digest]
                     if stamp >= effect.alive_from_s:
                         entries.append((index, Item(seq, digest, stamp, len(blob)), blob))
                         size += len(blob)
-        return fx.Page(entries, None)
+        return fx.Page.of(entries, None)
 
     def _commit(self, commit: fx.Commit) -> None:
         self.commits += 1
