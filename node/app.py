@@ -34,6 +34,7 @@ from node.http.server import HttpStatistics, Listener, open_listeners, serve_htt
 from node.http.tls import server_context
 from node.http.toy import toy_router
 from node.identity import Identity
+from node.reach import Reach
 from node.status import Administration
 from node.store.sqlite import SqliteStore
 from node.sync.toy_ledger import ToyLedger
@@ -94,6 +95,7 @@ async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None]
             )
             events = Events(clock)
             tell_of(core, events)
+            reach = Reach(transport, config.network, partial(_known_addresses, core))
             async with trio.open_nursery() as nursery:
                 await nursery.start(core.run)
                 p2p = transport.addresses()
@@ -104,7 +106,13 @@ async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None]
                 plain = _plain_peers(config, core, data_dir)
                 nursery.start_soon(supervise, "plain peers", plain.run)
                 administration = Administration(
-                    core, plain=plain, mailbox_id=identity.mailbox_id, name=config.name, events=events
+                    core,
+                    plain=plain,
+                    reach=reach,
+                    ports=[listener.address.port for listener in (*phones, *secure)] + [p2p[0].port],
+                    mailbox_id=identity.mailbox_id,
+                    name=config.name,
+                    events=events,
                 )
                 desk = admin_router(administration, token, http=statistics)
                 add_admission_routes(desk, AdmissionOffice(admission))
@@ -200,6 +208,11 @@ async def _discover(
         hosts=tuple(listener.address.host for listener in phones if listener.address.port == phones[0].address.port),
     )
     await discovery.run(announcement, core.engine.report)
+
+
+def _known_addresses(core: Core, mailbox_id: MailboxId) -> Sequence[PeerAddress]:
+    peer = core.engine.table.get(mailbox_id)
+    return () if peer is None else peer.addresses
 
 
 def _urls(listeners: Sequence[Listener]) -> tuple[str, ...]:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
+
+import trio
 
 from node.core import VERSION, Core
 from node.events import EventKind, Events
 from node.http.admin import AdminError
+from node.reach import Reach
 from node.store.api import StoreError
 from node.sync.peers import Peer, SyncReport
 from node.sync.toy_peer import ToyPeer, ToyPeers
+from node.transport.api import TransportError
+from protocols.errors import RemoteProtocolError
+from protocols.limits import REACH_NEIGHBOURS_MAX, REACH_PORTS_MAX
 from protocols.model import MailboxId
 
 __all__ = ["Administration"]
@@ -19,8 +26,21 @@ __all__ = ["Administration"]
 class Administration:
     """Answers the administration's questions about a running mailbox; implements `node.http.admin.AdminPort`."""
 
-    def __init__(self, core: Core, *, plain: ToyPeers, mailbox_id: MailboxId, name: str | None, events: Events) -> None:
+    def __init__(
+        self,
+        core: Core,
+        *,
+        plain: ToyPeers,
+        reach: Reach,
+        ports: Sequence[int],
+        mailbox_id: MailboxId,
+        name: str | None,
+        events: Events,
+    ) -> None:
+        """`ports` are those on which others should reach this mailbox."""
         self._core = core
+        self._reach = reach
+        self._ports = [*dict.fromkeys(ports)][:REACH_PORTS_MAX]
         self._plain = plain
         self._mailbox_id = mailbox_id
         self._events = events
@@ -110,6 +130,26 @@ class Administration:
         except StoreError as error:
             raise AdminError(503, str(error)) from error
         return {"blocks": report.blocks, "differences": report.differences}
+
+    async def reach(self) -> dict[str, Any]:
+        """What some of the connected mailboxes say of how this one can be reached, each with `trials` or an `error`."""
+        answers: list[dict[str, Any]] = []
+
+        async def ask(peer: MailboxId) -> None:
+            answer: dict[str, Any] = {"mailbox_id": str(peer), "trials": [], "error": None}
+            try:
+                for trial in await self._reach.ask(peer, self._ports):
+                    answer["trials"].append(
+                        {"port": trial.port, "host": trial.host, "outcome": trial.outcome.name.lower()}
+                    )
+            except (TransportError, RemoteProtocolError) as error:
+                answer["error"] = str(error)
+            answers.append(answer)
+
+        async with trio.open_nursery() as nursery:
+            for peer in sorted(self._core.transport.connected())[:REACH_NEIGHBOURS_MAX]:
+                nursery.start_soon(ask, peer)
+        return {"neighbours": answers}
 
     async def peers(self) -> list[dict[str, Any]]:
         """One dictionary for each known mailbox, in the order of their ids; plain ones after the others."""

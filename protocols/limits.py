@@ -942,6 +942,9 @@ the client still learns that something is missing, and asks again."""
 JSON_DEPTH_MAX: Final = 128
 """Nesting of a request body: the reference's limit. Ours needs 4."""
 
+FILES_BESIDE_HTTP: Final = 512
+"""Open files beside the connections of phones: the store's, other mailboxes' connections, and some to spare."""
+
 JSON_SLICE_BYTES: Final = MIB
 """Larger bodies are decoded in pieces of about this size: 1-2 ms in which no other Python code can run."""
 
@@ -1166,6 +1169,50 @@ CLIENT_COMMIT_WORKS_MAX: Final = 512
 
 CHAT_TEXT_BYTES_MAX: Final = 64 * KIB
 """Longest line of the example chat: a page of text is a twentieth of it."""
+
+# --- the doctor -----------------------------------------------------------------------------------------------
+
+DOCTOR_LISTEN_S: Final = 3.0
+"""How long the doctor listens to multicast DNS: a mailbox answers within 1.2 s of a question; three are asked."""
+
+DOCTOR_ANSWER_S: Final = 5.0
+"""So long the doctor waits for the mailbox on this machine: it answers within milliseconds, or something is wrong."""
+
+PROBE_ANSWER_BYTES_MAX: Final = 64 * KIB
+"""Longest answer of `/health` that is read; ours has less than a hundred bytes."""
+
+DOCTOR_NEIGHBOURS_MAX: Final = 32
+"""So many neighbours the doctor tries to reach; what ails the network shows with fewer."""
+
+DOCTOR_FSYNC_ROUNDS: Final = 16
+"""Writes that the doctor times to judge the disk: the median of so many is steady within a few per cent."""
+
+DOCTOR_FSYNC_SLOW_S: Final = 0.1
+"""A disk whose fsync takes longer answers a phone late enough to be felt; SD cards take 5 to 50 ms."""
+
+DOCTOR_DISK_LOW_BYTES: Final = 512 * MIB
+"""With less than this free, a day of a busy mailbox may fill the disk."""
+
+DOCTOR_CLOCK_OFF_S: Final = 60.0
+"""Clocks that differ by more are not kept by anything, and will differ by CLOCK_SKEW_MAX_S one day."""
+
+REACH_PORTS_MAX: Final = 4
+"""Ports that a mailbox may ask a neighbour to try: HTTP, HTTPS, mailboxes, and one to spare."""
+
+REACH_HOSTS_MAX: Final = 4
+"""Addresses of the asking mailbox that are tried: IPv4 and IPv6, cable and WLAN."""
+
+REACH_TIMEOUT_S: Final = 3.0
+"""A port that has not answered by then is silent: a SYN is sent again after one second, and after three."""
+
+REACH_INTERVAL_S: Final = 10.0
+"""A neighbour is tried for each mailbox once in so long: being asked must not make it a port scanner."""
+
+REACH_FRAME_BYTES_MAX: Final = 2048
+"""Question or answer: sixteen lines of a port, an address and a digit need half of it."""
+
+REACH_NEIGHBOURS_MAX: Final = 3
+"""So many neighbours are asked at once: one may be wrong, three are not."""
 
 # --- scenarios ----------------------------------------------------------------------------------------------
 

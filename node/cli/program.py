@@ -37,6 +37,7 @@ COMMANDS: Final = {
     "put": ("messages", "Store a message in a running mailbox."),
     "get": ("messages", "Read messages from a running mailbox."),
     "verify": ("verify", "Check every stored message for damage."),
+    "doctor": ("doctor", "Look for what keeps this mailbox from working, and say what to do."),
     "demo": ("demo", "Show three mailboxes on this machine part and come together again."),
     "bench": ("bench", "Measure speed and traffic on this machine."),
 }

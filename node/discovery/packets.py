@@ -42,7 +42,7 @@ from protocols.errors import RemoteProtocolError
 from protocols.limits import MDNS_KNOWN_ANSWERS_MAX, MDNS_NAMES_PER_PACKET_MAX
 from protocols.model import MailboxId
 
-__all__ = ["Asked", "Heard", "Sighting", "Speaker", "interesting", "query", "read_packet"]
+__all__ = ["Asked", "Heard", "Sighting", "Speaker", "interesting", "query", "read_packet", "services"]
 
 _A: Final = 1
 _PTR: Final = 12
@@ -182,6 +182,13 @@ def query(known: Iterable[str]) -> list[bytes]:
     out.add_question(DNSQuestion(SERVICE_TYPE, _PTR, _IN))
     for _, name in zip(range(MDNS_KNOWN_ANSWERS_MAX), known, strict=False):
         out.add_answer_at_time(DNSPointer(SERVICE_TYPE, _PTR, _IN, _TTL_OTHER_S, name), 0)
+    return out.packets()
+
+
+def services() -> list[bytes]:
+    """The packets that ask what kinds of service there are: whoever speaks DNS-SD answers, phones and printers too."""
+    out = DNSOutgoing(_QUERY)
+    out.add_question(DNSQuestion(_ENUMERATION, _PTR, _IN))
     return out.packets()
 
 

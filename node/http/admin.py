@@ -70,6 +70,10 @@ class AdminPort(Protocol):
         """How many events of each kind there were since the start."""
         ...
 
+    async def reach(self) -> dict[str, Any]:
+        """Has some neighbours try to connect to this mailbox, and tells what they say."""
+        ...
+
 
 class _SyncRequest(msgspec.Struct):
     peer: str | None = None
@@ -105,10 +109,14 @@ def admin_router(
         )
         return Response(200, body, content_type)
 
+    async def reach(_request: Request) -> Response:
+        return _json(await _ask(port.reach))
+
     router.get("/admin/status", status)
     router.get("/admin/peers", peers)
     router.post("/admin/sync", sync, takes_json=False, body_bytes_max=ADMIN_BODY_BYTES_MAX)
     router.post("/admin/verify", verify, takes_json=False, body_bytes_max=ADMIN_BODY_BYTES_MAX)
+    router.post("/admin/reach", reach, takes_json=False, body_bytes_max=ADMIN_BODY_BYTES_MAX)
     router.get("/metrics", metrics)
     return router
 

@@ -83,6 +83,11 @@ class AdminClient:
         answer: dict[str, Any] = self.post("/admin/verify", timeout_s=VERIFY_REQUEST_TIMEOUT_S)
         return answer
 
+    def reach(self) -> list[dict[str, Any]]:
+        """What neighbours say of how this mailbox can be reached. Raises ClientError."""
+        answers: list[dict[str, Any]] = self.post("/admin/reach")["neighbours"]
+        return answers
+
 
 def store_messages(
     url: str, messages: Iterable[tuple[str, str, int, bytes]], *, timeout_s: float = CLIENT_TIMEOUT_S

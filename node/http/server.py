@@ -23,7 +23,7 @@ from node.http.limits import HttpLimits, MemoryBudget, RateLimiter, is_loopback
 from node.http.messages import Router
 from node.http.sockets import ClientSocket
 from node.http.tls import TlsSocket
-from protocols.limits import HTTP_SEND_PIECE_BYTES
+from protocols.limits import FILES_BESIDE_HTTP, HTTP_SEND_PIECE_BYTES
 
 if sys.platform != "win32":
     import resource
@@ -32,7 +32,6 @@ __all__ = ["HttpLimits", "HttpStatistics", "Listener", "open_listeners", "serve_
 
 log = logging.getLogger(__name__)
 
-_OTHER_FILES: Final = 512  # the store's, other mailboxes' connections, and some to spare
 _ACCEPT_PAUSE_S: Final = 0.1
 _TCP_NOTSENT_LOWAT: Final = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 
@@ -161,7 +160,7 @@ class Server:
 
     async def run(self, listeners: Sequence[Listener], *, task_status: trio.TaskStatus[None]) -> None:
         """See `serve_http`."""
-        _allow_files(self.limits.connections_max + _OTHER_FILES)
+        _allow_files(self.limits.connections_max + FILES_BESIDE_HTTP)
         async with trio.open_nursery() as nursery:
             connections: trio.Nursery = await nursery.start(self._hold_connections)
             try:
