@@ -123,7 +123,7 @@ def test_the_examples_parse(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         (["rnu"], "did you mean 'run'?"),
         (["xyzzy"], "known are run, status"),
         (["--nope"], "No such option"),
-        (["doctor", "--help"], "not a command"),
+        (["doktor", "--help"], "not a command"),
         (["status", "extra"], "unexpected extra argument"),
         (["status", "--jsno"], "--json"),
         (["put", "t", "l"], "Missing argument"),
