@@ -37,6 +37,7 @@ from node.identity import Identity
 from node.reach import Reach
 from node.status import Administration
 from node.store.sqlite import SqliteStore
+from node.sync.peers import PeerState
 from node.sync.toy_ledger import ToyLedger
 from node.sync.toy_peer import ToyPeers
 from node.transport.libp2p import Libp2pTransport
@@ -211,8 +212,9 @@ async def _discover(
 
 
 def _known_addresses(core: Core, mailbox_id: MailboxId) -> Sequence[PeerAddress]:
+    """Where a neighbour is; nothing of one that is not let in, so that no stranger has us try addresses."""
     peer = core.engine.table.get(mailbox_id)
-    return () if peer is None else peer.addresses
+    return () if peer is None or peer.state is PeerState.REFUSED else peer.addresses
 
 
 def _urls(listeners: Sequence[Listener]) -> tuple[str, ...]:
