@@ -30,6 +30,7 @@ from node.events import EventKind, Events
 from node.happenings import tell_of
 from node.http.admin import admin_router, load_or_create_token
 from node.http.admin_admission import add_admission_routes
+from node.http.admin_bundles import add_bundle_routes
 from node.http.server import HttpStatistics, Listener, open_listeners, serve_http
 from node.http.tls import server_context
 from node.http.toy import toy_router
@@ -117,6 +118,7 @@ async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None]
                 )
                 desk = admin_router(administration, token, http=statistics)
                 add_admission_routes(desk, AdmissionOffice(admission))
+                add_bundle_routes(desk, core.mailbox, network=config.network, interest=core.engine.interest)
                 await nursery.start(serve_http, admin, desk)
                 discovery: Discovery = MdnsDiscovery() if config.mdns else NoDiscovery()
                 transport.on_connection(discovery.met)

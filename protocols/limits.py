@@ -809,6 +809,24 @@ HINT_LOGS_MAX: Final = 512
 HINT_AUDIENCE_MAX: Final = 384
 """Mailboxes named in a hint as those who are told by it (1.5 kB): more than a mailbox knows."""
 
+# --- sneakernet (wire) -------------------------------------------------------------------------------------------
+
+SEALED_HEAD_BYTES_MAX: Final = 512 * KIB
+"""The head of one record of a sealed file: decoded it takes some ten times as much memory at the worst."""
+
+SEALED_RECORD_BYTES_MIN: Final = 16 * KIB
+"""What stands between two records is larger: to check a signature takes as long as to hash so much."""
+
+BUNDLE_RECORD_BYTES: Final = MIB
+"""A record of a bundle is closed when it has so many bytes of blobs: what a torn copy loses at the most, but for the
+message in which it was torn."""
+
+SEALED_DATA_BYTES_MAX: Final = BLOB_BYTES_MAX + BUNDLE_RECORD_BYTES
+"""The data of one record: whoever reads holds it in memory. A record that was not closed has room for any message."""
+
+WANT_MESSAGES_MAX: Final = 20_000_000
+"""Messages in the list of what a mailbox has: 400 MB at whoever exports, where a hostile list could ask for more."""
+
 # --- HTTP ------------------------------------------------------------------------------------------------------
 
 HTTP_BODY_BYTES_MAX: Final = 64 * MIB

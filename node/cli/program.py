@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import importlib
 import io
+import keyword
 import os
 import sys
 from collections.abc import Sequence
@@ -36,6 +37,9 @@ COMMANDS: Final = {
     "discover": ("discover", "Look for mailboxes on the local network."),
     "put": ("messages", "Store a message in a running mailbox."),
     "get": ("messages", "Read messages from a running mailbox."),
+    "want": ("sneakernet", "Write down what this mailbox has, for another one to export the rest."),
+    "export": ("sneakernet", "Write what another mailbox lacks into a file, to be carried there."),
+    "import": ("sneakernet", "Take in the messages of a file that another mailbox exported."),
     "verify": ("verify", "Check every stored message for damage."),
     "doctor": ("doctor", "Look for what keeps this mailbox from working, and say what to do."),
     "demo": ("demo", "Show three mailboxes on this machine part and come together again."),
@@ -53,7 +57,7 @@ class _Lazy(click.Group):
         if cmd_name not in COMMANDS:
             return super().get_command(ctx, cmd_name)
         module = importlib.import_module(f"node.cli.{COMMANDS[cmd_name][0]}")
-        command = getattr(module, cmd_name)
+        command = getattr(module, f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name)
         assert isinstance(command, click.Command)
         return command
 

@@ -62,6 +62,11 @@ class AdminClient:
         headers = self._headers | ({"Content-Type": "application/json"} if body else {})
         return _parsed(_request(self._url, "POST", path, body, headers, timeout_s=timeout_s or self._timeout_s))
 
+    def send(self, path: str, body: bytes) -> Any:
+        """The JSON answer to a body of any bytes. Raises ClientError."""
+        headers = self._headers | {"Content-Type": "application/octet-stream"}
+        return _parsed(_request(self._url, "POST", path, body, headers, timeout_s=self._timeout_s))
+
     def status(self) -> dict[str, Any]:
         """What `mailboxd status --json` prints. Raises ClientError."""
         answer: dict[str, Any] = self.get("/admin/status")
