@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from operator import attrgetter
 from typing import Final
 
 import trio
@@ -43,6 +44,9 @@ _MESSAGE_BYTES: Final = 500
 _IDLE_BYTES: Final = 900
 """Two hellos with news of a few logs in them, a survey of 16 parts where these turn out to be in vain (400 bytes both
 ways), and a farewell."""
+
+_HINTED: Final = attrgetter("hinted")
+_SESSIONS: Final = attrgetter("sessions")
 
 _ABOUT_ITS_END_S: Final = 60.0
 """A session that began before a message's end may still bring it."""
@@ -226,12 +230,12 @@ class Bounds(Invariant):
         assert host.core is not None
         assert host.discovery is not None
         engine = host.core.engine
-        peers = engine.table.all()
+        peers = engine.table.unordered()
         live, waiting = host.discovery.sizes()
         return [
             ("peers", len(peers), PEERS_MAX),
-            ("hinted logs of one peer", max((len(peer.hinted) for peer in peers), default=0), HINT_LOGS_PENDING_MAX),
-            ("sessions with one peer", max((peer.sessions for peer in peers), default=0), PEER_SESSIONS_MAX + 1),
+            ("hinted logs of one peer", max(map(len, map(_HINTED, peers)), default=0), HINT_LOGS_PENDING_MAX),
+            ("sessions with one peer", max(map(_SESSIONS, peers), default=0), PEER_SESSIONS_MAX + 1),
             ("announced states", engine.news.states_remembered, HINT_HEARD_MAX),
             ("spans claimed", engine.spans_claimed, CLAIMS_MAX),
             ("neighbours", live, NEIGHBOURS_LIVE_MAX),

@@ -91,6 +91,8 @@ class Judges:
         self.invariants = [kind(self) for kind in kinds]
         self._correct: set[MailboxId] = set()
         self._groups: tuple[float, list[list[Host]]] | None = None
+        self._sampled_hosts: Sequence[Host] | None = None
+        """The same for all who look at one moment."""
         self._stored = self._overridden("stored")
         self._served = self._overridden("served")
         self._sessions = self._overridden("session_ended")
@@ -132,15 +134,20 @@ class Judges:
     def sampled(self) -> None:
         """From time to time."""
         is_calm = trio.current_time() >= self.scenario.calm_from_s + self.scenario.settle_s
+        self._sampled_hosts = self._find_correct_hosts()
         for invariant in self.invariants:
             invariant.sampled()
             if is_calm:
                 invariant.calm()
+        self._sampled_hosts = None
 
     # --- what they ask ---------------------------------------------------------------------------------------------
 
-    def correct_hosts(self) -> list[Host]:
+    def correct_hosts(self) -> Sequence[Host]:
         """Correct mailboxes that run, and know the date."""
+        return self._find_correct_hosts() if self._sampled_hosts is None else self._sampled_hosts
+
+    def _find_correct_hosts(self) -> Sequence[Host]:
         return [host for host in self.recorder.hosts.values() if host.is_correct and host.is_up and host.knows_the_date]
 
     def is_correct(self, mailbox_id: MailboxId) -> bool:

@@ -6,8 +6,9 @@ needs of the kind comes through its ports. Then the same seed gives the same tra
 
 from __future__ import annotations
 
+import gc
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableSequence
 from heapq import heappop, heappush
 from math import inf
 from typing import Any, Final, TypeVar
@@ -27,6 +28,10 @@ YIELD_SHARE: Final = 0.15
 """How often a port that need not wait gives others their turn nevertheless."""
 
 _PASSES_WITHOUT_IO: Final = 256
+
+_GARBAGE: Final = (100_000, 5, 100)
+"""When to look for garbage (see `gc.set_threshold`). A world is millions of objects that stay, and to go through all of
+them as often as Python does is nearly half of what a large one costs."""
 
 EPOCH_S: Final = 1_798_761_600.0
 """The date at which every world begins (2027-01-01), as Unix seconds."""
@@ -139,28 +144,44 @@ class _Outside:
         self._passes += 1
         return () if self._passes % _PASSES_WITHOUT_IO else self._manager.get_events(0)
 
+    def process_events(self, events: Any) -> None:
+        if events:
+            self._manager.process_events(events)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._manager, name)
+
+
+class _Order(random.Random):
+    """Trio's source of chance, which it asks for the order of what is mostly one task."""
+
+    def shuffle(self, x: MutableSequence[Any]) -> None:
+        if len(x) > 1:
+            super().shuffle(x)
 
 
 def run_world(main: Callable[[], Awaitable[T]], seed: int, timeline: Timeline) -> T:
     """Runs `main` and the events of `timeline` under a clock that jumps. What trio leaves to chance is `seed`'s."""
     was_deterministic = scheduler._ALLOW_DETERMINISTIC_SCHEDULING
-    state = scheduler._r.getstate()
+    order = scheduler._r
     scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
-    scheduler._r.seed(seed)
+    scheduler._r = _Order(seed)
 
     async def deterministic() -> T:
         runner: Any = scheduler.GLOBAL_RUN_CONTEXT.runner
         runner.io_manager = _Outside(runner.io_manager)
+        runner.instruments = {}  # there are none, and a plain dict says so sooner
         with inline():
             return await main()
 
+    thresholds = gc.get_threshold()
+    gc.set_threshold(*_GARBAGE)
     try:
         return trio.run(deterministic, clock=_jumping_clock(timeline))
     finally:
+        gc.set_threshold(*thresholds)
         scheduler._ALLOW_DETERMINISTIC_SCHEDULING = was_deterministic  # type: ignore[misc]
-        scheduler._r.setstate(state)
+        scheduler._r = order
 
 
 def draw(seed: int, *what: object) -> random.Random:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import NamedTuple
 
 import trio
@@ -200,7 +202,11 @@ class PeerTable:
 
     def all(self) -> list[Peer]:
         """In the order of their ids."""
-        return sorted(self._peers.values(), key=lambda peer: peer.mailbox_id)
+        return sorted(self._peers.values(), key=attrgetter("mailbox_id.public_key"))
+
+    def unordered(self) -> Collection[Peer]:
+        """In any order, without a copy."""
+        return self._peers.values()
 
     def add(self, mailbox_id: MailboxId, *, now_at: float) -> tuple[Peer, list[Peer]] | None:
         """The peer of that id (made if it is new) and those that had to go for it; None if there is no room."""
