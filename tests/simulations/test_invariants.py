@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -115,8 +115,8 @@ def talks_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def stores_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    def apply(self: MemoryStore, plan: Mapping[Any, Any], blobs: Mapping[bytes, bytes], origin: object) -> Any:
-        change = original(self, plan, blobs, origin)
+    def apply(self: MemoryStore, *what: Any) -> Any:
+        change = original(self, *what)
         return change._replace(stored=[*change.stored, *change.stored])
 
     original = MemoryStore._apply
