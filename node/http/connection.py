@@ -22,6 +22,7 @@ import trio
 from node.http.head import BadHead, ChunkedBody, Head, check_partial, parse_head
 from node.http.messages import Body, HttpError, Request, Response, Route
 from node.http.sockets import ClientSocket
+from node.http.standing import Standing, client_key
 from node.store.api import StoreError
 from protocols.limits import HTTP_BODY_FREE_BYTES, HTTP_LINGER_BYTES_MAX, HTTP_SEND_PIECE_BYTES, KIB
 
@@ -50,6 +51,7 @@ class _Phase(Enum):
     HANDLER = auto()  # takes as long as it takes
     SEND = auto()  # broken off
     LINGER = auto()  # closed
+    PARKED = auto()  # a stranger that waits for its turn: closed without a word
 
 
 class Connection:
@@ -62,7 +64,9 @@ class Connection:
         self._sock = sock
         self._server = server
         self._limits = server.limits
-        self._is_counted = client not in server.exempt
+        self._is_counted = not server.doorkeeper.is_exempt(client)
+        self.key = client_key(client)
+        self.standing = Standing.STRANGER if self._is_counted else Standing.PAIRED
         self._scope = trio.CancelScope()
         self._phase = _Phase.HEAD
         self._buffer = b""
@@ -71,6 +75,11 @@ class Connection:
         self._held_bytes = 0
         self._window_bytes = 0
         self._body_deadline_s = inf
+
+    @property
+    def began_head_s(self) -> float:
+        """Since when it has waited for a head, while it does."""
+        return self.deadline_s - self._tick_s - self._limits.head_timeout_s
 
     # --- from the server -------------------------------------------------------------------------------------------
 
@@ -96,13 +105,16 @@ class Connection:
 
     def drain(self) -> None:
         """The server is shutting down: ends the connection unless a request is under way."""
-        if self._phase is _Phase.IDLE or (self._phase is _Phase.HEAD and not self._buffer):
+        if self._phase in (_Phase.IDLE, _Phase.PARKED) or (self._phase is _Phase.HEAD and not self._buffer):
             self.expire()
 
     # --- requests --------------------------------------------------------------------------------------------------
 
     async def _serve_requests(self) -> None:
         keep = True
+        if self._is_counted:
+            self.standing = self._server.doorkeeper.standing(self.client, trio.current_time())
+            await self._park()
         while keep and not self._server.is_draining:
             self._is_answered = False
             self._is_body_unread = False
@@ -112,7 +124,7 @@ class Connection:
                     return
                 keep = await self._exchange(head)
             except BadHead as error:
-                self._server.stats.bad_requests += 1
+                self._misbehaved()
                 if self._is_answered:  # it came while we threw the rest of a refused request away
                     return
                 self._is_body_unread = True
@@ -143,11 +155,13 @@ class Connection:
                 return None
             if self._phase is _Phase.IDLE:
                 self._server.idle.pop(self, None)
+                self._server.heads[self] = None
                 self._enter(_Phase.HEAD, self._limits.head_timeout_s)
             data = (data + more).removeprefix(b"\r\n") if data or more[0] == 13 else more
 
     async def _exchange(self, head: Head) -> bool:
         """Answers one request; says whether the connection can go on."""
+        self._server.heads.pop(self, None)
         self._is_body_unread = head.length != 0
         keep = head.keep_alive
         try:
@@ -161,30 +175,58 @@ class Connection:
         if keep and self._is_body_unread:
             await self._receive_body(head, HTTP_BODY_FREE_BYTES)
         self._release()
+        if self._is_counted:
+            self._server.doorkeeper.answered(self.client, response.status, trio.current_time())
+            if keep:
+                await self._park()
         if keep and not self._buffer:
             self._server.idle[self] = None
             self._enter(_Phase.IDLE, self._limits.idle_timeout_s)
         else:
+            self._server.heads[self] = None
             self._enter(_Phase.HEAD, self._limits.head_timeout_s)
         return keep
 
+    async def _park(self) -> None:
+        """While strangers strain the mailbox, each of their connections waits for a while before it is read from."""
+        pace_s = self._server.doorkeeper.pressure.pace_s
+        if not pace_s or self.standing is not Standing.STRANGER:
+            return
+        phase, deadline_s = self._phase, self.deadline_s
+        self._phase, self.deadline_s = _Phase.PARKED, inf
+        self._server.heads.pop(self, None)
+        self._server.parked[self] = None
+        await trio.sleep(pace_s)
+        self._server.parked.pop(self, None)
+        self._server.heads[self] = None
+        self._phase, self.deadline_s = phase, deadline_s + pace_s
+
     async def _answer(self, head: Head) -> Response:
         server = self._server
-        if self._is_counted and not server.rates.admit(self.client, trio.current_time()):
-            raise HttpError.busy(429, "Too many requests from your address.", retry_after_s=1)
         router = server.router
+        path, _, query = head.target.partition("?")
+        methods = router.routes.get(path)
+        if self._is_counted:
+            self.standing = server.doorkeeper.admit(
+                head,
+                self.client,
+                is_paired=router.is_paired is not None and router.is_paired(head),
+                stores=methods is not None and head.method in methods and methods[head.method].stores,
+                now_s=trio.current_time(),
+            )
         if router.guard is not None:
             router.guard(head, self.client)
         if head.method == "OPTIONS" and router.cors:
             return Response(headers=(("access-control-allow-methods", "*"), ("access-control-allow-headers", "*")))
-        path, _, query = head.target.partition("?")
-        route = _route(router.routes.get(path), head)
+        route = _route(methods, head)
         body: Body = b""
         if route.body_bytes_max:
             body = await self._receive_body(head, route.body_bytes_max)
         self._enter(_Phase.HANDLER, inf)
         try:
-            return await route.handler(Request(head.method, path, query, head.headers, body, self.client))
+            return await route.handler(
+                Request(head.method, path, query, head.headers, body, self.client, self.standing)
+            )
         except HttpError:
             raise
         except Exception:
@@ -253,14 +295,14 @@ class Connection:
         more = size - HTTP_BODY_FREE_BYTES - self._held_bytes
         if more <= 0:
             return
-        client = self.client if self._is_counted else None
+        client = self.key if self._is_counted else None
         if not self._server.bodies.take_nowait(more, client):
             raise HttpError.busy(503, "Too many large requests are under way.", retry_after_s=5)
         self._held_bytes += more
 
     def _release(self) -> None:
         if self._held_bytes:
-            self._server.bodies.give_back(self._held_bytes, self.client if self._is_counted else None)
+            self._server.bodies.give_back(self._held_bytes, self.key if self._is_counted else None)
             self._held_bytes = 0
 
     # --- responses -------------------------------------------------------------------------------------------------
@@ -327,13 +369,18 @@ class Connection:
         self._phase = phase
         self.deadline_s = self._server.now_s + self._tick_s + timeout_s
 
+    def _misbehaved(self) -> None:
+        self._server.stats.bad_requests += 1
+        if self._is_counted:
+            self._server.doorkeeper.misbehaved(self.client, trio.current_time())
+
     async def _time_is_up(self) -> None:
         if self._phase in (_Phase.SEND, _Phase.HANDLER):
             self._sock.reset_on_close()
         elif self._phase is _Phase.BODY or (self._phase is _Phase.HEAD and self._buffer):
             if self._is_answered:
                 return
-            self._server.stats.bad_requests += 1
+            self._misbehaved()
             with trio.move_on_after(1):
                 await self._respond(_plain(408, "The request did not arrive in time."), keep=False)
                 await self._linger(1)

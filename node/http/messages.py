@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 from node.http.head import Head
+from node.http.standing import Standing
 from protocols.limits import HTTP_BODY_BYTES_MAX
 
 __all__ = ["Body", "Guard", "Handler", "HttpError", "Request", "Response", "Route", "Router"]
@@ -16,7 +17,8 @@ Body: TypeAlias = bytes | bytearray
 
 class Request(NamedTuple):
     """A complete request. `path` and `query` are as the client wrote them (percent-encoded), header names are in lower
-    case, `client` is the IP address at the other end of the connection."""
+    case, `client` is the IP address at the other end of the connection; where room is scarce, `standing` says who gives
+    way."""
 
     method: str
     path: str
@@ -24,6 +26,7 @@ class Request(NamedTuple):
     headers: Mapping[str, str]
     body: Body
     client: str
+    standing: Standing = Standing.STRANGER
 
 
 @dataclass(slots=True)
@@ -59,23 +62,29 @@ Guard: TypeAlias = Callable[[Head, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What one method on one path does. `takes_json`: the body must be declared as JSON."""
+    """What one method on one path does. `takes_json`: the body must be declared as JSON. `stores`: while the mailbox is
+    flooded, strangers have to work for it."""
 
     handler: Handler
     takes_json: bool = False
     body_bytes_max: int = 0
+    stores: bool = False
 
 
 @dataclass(slots=True)
 class Router:
     """The table of routes. `headers` go with every answer. With `cors`, every OPTIONS is answered for every origin.
 
-    `guard` sees each head and the client's address before anything else, and raises HttpError to refuse.
+    `guard` sees each head and the client's address before anything else, and raises HttpError to refuse. `is_paired`
+    says whether a head shows that it comes from a paired device. `load` is the share of its places for stores that is
+    taken, from 0 to 1.
     """
 
     headers: tuple[tuple[str, str], ...] = ()
     cors: bool = False
     guard: Guard | None = None
+    is_paired: Callable[[Head], bool] | None = None
+    load: Callable[[], float] = lambda: 0.0
     routes: dict[str, dict[str, Route]] = field(default_factory=dict)
 
     def get(self, path: str, handler: Handler) -> None:
@@ -84,7 +93,13 @@ class Router:
         self.routes.setdefault(path, {}).update({"GET": route, "HEAD": route})
 
     def post(
-        self, path: str, handler: Handler, *, takes_json: bool = True, body_bytes_max: int = HTTP_BODY_BYTES_MAX
+        self,
+        path: str,
+        handler: Handler,
+        *,
+        takes_json: bool = True,
+        body_bytes_max: int = HTTP_BODY_BYTES_MAX,
+        stores: bool = False,
     ) -> None:
         """Serves POST on `path` with a body of up to `body_bytes_max` bytes."""
-        self.routes.setdefault(path, {})["POST"] = Route(handler, takes_json, body_bytes_max)
+        self.routes.setdefault(path, {})["POST"] = Route(handler, takes_json, body_bytes_max, stores)

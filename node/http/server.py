@@ -13,17 +13,26 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
+from itertools import islice
 from typing import Final
 
 import trio
 
 from node.config import ListenAddress
 from node.http.connection import Connection, turn_away
-from node.http.limits import HttpLimits, MemoryBudget, RateLimiter, is_loopback
+from node.http.doorkeeper import Doorkeeper
+from node.http.limits import HttpLimits, MemoryBudget
 from node.http.messages import Router
 from node.http.sockets import ClientSocket
+from node.http.standing import Standing, client_key
 from node.http.tls import TlsSocket
-from protocols.limits import FILES_BESIDE_HTTP, HTTP_SEND_PIECE_BYTES
+from protocols.limits import (
+    FILES_BESIDE_HTTP,
+    FRESH_S,
+    HTTP_SEND_PIECE_BYTES,
+    NETWORK_CLIENTS,
+    PULSE_S,
+)
 
 if sys.platform != "win32":
     import resource
@@ -33,6 +42,7 @@ __all__ = ["HttpLimits", "HttpStatistics", "Listener", "open_listeners", "serve_
 log = logging.getLogger(__name__)
 
 _ACCEPT_PAUSE_S: Final = 0.1
+_VICTIMS_LOOKED_AT: Final = 64
 _TCP_NOTSENT_LOWAT: Final = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 
 
@@ -128,30 +138,34 @@ async def serve_http(
     *,
     limits: HttpLimits | None = None,
     statistics: HttpStatistics | None = None,
+    doorkeeper: Doorkeeper | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serves `router` on `listeners` until cancelled; `started` at once.
 
     Then it stops accepting, lets requests under way finish for up to `limits.grace_s`, and closes everything. Nothing
-    that clients or handlers do ends it.
+    that clients or handlers do ends it. `doorkeeper` is for whoever wants to look at it, too.
     """
-    server = Server(router, limits or HttpLimits(), statistics or HttpStatistics())
+    limits = limits or HttpLimits()
+    server = Server(router, limits, statistics or HttpStatistics(), doorkeeper or Doorkeeper(limits))
     await server.run(listeners, task_status=task_status)
 
 
 class Server:
     """What the connections of one server share."""
 
-    def __init__(self, router: Router, limits: HttpLimits, statistics: HttpStatistics) -> None:
+    def __init__(self, router: Router, limits: HttpLimits, statistics: HttpStatistics, doorkeeper: Doorkeeper) -> None:
         self.router = router
         self.limits = limits
         self.stats = statistics
         self.now_s = trio.current_time()
         self.is_draining = False
         self.bodies = MemoryBudget(limits.bodies_bytes_max, share_bytes_max=limits.bodies_bytes_max // 2)
-        self.rates = RateLimiter(rate=limits.requests_per_client_rate, burst=limits.requests_per_client_burst)
+        self.doorkeeper = doorkeeper
+        # Those that could go for others, each longest first: between requests, told to wait, without a whole head.
         self.idle: dict[Connection, None] = {}
-        self.exempt = _Exempt(limits.trust_loopback)
+        self.parked: dict[Connection, None] = {}
+        self.heads: dict[Connection, None] = {}
         self.common_headers = b""
         self._fixed_headers = "".join(f"{name}: {value}\r\n" for name, value in router.headers)
         self._connections: set[Connection] = set()
@@ -183,6 +197,7 @@ class Server:
         with trio.CancelScope(shield=True):
             async with trio.open_nursery() as watch:
                 watch.start_soon(self._watch)
+                watch.start_soon(self._feel)
                 async with trio.open_nursery() as connections:
                     task_status.started(connections)
                     await self._ended.wait()
@@ -194,6 +209,15 @@ class Server:
             self._tick()
             for connection in [c for c in self._connections if c.deadline_s < self.now_s]:
                 connection.expire()
+
+    async def _feel(self) -> None:
+        """Looks how late the server is: see `Pressure`."""
+        while True:
+            pause_s = PULSE_S if self._connections else self.limits.tick_s
+            begun_s = trio.current_time()
+            await trio.sleep(pause_s)
+            elapsed_s = trio.current_time() - begun_s
+            self.doorkeeper.look(elapsed_s=elapsed_s, late_s=elapsed_s - pause_s, share=self.router.load())
 
     def _tick(self) -> None:
         self.now_s = trio.current_time()
@@ -218,34 +242,56 @@ class Server:
                 turn_away(sock)
 
     def _has_room(self, client: str) -> bool:
-        if client not in self.exempt and self._per_client[client] >= self.limits.connections_per_client_max:
+        key = client_key(client)
+        clients = NETWORK_CLIENTS if key.endswith("/64") else 1
+        if not self.doorkeeper.is_exempt(client) and (
+            self._per_client[key] >= clients * self.limits.connections_per_client_max
+        ):
             return False
-        if len(self._connections) >= self.limits.connections_max and self.idle:
-            connection = next(iter(self.idle))  # the one that has been idle for longest makes room
-            del self.idle[connection]
-            connection.expire()
+        if len(self._connections) < self.limits.connections_max:
             return True
-        return len(self._connections) < self.limits.connections_max
+        victim = self._victim()
+        if victim is None:
+            return False
+        for waiting in (self.idle, self.parked, self.heads):
+            waiting.pop(victim, None)
+        victim.expire()
+        return True
+
+    def _victim(self) -> Connection | None:
+        """Who makes room where all connections are taken: strangers first, and of all those who do nothing."""
+        for connection in islice(self.idle, _VICTIMS_LOOKED_AT):
+            if connection.standing is Standing.STRANGER:
+                return connection
+        if self.parked:
+            return next(iter(self.parked))
+        begun_before_s = trio.current_time() - FRESH_S
+        for connection in islice(self.heads, _VICTIMS_LOOKED_AT):
+            if connection.standing is Standing.STRANGER and connection.began_head_s < begun_before_s:
+                return connection
+        return next(iter(self.idle), None)
 
     def _count(self, sock: ClientSocket, client: str) -> Connection:
         """Counted before its task runs, so that of a burst of connections not one more gets in."""
         connection = Connection(sock, client, self)
         self._connections.add(connection)
-        self._per_client[client] += 1
+        self.heads[connection] = None
+        self._per_client[connection.key] += 1
         self.stats.connections += 1
         return connection
 
     async def _serve(self, connection: Connection) -> None:
-        client = connection.client
+        key = connection.key
         try:
             await connection.serve()
         finally:
             self._connections.discard(connection)
-            self.idle.pop(connection, None)
+            for waiting in (self.idle, self.parked, self.heads):
+                waiting.pop(connection, None)
             self.stats.connections -= 1
-            self._per_client[client] -= 1
-            if not self._per_client[client]:
-                del self._per_client[client]
+            self._per_client[key] -= 1
+            if not self._per_client[key]:
+                del self._per_client[key]
 
 
 def _allow_files(count: int) -> None:
@@ -259,13 +305,3 @@ def _allow_files(count: int) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     if wanted < count:
         log.warning("this system allows %d open files; for all connections it should be %d (ulimit -n)", hard, count)
-
-
-class _Exempt:
-    """The clients that nothing is counted for: those on this machine, if it is trusted."""
-
-    def __init__(self, trust_loopback: bool) -> None:
-        self._trust_loopback = trust_loopback
-
-    def __contains__(self, client: object) -> bool:
-        return self._trust_loopback and is_loopback(str(client))

@@ -12,6 +12,7 @@ from node.aside import aside
 from node.http.limits import MemoryBudget
 from node.http.messages import Handler, HttpError, Request, Response, Router
 from node.http.openapi import openapi_document
+from node.http.standing import Standing
 from node.mailbox import Mailbox
 from node.store.api import Position, ReadPage, StoreError, StoreFull
 from protocols.limits import (
@@ -22,6 +23,9 @@ from protocols.limits import (
     HTTP_PAGE_BYTES,
     HTTP_READS_MAX,
     HTTP_STORES_WAITING_MAX,
+    HTTP_STRANGERS_ANSWERS_BYTES_MAX,
+    HTTP_STRANGERS_READS_MAX,
+    HTTP_STRANGERS_STORES_MAX,
     HTTP_STREAM_BYTES,
     MISSING_ANSWER_MAX,
 )
@@ -51,9 +55,10 @@ def toy_router(mailbox: Mailbox, mailbox_id: MailboxId) -> Router:
     router.get("/health", _constant(health))
     router.get("/openapi.json", _constant(msgspec.json.encode(openapi_document())))
     gate = _Gate()
+    router.load = lambda: gate.stores / HTTP_STORES_WAITING_MAX
     for family in Family:
         routes = _FamilyRoutes(mailbox, family, gate)
-        router.post(f"/{family.value}/store", routes.store)
+        router.post(f"/{family.value}/store", routes.store, stores=True)
         router.post(f"/{family.value}/get", routes.get)
     return router
 
@@ -65,13 +70,59 @@ def _constant(document: bytes) -> Handler:
     return answer
 
 
+class _Share:
+    """Pages being read, and memory for large answers: what all requests have a share of, or strangers of all that."""
+
+    def __init__(self, *, reads_max: int, answers_bytes_max: int, of: _Share | None = None) -> None:
+        self._reads = trio.Semaphore(reads_max)
+        self._answers = MemoryBudget(answers_bytes_max)
+        self._of = of
+
+    async def read(
+        self, mailbox: Mailbox, query: Mapping[str, Mapping[str, int]], after: Position | None, page_bytes: int
+    ) -> ReadPage:
+        """A page, once it is its turn."""
+        async with self._reads:
+            if self._of is not None:
+                return await self._of.read(mailbox, query, after, page_bytes)
+            return await mailbox.read(query, after=after, page_bytes=page_bytes)
+
+    async def reserve(self, size: int) -> int:
+        """Waits for memory; returns how much was taken. Raises HttpError if it takes too long."""
+        with trio.move_on_after(HTTP_ANSWER_WAIT_S):
+            return await self._take(size)
+        raise HttpError.busy(503, "Too many large answers are under way.", retry_after_s=2)
+
+    async def _take(self, size: int) -> int:
+        held = await self._answers.take(size)
+        if self._of is not None:
+            try:
+                await self._of._take(held)
+            except BaseException:
+                self._answers.give_back(held)
+                raise
+        return held
+
+    def give_back(self, held: int) -> None:
+        """Returns memory."""
+        self._answers.give_back(held)
+        if self._of is not None:
+            self._of.give_back(held)
+
+
 class _Gate:
-    """What all requests share: how many stores are under way, pages being read, and memory for large answers."""
+    """What all requests share: how many stores are under way, and what it takes to read."""
 
     def __init__(self) -> None:
         self.stores = 0
-        self.reads = trio.Semaphore(HTTP_READS_MAX)
-        self.answers = MemoryBudget(HTTP_ANSWERS_BYTES_MAX)
+        self._all = _Share(reads_max=HTTP_READS_MAX, answers_bytes_max=HTTP_ANSWERS_BYTES_MAX)
+        self._strangers = _Share(
+            reads_max=HTTP_STRANGERS_READS_MAX, answers_bytes_max=HTTP_STRANGERS_ANSWERS_BYTES_MAX, of=self._all
+        )
+
+    def of(self, standing: Standing) -> _Share:
+        """Of what a client has its share."""
+        return self._strangers if standing is Standing.STRANGER else self._all
 
 
 class _FamilyRoutes:
@@ -85,7 +136,9 @@ class _FamilyRoutes:
     async def store(self, request: Request) -> Response:
         """Stores everything in the request, durably, or nothing."""
         gate = self._gate
-        if gate.stores >= HTTP_STORES_WAITING_MAX:
+        if gate.stores >= (
+            HTTP_STRANGERS_STORES_MAX if request.standing is Standing.STRANGER else HTTP_STORES_WAITING_MAX
+        ):
             raise HttpError.busy(429, "Too many stores are waiting.", retry_after_s=1)
         gate.stores += 1
         try:
@@ -118,11 +171,12 @@ class _FamilyRoutes:
         memory that is reserved for it before it is read."""
         query = await _aside(len(request.body), decode_get, request.body)
         writer = await _aside(len(request.body), _Writer, self._family, query)
+        gate = self._gate.of(request.standing)
         try:
-            page = await self._read(query, None, HTTP_BODY_FREE_BYTES)
+            page = await gate.read(self._mailbox, query, None, HTTP_BODY_FREE_BYTES)
             if page.after is None and _size(page) <= 4 * HTTP_BODY_FREE_BYTES:
                 return Response(200, await self._write(writer, page) + await writer.end(), _JSON)
-            pages = self._pages(query, writer, page if _size(page) <= 4 * HTTP_BODY_FREE_BYTES else None)
+            pages = self._pages(gate, query, writer, page if _size(page) <= 4 * HTTP_BODY_FREE_BYTES else None)
             del page
             start = await anext(pages)
         except StoreError as error:
@@ -130,23 +184,23 @@ class _FamilyRoutes:
         return Response(200, _Stream(start, pages), _JSON)
 
     async def _pages(
-        self, query: Mapping[str, Mapping[str, int]], writer: _Writer, page: ReadPage | None
+        self, gate: _Share, query: Mapping[str, Mapping[str, int]], writer: _Writer, page: ReadPage | None
     ) -> AsyncGenerator[bytes, None]:
         """The JSON of a long answer. `page` is its first page unless that was too large to keep while waiting."""
-        held = await self._reserve(HTTP_STREAM_BYTES)
+        held = await gate.reserve(HTTP_STREAM_BYTES)
         try:
             after: Position | None = None
             more = True
             while more:
                 if page is None:
-                    page = await self._read(query, after, HTTP_PAGE_BYTES)
+                    page = await gate.read(self._mailbox, query, after, HTTP_PAGE_BYTES)
                 need = 4 * _size(page)
                 if need > held + HTTP_STREAM_BYTES:  # one huge blob: read again once there is room for it
                     page = None
-                    self._gate.answers.give_back(held)  # who waits must not hold what others wait for
+                    gate.give_back(held)  # who waits must not hold what others wait for
                     held = 0
-                    held = await self._reserve(need)
-                    page = await self._read(query, after, HTTP_PAGE_BYTES)
+                    held = await gate.reserve(need)
+                    page = await gate.read(self._mailbox, query, after, HTTP_PAGE_BYTES)
                 after = page.after
                 more = after is not None
                 text = await self._write(writer, page)
@@ -154,21 +208,12 @@ class _FamilyRoutes:
                 yield text
             yield await writer.end()
         finally:
-            self._gate.answers.give_back(held)
+            gate.give_back(held)
 
     async def _write(self, writer: _Writer, page: ReadPage) -> bytes:
         text = await writer.page(page)
         self._mailbox.served += sum(len(entry.messages) for entry in page.entries)
         return text
-
-    async def _reserve(self, size: int) -> int:
-        with trio.move_on_after(HTTP_ANSWER_WAIT_S):
-            return await self._gate.answers.take(size)
-        raise HttpError.busy(503, "Too many large answers are under way.", retry_after_s=2)
-
-    async def _read(self, query: Mapping[str, Mapping[str, int]], after: Position | None, page_bytes: int) -> ReadPage:
-        async with self._gate.reads:
-            return await self._mailbox.read(query, after=after, page_bytes=page_bytes)
 
 
 class _Writer:

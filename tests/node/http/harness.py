@@ -11,6 +11,7 @@ import trio
 
 from node.clock import SystemClock
 from node.config import ListenAddress
+from node.http.doorkeeper import Doorkeeper
 from node.http.messages import Router
 from node.http.server import HttpLimits, HttpStatistics, open_listeners, serve_http
 from node.http.toy import toy_router
@@ -128,7 +129,9 @@ def answers(data: bytes, methods: Sequence[str] = ("POST",)) -> list[Answer]:
 
 
 @asynccontextmanager
-async def serving(router: Router, *, limits: HttpLimits | None = None) -> AsyncIterator[Site]:
+async def serving(
+    router: Router, *, limits: HttpLimits | None = None, doorkeeper: Doorkeeper | None = None
+) -> AsyncIterator[Site]:
     """Serves `router` on a free loopback port."""
     statistics = HttpStatistics()
     async with trio.open_nursery() as nursery:
@@ -137,7 +140,14 @@ async def serving(router: Router, *, limits: HttpLimits | None = None) -> AsyncI
 
         async def run(task_status: trio.TaskStatus[None]) -> None:
             with scope:
-                await serve_http(listeners, router, limits=limits, statistics=statistics, task_status=task_status)
+                await serve_http(
+                    listeners,
+                    router,
+                    limits=limits,
+                    statistics=statistics,
+                    doorkeeper=doorkeeper,
+                    task_status=task_status,
+                )
 
         await nursery.start(run)
         try:

@@ -1,0 +1,106 @@
+"""Who is let in, and who has to wait: everything that a server decides by who its client is.
+
+In quiet times that is next to nothing: a rate for each client. When strangers strain the mailbox they give way first:
+their connections wait between requests, their stores need a proof of work, and where there is no room for another
+connection it is one of theirs that goes. Then those give way who ask for more than a phone does, whoever they are.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from node.http.head import Head
+from node.http.limits import HttpLimits, RateLimiter, is_loopback
+from node.http.messages import HttpError
+from node.http.pressure import Pressure
+from node.http.standing import Acquaintances, Standing, client_key
+from protocols.challenges import CHALLENGE_HEADER, PROOF_HEADER, Challenger
+from protocols.errors import RemoteProtocolError
+from protocols.limits import CHALLENGE_KEY_BYTES, KNOWN_BURST, KNOWN_RATE, SHED_RETRY_AFTER_S
+
+__all__ = ["Doorkeeper"]
+
+
+class Doorkeeper:
+    """One server's. Clients are IP addresses, times any monotonic clock."""
+
+    def __init__(self, limits: HttpLimits) -> None:
+        self.pressure = Pressure()
+        self.acquaintances = Acquaintances()
+        self.challenged = 0
+        self.proven = 0
+        self._trust_loopback = limits.trust_loopback
+        self._rates = RateLimiter(rate=limits.requests_per_client_rate, burst=limits.requests_per_client_burst)
+        self._manners = RateLimiter(rate=KNOWN_RATE, burst=KNOWN_BURST)
+        self._challenger = Challenger(secrets.token_bytes(CHALLENGE_KEY_BYTES))
+        self._strangers = 0
+        self._strangers_proven = 0
+
+    def is_exempt(self, client: str) -> bool:
+        """Whether nothing is counted for it: it is on this machine, which is trusted."""
+        return self._trust_loopback and is_loopback(client)
+
+    def standing(self, client: str, now_s: float) -> Standing:
+        """What its address alone says."""
+        return self.acquaintances.standing(client_key(client), now_s)
+
+    def admit(self, head: Head, client: str, *, is_paired: bool, stores: bool, now_s: float) -> Standing:
+        """As what a request is served. Raises HttpError if it is not."""
+        key = client_key(client)
+        if not self._rates.admit(key, now_s):
+            self.acquaintances.misbehaved(key, now_s)
+            raise HttpError.busy(429, "Too many requests from your address.", retry_after_s=1)
+        standing = Standing.PAIRED if is_paired else self.acquaintances.standing(key, now_s)
+        if is_paired:
+            self.acquaintances.vouched(key, now_s)
+        pressure = self.pressure
+        if (
+            (pressure.pace_s or pressure.bits)
+            and standing > Standing.STRANGER
+            and not self._manners.admit(f"{standing.name} {key}", now_s)
+        ):
+            standing = Standing.STRANGER
+        if standing is Standing.STRANGER:
+            self._strangers += 1
+            if stores and pressure.bits:
+                self._take_proof(head, key, now_s)
+                return Standing.KNOWN
+        return standing
+
+    def _take_proof(self, head: Head, key: str, now_s: float) -> None:
+        bits = self.pressure.bits
+        why = "The mailbox is flooded: come back later, or send the proof of work that Mailbox-Challenge asks for."
+        proof = head.headers.get(PROOF_HEADER)
+        if proof is not None:
+            try:
+                self._challenger.take(proof, key, bits, now_s)
+            except RemoteProtocolError as error:
+                why = f"{str(error).capitalize()}."
+            else:
+                self.proven += 1
+                self._strangers_proven += 1
+                return
+        self.challenged += 1
+        refusal = HttpError.busy(429, why, retry_after_s=SHED_RETRY_AFTER_S)
+        refusal.headers += ((CHALLENGE_HEADER, self._challenger.challenge(key, bits, now_s)),)
+        raise refusal
+
+    def answered(self, client: str, status: int, now_s: float) -> None:
+        """A request was answered: whoever behaves while there is no strain is known after a while."""
+        if status < 400 and not self.pressure.pace_s:
+            self.acquaintances.behaved(client_key(client), now_s)
+
+    def misbehaved(self, client: str, now_s: float) -> None:
+        """It broke HTTP, or came too slowly."""
+        self.acquaintances.misbehaved(client_key(client), now_s)
+
+    def look(self, *, elapsed_s: float, late_s: float, share: float) -> None:
+        """See `Pressure.look`."""
+        self.pressure.look(
+            elapsed_s=elapsed_s,
+            late_s=late_s,
+            share=share,
+            strangers=self._strangers,
+            proven=self._strangers_proven,
+        )
+        self._strangers = self._strangers_proven = 0

@@ -1,0 +1,163 @@
+"""Who gives way in a flood, over real sockets: strangers first, then whoever asks for much; paired phones never."""
+
+from __future__ import annotations
+
+import re
+import socket
+import urllib.error
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+import protocols
+from node.http.doorkeeper import Doorkeeper
+from node.http.head import Head
+from node.http.limits import HttpLimits
+from node.http.toy import toy_router
+from node.store.memory import MemoryStore
+from protocols.limits import KNOWN_BURST
+from tests.node.http.harness import MAILBOX_ID, Site, mailbox_over, receive_all, serving, until
+
+LIMITS = HttpLimits(trust_loopback=False)
+STORE = b'{"blips": {"t": {"l": {"0": "aGVsbG8="}}}}'
+
+
+class Flooded(Doorkeeper):
+    """One that feels strain all the time."""
+
+    def __init__(self, *, bits: int = 8, pace_s: float = 0.0, limits: HttpLimits = LIMITS) -> None:
+        super().__init__(limits)
+        self.pressure.bits, self.pressure.pace_s = bits, pace_s
+
+    def look(self, *, elapsed_s: float, late_s: float, share: float) -> None:
+        pass
+
+
+@asynccontextmanager
+async def flooded(doorkeeper: Doorkeeper, *, limits: HttpLimits = LIMITS) -> AsyncIterator[Site]:
+    router = toy_router(mailbox_over(MemoryStore()), MAILBOX_ID)
+    router.is_paired = lambda head: head.headers.get("authorization") == "Bearer paired"
+    async with serving(router, limits=limits, doorkeeper=doorkeeper) as site:
+        yield site
+
+
+async def test_a_stranger_has_to_work_for_a_store_and_reads_for_nothing() -> None:
+    doorkeeper = Flooded()
+    async with flooded(doorkeeper) as site:
+        refused = await site.ask("POST", "/blips/store", STORE)
+        assert refused.status == 429
+        assert int(refused.headers["retry-after"]) > 0
+        assert re.fullmatch(r"bits=8, nonce=[A-Za-z0-9_-]{36}", refused.headers["mailbox-challenge"])
+        for path, body in (("/blips/get", b'{"topics": {"t": {}}}'), ("/blobs/get", b'{"topics": {}}')):
+            assert (await site.ask("POST", path, body)).status == 200
+        assert (await site.ask("GET", "/health")).status == 200
+        assert (await site.ask("OPTIONS", "/blips/store")).status == 200
+        bad = await site.ask("POST", "/blips/store", STORE, headers=[("mailbox-proof", "nonsense")])
+        assert (bad.status, "mailbox-challenge" in bad.headers) == (429, True)
+        assert doorkeeper.challenged == 2
+
+
+async def test_the_client_in_the_spec_works() -> None:
+    (source,) = re.findall(
+        r"```python\n(.*?)```", (Path(protocols.__file__).parent / "challenges.md").read_text(), re.S
+    )
+    client: dict[str, Any] = {}
+    exec(compile(source, "challenges.md", "exec"), client)
+    doorkeeper = Flooded(bits=12)
+    async with flooded(doorkeeper) as site:
+        answer = await trio.to_thread.run_sync(client["store"], site.url, STORE)
+        assert answer == b'{"watermarks":{"t":{"l":0}}}'
+        assert (doorkeeper.challenged, doorkeeper.proven) == (1, 1)
+        # A store that is refused for another reason is that client's own affair.
+        with pytest.raises(urllib.error.HTTPError, match="400"):
+            await trio.to_thread.run_sync(client["store"], site.url, b"no json")
+
+
+async def test_who_is_paired_or_known_is_not_asked_unless_it_asks_for_much() -> None:
+    doorkeeper = Flooded(bits=24, pace_s=2.0)
+    async with flooded(doorkeeper) as site:
+        paired = [("authorization", "Bearer paired")]
+        for _ in range(5):
+            assert (await site.ask("POST", "/blips/store", STORE, headers=paired)).status == 201
+        assert (await site.ask("POST", "/blips/store", STORE, headers=[("authorization", "Bearer x")])).status == 201, (
+            "the address of a paired phone is known"
+        )
+        found = [(await site.ask("POST", "/blips/store", STORE)).status for _ in range(KNOWN_BURST + 5)]
+        assert found[0] == 201
+        assert found[-1] == 429
+
+
+async def test_with_the_pressure_gone_nobody_is_asked() -> None:
+    doorkeeper = Flooded(bits=24)
+    async with flooded(doorkeeper) as site:
+        assert (await site.ask("POST", "/blips/store", STORE)).status == 429
+        doorkeeper.pressure.bits = 0
+        assert (await site.ask("POST", "/blips/store", STORE)).status == 201
+
+
+async def test_a_strangers_connection_is_read_from_at_its_pace() -> None:
+    async with flooded(Flooded(bits=0, pace_s=0.3)) as site:
+        begun_s = trio.current_time()
+        requests = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n" * 2 + b"GET /health HTTP/1.0\r\nHost: a\r\n\r\n"
+        answer = await site.send(requests)
+        assert answer.count(b"HTTP/1.1 200 ") == 3
+        assert trio.current_time() - begun_s > 0.85, "it was served as if nothing were wrong"
+
+
+async def connect_from(site: Site, source: str) -> trio.SocketStream:
+    sock = trio.socket.socket()
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    await sock.bind((source, 0))
+    await sock.connect(("127.0.0.1", site.port))
+    return trio.SocketStream(sock)
+
+
+async def test_where_all_connections_are_taken_strangers_make_room_for_a_phone() -> None:
+    limits = HttpLimits(trust_loopback=False, connections_max=20, connections_per_client_max=30)
+    doorkeeper = Flooded(bits=0, pace_s=60.0, limits=limits)
+    doorkeeper.acquaintances.vouched("127.0.0.9", trio.current_time())
+    async with flooded(doorkeeper, limits=limits) as site:
+        mine = await connect_from(site, "127.0.0.9")
+        await mine.send_all(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await mine.receive_some()).startswith(b"HTTP/1.1 200 ")
+        theirs = [await connect_from(site, "127.0.0.2") for _ in range(19)]
+        await until(lambda: site.statistics.connections == 20)
+        another = await connect_from(site, "127.0.0.9")
+        await another.send_all(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+        with trio.fail_after(30):
+            assert (await another.receive_some()).startswith(b"HTTP/1.1 200 ")
+            await mine.send_all(b"GET /health HTTP/1.0\r\nHost: a\r\n\r\n")
+            assert (await receive_all(mine)).startswith(b"HTTP/1.1 200 "), "a known client's connection was closed"
+            assert await theirs[0].receive_some() == b"", "the one that waited longest makes room"
+        for stream in [another, *theirs]:
+            await stream.aclose()
+
+
+async def test_connections_that_never_send_a_head_make_room() -> None:
+    limits = HttpLimits(trust_loopback=False, connections_max=10, connections_per_client_max=30)
+    async with flooded(Doorkeeper(limits), limits=limits) as site:
+        slow = [await connect_from(site, "127.0.0.2") for _ in range(10)]
+        for stream in slow:
+            await stream.send_all(b"GET /")
+        await until(lambda: site.statistics.connections == 10)
+        with trio.fail_after(30):
+            while True:
+                data = await site.send(b"GET /health HTTP/1.0\r\nHost: a\r\n\r\n")
+                if data.startswith(b"HTTP/1.1 200 "):
+                    break
+                assert data.startswith(b"HTTP/1.1 503 ")
+        for stream in slow:
+            await stream.aclose()
+
+
+def test_what_is_on_this_machine_is_exempt_only_if_it_is_trusted() -> None:
+    head = Head("POST", "/blips/store", {}, 0, keep_alive=True)
+    trusting, wary = Doorkeeper(HttpLimits()), Doorkeeper(LIMITS)
+    assert (trusting.is_exempt("127.0.0.7"), wary.is_exempt("127.0.0.7")) == (True, False)
+    assert trusting.is_exempt("::1")
+    assert not trusting.is_exempt("192.0.2.1")
+    assert wary.admit(head, "127.0.0.7", is_paired=False, stores=True, now_s=0.0) == 0
