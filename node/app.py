@@ -18,7 +18,9 @@ import trio
 
 from node.addresses import spell_out
 from node.admission.files import load_admission
+from node.admission.invitation import Inviter
 from node.admission.office import AdmissionOffice
+from node.admission.pairing import Pairing
 from node.clock import SystemClock
 from node.config import HttpPeer, ListenAddress, RunConfig
 from node.core import VERSION, Core, supervise
@@ -31,6 +33,7 @@ from node.happenings import tell_of
 from node.http.admin import admin_router, load_or_create_token
 from node.http.admin_admission import add_admission_routes
 from node.http.admin_bundles import add_bundle_routes
+from node.http.door import Door
 from node.http.server import HttpStatistics, Listener, open_listeners, serve_http
 from node.http.tls import server_context
 from node.http.toy import toy_router
@@ -103,7 +106,14 @@ async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None]
                 p2p = transport.addresses()
                 data_dir.save_p2p_port(p2p[0].port)
                 statistics = HttpStatistics()
-                routes = toy_router(core.mailbox, identity.mailbox_id)
+                door = Door(admission, own_token=token, now_s=clock.now_s)
+                pairing = Pairing(
+                    admission,
+                    identity.mailbox_id,
+                    clock,
+                    on_paired=lambda device: events.tell(EventKind.ACCESS, f"the phone {device.name!r} was paired"),
+                )
+                routes = toy_router(core.mailbox, identity.mailbox_id, door, pairing)
                 await nursery.start(partial(serve_http, [*phones, *secure], routes, statistics=statistics))
                 plain = _plain_peers(config, core, data_dir)
                 nursery.start_soon(supervise, "plain peers", plain.run)
@@ -117,7 +127,10 @@ async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None]
                     events=events,
                 )
                 desk = admin_router(administration, token, http=statistics)
-                add_admission_routes(desk, AdmissionOffice(admission))
+                tell_access = partial(events.tell, EventKind.ACCESS)
+                office = AdmissionOffice(admission, last_seen=door.last_seen, told=tell_access)
+                inviter = Inviter(pairing, identity.mailbox_id, lambda: [*_urls(secure), *_urls(phones)], clock)
+                add_admission_routes(desk, office, inviter.invite)
                 add_bundle_routes(desk, core.mailbox, network=config.network, interest=core.engine.interest)
                 await nursery.start(serve_http, admin, desk)
                 discovery: Discovery = MdnsDiscovery() if config.mdns else NoDiscovery()

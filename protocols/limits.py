@@ -1045,6 +1045,51 @@ TICKETS_MAX: Final = 1024
 DEVICES_MAX: Final = 1_000
 """Paired phones: a large house. Each is looked up by a hash, and listed with a line."""
 
+DEVICE_NAME_CHARS_MAX: Final = 64
+"""Longest name that a phone gives itself: it stands in a table."""
+
+DEVICE_TOKEN_BYTES: Final = 32
+"""Random bytes in a phone's token: nobody guesses 256 bits, so wrong tokens need no limit of their own."""
+
+DEVICE_TOKEN_CHARS_MAX: Final = 128
+"""Longer ones are not looked up; ours have 43 characters."""
+
+DEVICE_ID_BYTES: Final = 5
+"""Random bytes in what a phone is called in commands: 8 letters and digits, of which two are hardly ever equal."""
+
+CODE_BYTES: Final = 16
+"""Random bytes in a one-time code (wire): too many to guess, and few enough for a QR code that any camera reads."""
+
+CODE_NAME_BYTES: Final = 8
+"""Name of a one-time code (wire)."""
+
+CODE_S: Final = 300
+"""How long a one-time code is good: time to fetch the phone, and not to leave the room."""
+
+CODE_S_MAX: Final = 3600
+"""The longest that `mailboxd pair --minutes` allows: who sees the screen in that time can use it."""
+
+CODES_MAX: Final = 16
+"""One-time codes that are open at once; the oldest is forgotten."""
+
+INVITATION_URLS_MAX: Final = 2
+"""Addresses in a QR code: a machine's first two networks; more make it hard to read."""
+
+PAIRING_SESSION_BYTES: Final = 16
+"""Random name of an exchange over the password (wire)."""
+
+PAIRING_SESSION_S: Final = 60.0
+"""From the mailbox's share to the phone's proof: one round trip, and a slow phone's arithmetic."""
+
+PAIRING_SESSIONS_MAX: Final = 64
+"""Such exchanges at once, a kilobyte each. Only GUESSES_TOTAL_BURST of them can be wrong ones."""
+
+PAIRING_BOX_BYTES_MAX: Final = 1 * KIB
+"""Largest box: a name of 64 characters, or a token."""
+
+PAIRING_BODY_BYTES_MAX: Final = 4 * KIB
+"""Largest request to pair: a box in base64, and names."""
+
 ADMISSION_FILE_BYTES_MAX: Final = MIB
 """Largest file about who is let in: all that TRUST_MAX and DEVICES_MAX allow, twice over."""
 

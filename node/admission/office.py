@@ -18,13 +18,19 @@ __all__ = ["AdmissionOffice"]
 class AdmissionOffice:
     """Changes one policy. Every method raises AdmissionError with a line for the user.
 
-    `last_seen` tells when a device was last heard of (Unix seconds), None if it was not since the start.
+    `last_seen` tells when a device was last heard of (Unix seconds), None if it was not since the start. `told` is told
+    of what was decided, in words.
     """
 
     def __init__(
-        self, admission: Admission, *, last_seen: Callable[[Device], float | None] = lambda _device: None
+        self,
+        admission: Admission,
+        *,
+        last_seen: Callable[[Device], float | None] = lambda _device: None,
+        told: Callable[[str], object] = lambda _text: None,
     ) -> None:
         self._admission = admission
+        self._told = told
         self._last_seen = last_seen
 
     def state(self) -> dict[str, Any]:
@@ -53,6 +59,7 @@ class AdmissionOffice:
         """Sets the password by its stretched secret (64 hex digits), or clears it (None)."""
         if secret is None:
             self._admission.set_password(None)
+            self._told("the password was removed: the mailbox is open")
             return self.state()
         try:
             raw = bytes.fromhex(secret)
@@ -61,6 +68,7 @@ class AdmissionOffice:
         if len(raw) != SECRET_BYTES:
             raise AdmissionError(f"a stretched password has {SECRET_BYTES} bytes in hex")
         self._admission.set_password(new_password(raw))
+        self._told("a password was set")
         return self.state()
 
     def decide(self, mailbox: str, stance: str) -> dict[str, Any]:
@@ -77,6 +85,7 @@ class AdmissionOffice:
         if stance not in ways:
             raise AdmissionError(f"{stance!r} is not one of {', '.join(ways)}")
         ways[stance](mailbox_id)
+        self._told(f"mailbox {mailbox_id.short} is {stance} now")
         return self.state()
 
     def revoke(self, device: str | None) -> dict[str, Any]:
@@ -85,6 +94,8 @@ class AdmissionOffice:
         if not devices and device is not None:
             raise AdmissionError(f"no paired phone is called {device!r}; `mailboxd devices` lists them")
         self._admission.revoke(devices)
+        for one in devices:
+            self._told(f"the phone {one.name!r} was revoked")
         return {"revoked": [self._device(one) for one in devices]}
 
 

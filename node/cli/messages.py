@@ -18,7 +18,7 @@ from node.cli.options import ID, SEQ, TakesIds, data_dir_option
 from node.cli.output import bytes_text, shorten
 from node.cli.program import fail
 from node.datadir import DataDirError, default_data_dir, read_node_info
-from node.http.client import ClientError, read_topic, store_messages
+from node.http.client import ClientError, own_token, read_topic, store_messages
 from node.logs import escape_controls
 from protocols.limits import BLOB_BYTES_MAX
 from protocols.model import LogName
@@ -29,13 +29,14 @@ _PREVIEW_CHARS = 40
 
 
 @contextmanager
-def _running(data_dir: Path | None) -> Iterator[str]:
-    """The base URL of the running mailbox; what goes wrong with it becomes one line."""
+def _running(data_dir: Path | None) -> Iterator[tuple[str, str]]:
+    """The base URL of the running mailbox and its user's own token; what goes wrong with it becomes one line."""
+    path = data_dir or default_data_dir()
     try:
-        info = read_node_info(data_dir or default_data_dir())
+        info = read_node_info(path)
         if not info.http:
             fail("the running mailbox has no HTTP address")
-        yield info.http[0]
+        yield info.http[0], own_token(path)
     except (ClientError, DataDirError) as error:
         fail(str(error))
 
@@ -59,8 +60,8 @@ def put(data_dir: Path | None, topic: str, log: str, seq: int, file: Path) -> No
       echo "The gate is open." | mailboxd put garden alice 1 -
     """
     blob = _content(file)
-    with _running(data_dir) as url:
-        watermark = store_messages(url, [(topic, log, seq, blob)]).get(LogName(topic, log))
+    with _running(data_dir) as (url, token):
+        watermark = store_messages(url, [(topic, log, seq, blob)], token=token).get(LogName(topic, log))
     state = "lacks message 0" if watermark is None else f"is complete up to {watermark}"
     click.echo(f"stored message {seq}, {bytes_text(len(blob))}; this log {state}")
 
@@ -127,8 +128,8 @@ def get(
     if log is None and seq is not None:
         raise click.UsageError("--seq needs LOG", context)
     above = seq - 1 if seq else after
-    with _running(data_dir) as url:
-        answer = read_topic(url, topic, {} if log is None or above is None else {log: above})
+    with _running(data_dir) as (url, token):
+        answer = read_topic(url, topic, {} if log is None or above is None else {log: above}, token=token)
     messages = [
         _Message(name, number, blob)
         for name in sorted(answer)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
 from node.admission.office import AdmissionOffice
 from node.admission.policy import AdmissionError
 from node.http.messages import HttpError, Request, Response, Router
-from protocols.limits import ADMIN_BODY_BYTES_MAX
+from protocols.limits import ADMIN_BODY_BYTES_MAX, CODE_S, CODE_S_MAX
 
 __all__ = ["add_admission_routes"]
 
@@ -27,12 +27,17 @@ class _Stance(msgspec.Struct):
     stance: str
 
 
+class _Pair(msgspec.Struct):
+    seconds: Annotated[int, msgspec.Meta(ge=10, le=CODE_S_MAX)] = CODE_S
+
+
 class _Device(msgspec.Struct):
     device: str | None
 
 
-def add_admission_routes(router: Router, office: AdmissionOffice) -> None:
-    """Adds `/admin/admission` (GET: all of it), `/admin/password`, `/admin/trust` and `/admin/revoke` (POST)."""
+def add_admission_routes(router: Router, office: AdmissionOffice, invite: Callable[[float], dict[str, Any]]) -> None:
+    """Adds `/admin/admission` (GET: all of it), `/admin/password`, `/admin/trust`, `/admin/revoke` and `/admin/pair`
+    (POST). `invite` makes a one-time code that is good for so many seconds, and says what the phone must know."""
 
     async def state(_request: Request) -> Response:
         return _answer(office.state)
@@ -49,6 +54,11 @@ def add_admission_routes(router: Router, office: AdmissionOffice) -> None:
         wanted = _body(request, _Device)
         return _answer(lambda: office.revoke(wanted.device))
 
+    async def pair(request: Request) -> Response:
+        seconds = _body(request, _Pair).seconds if request.body else CODE_S
+        return _answer(lambda: invite(float(seconds)))
+
+    router.post("/admin/pair", pair, takes_json=False, body_bytes_max=ADMIN_BODY_BYTES_MAX)
     router.get("/admin/admission", state)
     router.post("/admin/password", password, body_bytes_max=ADMIN_BODY_BYTES_MAX)
     router.post("/admin/trust", trust, body_bytes_max=ADMIN_BODY_BYTES_MAX)

@@ -18,7 +18,7 @@ from protocols.model import LogName
 from protocols.toy_answers import decode_get_answer, decode_watermarks
 from protocols.toy_api import Family, encode_get, encode_store
 
-__all__ = ["AdminClient", "ClientError", "exchange", "read_topic", "store_messages"]
+__all__ = ["AdminClient", "ClientError", "exchange", "own_token", "read_topic", "store_messages"]
 
 _TOKEN_FILE: Final = "admin-token"
 
@@ -44,13 +44,7 @@ class AdminClient:
     def open(cls, data_dir: Path) -> Iterator[AdminClient]:
         """The client for the mailbox that runs on `data_dir`. Raises ClientError, or DataDirError if none does."""
         info = read_node_info(data_dir)
-        path = data_dir / _TOKEN_FILE
-        try:
-            token = path.read_text().strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-            raise ClientError(f"{path}: {reason}; the mailbox writes this file when it starts") from None
-        yield cls(info.admin, token)
+        yield cls(info.admin, own_token(data_dir))
 
     def get(self, path: str) -> Any:
         """The JSON value at `path`. Raises ClientError."""
@@ -94,13 +88,32 @@ class AdminClient:
         return answers
 
 
+def own_token(data_dir: Path) -> str:
+    """The administration's token of the mailbox on a data directory. Raises ClientError."""
+    path = data_dir / _TOKEN_FILE
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+        raise ClientError(f"{path}: {reason}; the mailbox writes this file when it starts") from None
+
+
+def _headers(token: str | None) -> dict[str, str]:
+    headers = {"Content-Type": "application/json"}
+    return headers if token is None else headers | {"Authorization": f"Bearer {token}"}
+
+
 def store_messages(
-    url: str, messages: Iterable[tuple[str, str, int, bytes]], *, timeout_s: float = CLIENT_TIMEOUT_S
+    url: str,
+    messages: Iterable[tuple[str, str, int, bytes]],
+    *,
+    token: str | None = None,
+    timeout_s: float = CLIENT_TIMEOUT_S,
 ) -> Mapping[LogName, int | None]:
-    """Stores (topic, log, seq, blob) in the mailbox at `url`, durably; returns the watermark of each log.
-    Raises ClientError."""
+    """Stores (topic, log, seq, blob) in the mailbox at `url`, durably; returns the watermark of each log. `token` is
+    what a mailbox with a password asks for. Raises ClientError."""
     body = encode_store(Family.BLIPS, ((LogName(topic, log), seq, blob) for topic, log, seq, blob in messages))
-    answer = _request(url, "POST", "/blips/store", body, {"Content-Type": "application/json"}, timeout_s=timeout_s)
+    answer = _request(url, "POST", "/blips/store", body, _headers(token), timeout_s=timeout_s)
     try:
         return decode_watermarks(answer)
     except RemoteProtocolError as error:
@@ -108,11 +121,16 @@ def store_messages(
 
 
 def read_topic(
-    url: str, topic: str, heights: Mapping[str, int] | None = None, *, timeout_s: float = CLIENT_TIMEOUT_S
+    url: str,
+    topic: str,
+    heights: Mapping[str, int] | None = None,
+    *,
+    token: str | None = None,
+    timeout_s: float = CLIENT_TIMEOUT_S,
 ) -> Mapping[str, Mapping[int, bytes]]:
     """A topic's messages, log -> seq -> blob, of the logs in `heights` only what is above. Raises ClientError."""
     body = encode_get({topic: heights or {}})
-    answer = _request(url, "POST", "/blips/get", body, {"Content-Type": "application/json"}, timeout_s=timeout_s)
+    answer = _request(url, "POST", "/blips/get", body, _headers(token), timeout_s=timeout_s)
     try:
         return decode_get_answer(answer, Family.BLIPS)[topic].messages
     except (RemoteProtocolError, KeyError) as error:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from node.http.head import BadHead, ChunkedBody, Head, check_partial, parse_head
-from node.http.messages import Body, HttpError, Request, Response, Route
+from node.http.messages import STRANGER, Body, HttpError, Request, Response, Route
 from node.http.sockets import ClientSocket
 from node.http.standing import Standing, client_key
 from node.store.api import StoreError
@@ -59,6 +59,8 @@ class Connection:
 
     def __init__(self, sock: ClientSocket, client: str, server: Server) -> None:
         self.client = client
+        self.principal = STRANGER
+        """Who the latest request came from."""
         self._tick_s = server.limits.tick_s
         self.deadline_s = server.now_s + self._tick_s + server.limits.head_timeout_s
         self._sock = sock
@@ -203,6 +205,8 @@ class Connection:
 
     async def _answer(self, head: Head) -> Response:
         server = self._server
+        door = server.router.door
+        self.principal = STRANGER if door is None else door.identify(head.headers)
         router = server.router
         path, _, query = head.target.partition("?")
         methods = router.routes.get(path)
@@ -210,22 +214,30 @@ class Connection:
             self.standing = server.doorkeeper.admit(
                 head,
                 self.client,
-                is_paired=router.is_paired is not None and router.is_paired(head),
+                is_paired=self.principal.is_paired,
                 stores=methods is not None and head.method in methods and methods[head.method].stores,
                 now_s=trio.current_time(),
             )
         if router.guard is not None:
             router.guard(head, self.client)
         if head.method == "OPTIONS" and router.cors:
-            return Response(headers=(("access-control-allow-methods", "*"), ("access-control-allow-headers", "*")))
+            # `*` does not cover Authorization (Fetch standard); who does not ask for it need not be told.
+            asked = head.headers.get("access-control-request-headers", "").lower()
+            allowed = "*, authorization" if "authorization" in asked else "*"
+            return Response(headers=(("access-control-allow-methods", "*"), ("access-control-allow-headers", allowed)))
         route = _route(methods, head)
+        if route.is_private and door is not None:
+            door.check(self.principal)
         body: Body = b""
         if route.body_bytes_max:
             body = await self._receive_body(head, route.body_bytes_max)
+        if route.is_private and door is not None:
+            self.principal = door.identify(head.headers)  # it may have been revoked while the body came
+            door.check(self.principal)
         self._enter(_Phase.HANDLER, inf)
         try:
             return await route.handler(
-                Request(head.method, path, query, head.headers, body, self.client, self.standing)
+                Request(head.method, path, query, head.headers, body, self.client, self.standing, self.principal)
             )
         except HttpError:
             raise

@@ -4,21 +4,61 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from node.http.head import Head
 from node.http.standing import Standing
 from protocols.limits import HTTP_BODY_BYTES_MAX
 
-__all__ = ["Body", "Guard", "Handler", "HttpError", "Request", "Response", "Route", "Router"]
+__all__ = [
+    "STRANGER",
+    "Body",
+    "Guard",
+    "Handler",
+    "HttpError",
+    "Principal",
+    "PrincipalPort",
+    "Request",
+    "Response",
+    "Route",
+    "Router",
+]
 
 Body: TypeAlias = bytes | bytearray
 
 
+class Principal(NamedTuple):
+    """Who a request comes from: `device` names a paired phone (or this machine's own user), None a stranger.
+    `has_token` says whether it came with credentials, be they right or wrong."""
+
+    device: str | None
+    has_token: bool = False
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether it is somebody whom the user has let in."""
+        return self.device is not None
+
+
+STRANGER: Final = Principal(None)
+
+
+class PrincipalPort(Protocol):
+    """Tells who a request comes from, and whether it may use the routes that are private."""
+
+    def identify(self, headers: Mapping[str, str]) -> Principal:
+        """From the request's headers (names in lower case). Never raises."""
+        ...
+
+    def check(self, principal: Principal) -> None:
+        """Raises HttpError (401) if it may not."""
+        ...
+
+
 class Request(NamedTuple):
     """A complete request. `path` and `query` are as the client wrote them (percent-encoded), header names are in lower
-    case, `client` is the IP address at the other end of the connection; where room is scarce, `standing` says who gives
-    way."""
+    case, `client` is the IP address at the other end of the connection, `principal` who it is if it has said so; where
+    room is scarce, `standing` says who gives way."""
 
     method: str
     path: str
@@ -27,6 +67,7 @@ class Request(NamedTuple):
     body: Body
     client: str
     standing: Standing = Standing.STRANGER
+    principal: Principal = STRANGER
 
 
 @dataclass(slots=True)
@@ -63,27 +104,28 @@ Guard: TypeAlias = Callable[[Head, str], None]
 @dataclass(frozen=True, slots=True)
 class Route:
     """What one method on one path does. `takes_json`: the body must be declared as JSON. `stores`: while the mailbox is
-    flooded, strangers have to work for it."""
+    flooded, strangers have to work for it. `is_private`: only those may use it whom the router's `door` lets in."""
 
     handler: Handler
     takes_json: bool = False
     body_bytes_max: int = 0
     stores: bool = False
+    is_private: bool = False
 
 
 @dataclass(slots=True)
 class Router:
     """The table of routes. `headers` go with every answer. With `cors`, every OPTIONS is answered for every origin.
 
-    `guard` sees each head and the client's address before anything else, and raises HttpError to refuse. `is_paired`
-    says whether a head shows that it comes from a paired device. `load` is the share of its places for stores that is
-    taken, from 0 to 1.
+    `guard` sees each head and the client's address before anything else, and raises HttpError to refuse. `door` tells
+    who requests come from; without one all are strangers, and nothing is private. `load` is the share of its places for
+    stores that is taken, from 0 to 1.
     """
 
     headers: tuple[tuple[str, str], ...] = ()
     cors: bool = False
     guard: Guard | None = None
-    is_paired: Callable[[Head], bool] | None = None
+    door: PrincipalPort | None = None
     load: Callable[[], float] = lambda: 0.0
     routes: dict[str, dict[str, Route]] = field(default_factory=dict)
 
@@ -100,6 +142,7 @@ class Router:
         takes_json: bool = True,
         body_bytes_max: int = HTTP_BODY_BYTES_MAX,
         stores: bool = False,
+        is_private: bool = False,
     ) -> None:
         """Serves POST on `path` with a body of up to `body_bytes_max` bytes."""
-        self.routes.setdefault(path, {})["POST"] = Route(handler, takes_json, body_bytes_max, stores)
+        self.routes.setdefault(path, {})["POST"] = Route(handler, takes_json, body_bytes_max, stores, is_private)

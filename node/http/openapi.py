@@ -28,6 +28,8 @@ _BLOB: Final = {
     "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$",
 }
 _TEXT: Final = {"text/plain": {"schema": {"type": "string"}}}
+# Nothing with an open mailbox, a token with one that has a password.
+_SECURITY: Final[list[dict[str, list[str]]]] = [{}, {"device": []}]
 _RETRY_AFTER: Final = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 0}}}
 
 
@@ -47,9 +49,14 @@ def _up_to(number: int) -> str:
 _SEQ_KEY: Final = {"type": "string", "pattern": _up_to(SEQ_MAX), "description": "0 to 2^64-1 in decimal."}
 
 
-def openapi_document() -> dict[str, Any]:
-    """The whole document, as plain JSON values."""
-    paths: dict[str, Any] = {"/health": {"get": _health()}, "/openapi.json": {"get": _document()}}
+def openapi_document(*, pairs: bool = False) -> dict[str, Any]:
+    """The whole document, as plain JSON values. `pairs`: with the route by which devices are paired."""
+    paths: dict[str, Any] = {
+        "/health": {"get": _health()},
+        "/openapi.json": {"get": _document()},
+    }
+    if pairs:
+        paths["/pair"] = {"post": _pair()}
     for family in Family:
         paths[f"/{family.value}/store"] = {"post": _store(family)}
         paths[f"/{family.value}/get"] = {"post": _get(family)}
@@ -61,7 +68,12 @@ def openapi_document() -> dict[str, Any]:
             "description": "Keeps messages of append-only logs for up to a week. Unknown fields are ignored.",
         },
         "paths": paths,
-        "components": {"schemas": {"Id": _ID, "SeqKey": _SEQ_KEY, "Seq": _SEQ, "Blob": _BLOB}},
+        "components": {
+            "schemas": {"Id": _ID, "SeqKey": _SEQ_KEY, "Seq": _SEQ, "Blob": _BLOB},
+            "securitySchemes": {
+                "device": {"type": "http", "scheme": "bearer", "description": "The token of a paired device (/pair)."}
+            },
+        },
     }
 
 
@@ -112,8 +124,10 @@ def _store(family: Family) -> dict[str, Any]:
         "operationId": f"{family.value}_store",
         "summary": "Stores messages: topic, author, sequence number, bytes. All of them or none.",
         "requestBody": {"required": True, "content": _json(_object(**{family.store: messages}))},
+        "security": _SECURITY,
         "responses": {
             "201": stored,
+            "401": _unauthorized(),
             **_refusals(),
             "507": {"description": "The mailbox is full; nothing was stored.", "content": _TEXT},
         },
@@ -132,10 +146,54 @@ def _get(family: Family) -> dict[str, Any]:
         "operationId": f"{family.value}_get",
         "summary": "Fetches what the client lacks: per topic and author the highest sequence number that it has.",
         "requestBody": {"required": True, "content": _json(_object(topics=_map("Id", _map("Id", _ref("Seq")))))},
+        "security": _SECURITY,
         "responses": {
             "200": {"description": "Every topic that was asked for.", "content": _json(answer)},
+            "401": _unauthorized(),
             **_refusals(),
         },
+    }
+
+
+def _pair() -> dict[str, Any]:
+    def closed(**properties: Any) -> dict[str, Any]:
+        return _object(**properties) | {"additionalProperties": False}
+
+    binary = {"type": "string", "pattern": "^[A-Za-z0-9_-]*$", "description": "base64url without padding."}
+    requests = [
+        closed(code=binary, box=binary),
+        closed(share=binary),
+        closed(session=binary, proof=binary, box=binary),
+    ]
+    granted = {
+        "description": "The token, in a box that only this device can open.",
+        "content": _json(_object(box=binary)),
+    }
+    begun = _json(_object(session=binary, share=binary, proof=binary))
+    return {
+        "operationId": "pair",
+        "summary": "Gives a device a token of its own, for a one-time code or, in two requests, for the password.",
+        "requestBody": {"required": True, "content": _json({"oneOf": requests})},
+        "responses": {
+            "200": {"description": "The mailbox's half of the exchange over the password.", "content": begun},
+            "201": granted,
+            "403": {
+                "description": "Wrong password, or a code or session that is unknown or too old.",
+                "content": _TEXT,
+            },
+            "409": {"description": "The mailbox has no password: pair with a code.", "content": _TEXT},
+            **_refusals(),
+            "507": {"description": "Too many devices are paired.", "content": _TEXT},
+        },
+    }
+
+
+def _unauthorized() -> dict[str, Any]:
+    challenge = {"WWW-Authenticate": {"description": "Bearer.", "schema": {"type": "string"}}}
+    return {
+        "description": "The mailbox has a password, and no valid token came.",
+        "headers": challenge,
+        "content": _TEXT,
     }
 
 

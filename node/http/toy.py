@@ -8,10 +8,12 @@ from typing import Final, TypeVar, TypeVarTuple
 import msgspec
 import trio
 
+from node.admission.pairing import Pairing
 from node.aside import aside
 from node.http.limits import MemoryBudget
-from node.http.messages import Handler, HttpError, Request, Response, Router
+from node.http.messages import Handler, HttpError, PrincipalPort, Request, Response, Router
 from node.http.openapi import openapi_document
+from node.http.pairing import add_pairing_route
 from node.http.standing import Standing
 from node.mailbox import Mailbox
 from node.store.api import Position, ReadPage, StoreError, StoreFull
@@ -48,18 +50,23 @@ CORS_HEADERS: Final = (
 """On every answer: the app's web views come from anywhere, and there is nothing here that a cookie would protect."""
 
 
-def toy_router(mailbox: Mailbox, mailbox_id: MailboxId) -> Router:
-    """The phones' routes: `/health`, `/blobs/*`, `/blips/*` and `/openapi.json`, open to every origin."""
-    router = Router(headers=CORS_HEADERS, cors=True)
+def toy_router(
+    mailbox: Mailbox, mailbox_id: MailboxId, door: PrincipalPort | None = None, pairing: Pairing | None = None
+) -> Router:
+    """The phones' routes: `/health`, `/blobs/*`, `/blips/*` and `/openapi.json`, open to every origin. `door` says who
+    may store and get; without one, everybody. With `pairing` there is `/pair`, too."""
+    router = Router(headers=CORS_HEADERS, cors=True, door=door)
     health = msgspec.json.encode({"status": "ok", "endpoint_id": str(mailbox_id)})
     router.get("/health", _constant(health))
-    router.get("/openapi.json", _constant(msgspec.json.encode(openapi_document())))
+    router.get("/openapi.json", _constant(msgspec.json.encode(openapi_document(pairs=pairing is not None))))
+    if pairing is not None:
+        add_pairing_route(router, pairing)
     gate = _Gate()
     router.load = lambda: gate.stores / HTTP_STORES_WAITING_MAX
     for family in Family:
-        routes = _FamilyRoutes(mailbox, family, gate)
-        router.post(f"/{family.value}/store", routes.store, stores=True)
-        router.post(f"/{family.value}/get", routes.get)
+        routes = _FamilyRoutes(mailbox, family, gate, door)
+        router.post(f"/{family.value}/store", routes.store, stores=True, is_private=True)
+        router.post(f"/{family.value}/get", routes.get, is_private=True)
     return router
 
 
@@ -128,10 +135,11 @@ class _Gate:
 class _FamilyRoutes:
     """The two routes of one family. The families differ in the names of fields, and in the answer to a store."""
 
-    def __init__(self, mailbox: Mailbox, family: Family, gate: _Gate) -> None:
+    def __init__(self, mailbox: Mailbox, family: Family, gate: _Gate, door: PrincipalPort | None) -> None:
         self._mailbox = mailbox
         self._family = family
         self._gate = gate
+        self._door = door
 
     async def store(self, request: Request) -> Response:
         """Stores everything in the request, durably, or nothing."""
@@ -176,7 +184,9 @@ class _FamilyRoutes:
             page = await gate.read(self._mailbox, query, None, HTTP_BODY_FREE_BYTES)
             if page.after is None and _size(page) <= 4 * HTTP_BODY_FREE_BYTES:
                 return Response(200, await self._write(writer, page) + await writer.end(), _JSON)
-            pages = self._pages(gate, query, writer, page if _size(page) <= 4 * HTTP_BODY_FREE_BYTES else None)
+            kept = page if _size(page) <= 4 * HTTP_BODY_FREE_BYTES else None
+            pages = self._pages(request, gate, query, writer, kept)
+            del kept
             del page
             start = await anext(pages)
         except StoreError as error:
@@ -184,7 +194,12 @@ class _FamilyRoutes:
         return Response(200, _Stream(start, pages), _JSON)
 
     async def _pages(
-        self, gate: _Share, query: Mapping[str, Mapping[str, int]], writer: _Writer, page: ReadPage | None
+        self,
+        request: Request,
+        gate: _Share,
+        query: Mapping[str, Mapping[str, int]],
+        writer: _Writer,
+        page: ReadPage | None,
     ) -> AsyncGenerator[bytes, None]:
         """The JSON of a long answer. `page` is its first page unless that was too large to keep while waiting."""
         held = await gate.reserve(HTTP_STREAM_BYTES)
@@ -192,6 +207,8 @@ class _FamilyRoutes:
             after: Position | None = None
             more = True
             while more:
+                if self._door is not None:  # whoever was let in may have been revoked meanwhile
+                    self._door.check(self._door.identify(request.headers))
                 if page is None:
                     page = await gate.read(self._mailbox, query, after, HTTP_PAGE_BYTES)
                 need = 4 * _size(page)

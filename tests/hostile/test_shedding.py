@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import urllib.error
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import protocols
 from node.http.doorkeeper import Doorkeeper
 from node.http.head import Head
 from node.http.limits import HttpLimits
+from node.http.messages import STRANGER, Principal
 from node.http.toy import toy_router
 from node.store.memory import MemoryStore
 from protocols.limits import KNOWN_BURST
@@ -37,10 +38,20 @@ class Flooded(Doorkeeper):
         pass
 
 
+class OneToken:
+    """A door that knows one device, and lets everybody in."""
+
+    def identify(self, headers: Mapping[str, str]) -> Principal:
+        return Principal("phone") if headers.get("authorization") == "Bearer paired" else STRANGER
+
+    def check(self, principal: Principal) -> None:
+        """Everybody may."""
+
+
 @asynccontextmanager
 async def flooded(doorkeeper: Doorkeeper, *, limits: HttpLimits = LIMITS) -> AsyncIterator[Site]:
     router = toy_router(mailbox_over(MemoryStore()), MAILBOX_ID)
-    router.is_paired = lambda head: head.headers.get("authorization") == "Bearer paired"
+    router.door = OneToken()
     async with serving(router, limits=limits, doorkeeper=doorkeeper) as site:
         yield site
 
