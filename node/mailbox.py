@@ -12,7 +12,7 @@ import trio
 
 from node.aside import aside
 from node.clock import Clock, StepWatch
-from node.store.api import Arrival, Position, PutResult, ReadPage, Store, StoreError
+from node.store.api import Arrival, Position, PutResult, ReadPage, Room, Store, StoreError
 from protocols.limits import (
     CLOCK_SETTLE_S,
     DIGEST_OFFLOAD_BYTES,
@@ -53,12 +53,18 @@ class Mailbox:
 
     @property
     def is_full(self) -> bool:
-        """Whether there is too little room, within the storage limit or on the disk, to take anything from other
-        mailboxes: what they sent would be thrown away, and sent again at the next sync."""
-        return any(room.free_bytes < min(SYNC_ROOM_BYTES, room.of_bytes // 16) for room in self.store.rooms())
+        """Whether there is too little room on the disk to take anything from other mailboxes: what they sent would be
+        thrown away, and sent again at the next sync."""
+        return any(_is_short(room) for room in self.store.rooms() if not room.is_limit)
 
-    async def deliver(self, messages: Sequence[tuple[LogName, int, bytes]]) -> PutResult:
-        """Stores messages (log, seq, blob) that a client brings: all or none, durable on return.
+    @property
+    def is_at_limit(self) -> bool:
+        """Whether the storage limit is near: what comes now has to push out something else."""
+        return any(_is_short(room) for room in self.store.rooms() if room.is_limit)
+
+    async def deliver(self, messages: Sequence[tuple[LogName, int, bytes]], *, client: str = "") -> PutResult:
+        """Stores messages (log, seq, blob) that a client brings: all or none, durable on return. `client` says who it
+        is (an address or a device), for fair shares of the room.
 
         Raises StoreFull or StoreUnavailable; then nothing was stored.
         """
@@ -68,7 +74,7 @@ class Mailbox:
         else:
             arrivals = _arrivals(messages, stamp_s)
         try:
-            result = await self.store.put(arrivals)
+            result = await self.store.put(arrivals, client=client)
         except StoreError as error:
             self._on_trouble(error)
             raise
@@ -109,6 +115,10 @@ class Mailbox:
                 self._on_trouble(error)
                 log.warning("expiry will be tried again: %s", error)
             await trio.sleep(min(EXPIRY_CHECK_INTERVAL_S, self.retention.granule_s))
+
+
+def _is_short(room: Room) -> bool:
+    return room.free_bytes < min(SYNC_ROOM_BYTES, room.of_bytes // 16)
 
 
 def _arrivals(messages: Sequence[tuple[LogName, int, bytes]], stamp_s: int) -> list[Arrival]:

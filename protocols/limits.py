@@ -186,6 +186,9 @@ disk at no more than some hundred MB/s, and where they are quicker SQLite report
 STORE_BUSY_TIMEOUT_S: Final = 5.0
 """How long the writer waits if another program has locked the store."""
 
+STORE_PAGE_BYTES: Final = 4 * KIB
+"""Pages of the database."""
+
 READ_MESSAGE_OVERHEAD_BYTES: Final = 64
 """Counted for each message of a page beside its blob, so that a million empty messages are not one page."""
 
@@ -197,6 +200,57 @@ Without it, empty messages would fill a disk for nothing."""
 LOG_OVERHEAD_BYTES: Final = 1 * KIB
 """Counted against the storage limit for each log that holds messages: names of up to 256 bytes each in tables and
 indexes."""
+
+STORAGE_LIMIT_ON_DISK_MIN: Final = 4 * MIB
+"""From this storage limit on the files on the disk keep within it, too; below it only what is counted does, as the
+write-ahead log needs some room to be of use. A request of more than a tenth of the limit may exceed it for the moment
+in which it stands both in the log and in the database."""
+
+STORAGE_WAL_PART: Final = 4
+"""A storage limit leaves this part of it, or STORAGE_WAL_BYTES_MAX, to the write-ahead log."""
+
+STORAGE_WAL_BYTES_MAX: Final = 80 * MIB
+"""What the write-ahead log needs at the most: what it holds until it is copied, and one largest request."""
+
+SOURCE_SALT_BYTES: Final = 16
+"""Of a store, so that nobody can choose an address that shares a number with somebody else's."""
+
+SOURCE_CLIENTS: Final = 256
+"""Numbers for clients, by a hash of their address: whoever floods shares one with every 256th other, which costs these
+only where they also share a topic with the flood."""
+
+SOURCE_MAILBOXES: Final = 64
+"""The same for other mailboxes, of which there are fewer."""
+
+SOURCE_MAILBOX_WEIGHT: Final = 8
+"""How many clients' shares a mailbox may have before it gives way to one client: it speaks for many people."""
+
+TOPIC_NEW_S: Final = 86_400.0
+"""For so long the new topics of a source have one share together: making thousands of topics gains nothing."""
+
+EVICT_YOUNG_S: Final = 300.0
+"""What was acknowledged less than this ago gives way only to somebody who has less: a phone may be relying on it."""
+
+EVICT_PART: Final = 10
+"""Moments that are told apart within EVICT_YOUNG_S."""
+
+EVICT_SCAN_MESSAGES: Final = 256
+"""Messages that are looked at at a time, the oldest first, for those that give way: less than a millisecond."""
+
+EVICT_AHEAD_PART: Final = 256
+"""Beside what is needed this part of the storage limit is freed, so that not every store has to wait for it."""
+
+EVICT_ROUNDS_MAX: Final = 400
+"""Short transactions in which room is made for one request; a few thousand messages are looked at in each."""
+
+EVICTED_SPANS_MAX: Final = 4
+"""Spans of evicted messages that are remembered of a log: what goes is its beginning, or most of it."""
+
+STORAGE_NAMES_PART: Final = 16
+"""Logs that hold nothing any more take no more than this part of the storage limit."""
+
+EMPTY_LOG_BYTES: Final = 400
+"""What such a log takes, with names of the app's length."""
 
 EXPIRY_CHECK_INTERVAL_S: Final = 300.0
 """How often expiry looks for what is too old (every second where the granule is a second). What is too old is

@@ -87,6 +87,8 @@ class SimulatedStore(MemoryStore):
         self._ages = before._ages
         self._live_logs = before._live_logs
         self._occupancy = before._occupancy
+        self._shares = before._shares
+        self._number = before._number
 
     def rooms(self) -> Sequence[Room]:
         return [*super().rooms(), Room(0 if self._disk.is_full else _DISK_BYTES, _DISK_BYTES)]
@@ -106,8 +108,8 @@ class SimulatedStore(MemoryStore):
         if self._is_closed:
             raise StoreUnavailable("the store is closed")
 
-    async def put(self, arrivals: Sequence[Arrival], *, origin: object = None) -> PutResult:
-        result = await super().put(arrivals, origin=origin)
+    async def put(self, arrivals: Sequence[Arrival], *, origin: object = None, client: str = "") -> PutResult:
+        result = await super().put(arrivals, origin=origin, client=client)
         # Durable, but not yet acknowledged: a crash may come in between.
         await trio.lowlevel.checkpoint()
         return result

@@ -227,12 +227,12 @@ class Host:
 
     # --- for phones ------------------------------------------------------------------------------------------------
 
-    async def serve(self, path: str, body: bytes) -> tuple[int, bytes]:
+    async def serve(self, path: str, body: bytes, *, client: str) -> tuple[int, bytes]:
         """The node's answer to a POST: status and body. Raises ConnectionResetError if it ends meanwhile."""
         router = self._router
         if router is None:
             raise ConnectionResetError("nobody listens")
-        request = Request("POST", path, "", {"content-type": "application/json"}, body, "10.0.0.1")
+        request = Request("POST", path, "", {"content-type": "application/json"}, body, client)
         with trio.CancelScope() as scope:
             self._requests[scope] = None
             try:

@@ -253,7 +253,7 @@ class Phone:
         """Raises ConnectionError, also for a refusal."""
         network = self._network
         await network.travel(self.machine, host.machine, len(body) + _HTTP_BYTES)
-        status, answer = await host.serve(f"/{self._policy.family}/{what}", body)
+        status, answer = await host.serve(f"/{self._policy.family}/{what}", body, client=network.address(self.machine))
         if status == 201 and keys:
             # Sent, but not yet received: from here on the mailbox has promised.
             self._witness.acknowledged(host, keys)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Final, TypeVar, TypeVarTuple
 
@@ -152,7 +153,7 @@ class _FamilyRoutes:
         try:
             size = len(request.body)
             wanted = await _aside(size, decode_store, request.body, self._family)
-            watermarks = await self._deliver(wanted)
+            watermarks = await self._deliver(wanted, _source_of(request.client))
         except StoreFull as error:
             raise HttpError(507, f"{error}.") from None
         except StoreError as error:
@@ -163,10 +164,10 @@ class _FamilyRoutes:
             return Response(201)
         return Response(201, await _aside(size, encode_watermarks, wanted.logs, watermarks), _JSON)
 
-    async def _deliver(self, wanted: StoreRequest) -> Mapping[LogName, int | None]:
+    async def _deliver(self, wanted: StoreRequest, client: str) -> Mapping[LogName, int | None]:
         watermarks: Mapping[LogName, int | None] = {}
         if wanted.messages:
-            watermarks = (await self._mailbox.deliver(wanted.messages)).watermarks
+            watermarks = (await self._mailbox.deliver(wanted.messages, client=client)).watermarks
         if self._family is Family.BLOBS:
             return watermarks
         others = [
@@ -231,6 +232,17 @@ class _FamilyRoutes:
         text = await writer.page(page)
         self._mailbox.served += sum(len(entry.messages) for entry in page.entries)
         return text
+
+
+def _source_of(address: str) -> str:
+    """Who a client is for fair shares: its address, or the /64 network of an IPv6 address, of which one machine may use
+    as many as it likes."""
+    if ":" not in address:
+        return address
+    try:
+        return str(ipaddress.IPv6Network((address.partition("%")[0], 64), strict=False))
+    except ValueError:
+        return address
 
 
 class _Writer:

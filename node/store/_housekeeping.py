@@ -14,13 +14,12 @@ from node.store._ledger import Ledger
 from node.store._schema import one, translate
 from node.store.api import Room, StoreFull
 from protocols.limits import (
-    CHECKPOINT_PAGES,
     DISK_LOOK_S,
     DISK_RESERVE_BYTES,
     STORE_BUSY_TIMEOUT_S,
+    STORE_PAGE_BYTES,
     VACUUM_FREE_PAGES_MIN,
     VACUUM_STEP_PAGES,
-    WAL_BYTES_MAX,
     WAL_READERS_WAIT_S,
 )
 
@@ -28,7 +27,6 @@ __all__ = ["Housekeeping", "disk_room"]
 
 log = logging.getLogger(__name__)
 
-_PAGE_BYTES: Final = 4096
 _PAGES_PER_MESSAGE: Final = (0.1, 3.0)  # of the key table, the expiry index and the watermarks: together, scattered
 _RECLAIM_EVERY: Final = 8  # batches between two steps while there is no pause
 
@@ -79,8 +77,8 @@ class Housekeeping:
             self.step()
         self._may_vacuum = self._may_vacuum or has_removed
         self._messages += messages
-        self._wal_pages += size / _PAGE_BYTES + messages * self._pages_per_message
-        if self._wal_pages >= CHECKPOINT_PAGES:
+        self._wal_pages += size / STORE_PAGE_BYTES + messages * self._pages_per_message
+        if self._wal_pages >= self._ledger.budget.checkpoint_pages:
             self._guard(self._checkpoint)
 
     def refuse(self, size: int) -> StoreFull | None:
@@ -104,7 +102,7 @@ class Housekeeping:
             # Short of space: make the most of what there is.
             self._guard(self._empty_wal)
             free, reserve, _ = _disk(self._path)
-            reusable = one(self._db, "PRAGMA freelist_count") * _PAGE_BYTES
+            reusable = one(self._db, "PRAGMA freelist_count") * STORE_PAGE_BYTES
         except (OSError, sqlite3.Error):
             return None  # then the transaction will tell
         if free - size - max(0, size - reusable) >= reserve:
@@ -140,7 +138,7 @@ class Housekeeping:
         # Only `executescript` runs the pragma to its end; `execute` frees a single page.
         self._db.executescript(f"PRAGMA incremental_vacuum({VACUUM_STEP_PAGES})")
         self._wal_pages += VACUUM_STEP_PAGES
-        if self._wal_pages >= CHECKPOINT_PAGES:
+        if self._wal_pages >= self._ledger.budget.checkpoint_pages:
             self._checkpoint()
 
     def _checkpoint(self) -> None:
@@ -151,7 +149,7 @@ class Housekeeping:
             too_many = (self._wal_pages - pages) / self._messages / 2  # half of it: loads come in waves
             self._pages_per_message = min(most, max(least, self._pages_per_message - too_many))
         self._wal_pages, self._messages = 0.0, 0
-        if self._wal.stat().st_size > WAL_BYTES_MAX:
+        if self._wal.stat().st_size > self._ledger.budget.wal_bytes:
             # Readers that overlap without a gap keep it from starting again: wait for those there are now.
             self._empty_wal()
 

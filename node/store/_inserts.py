@@ -19,7 +19,7 @@ from protocols.limits import BLOB_CHUNK_BYTES, BLOBS_TOGETHER_BYTES, INSERT_ROWS
 __all__ = ["PendingRows"]
 
 _BLOB_COLUMNS: Final = 2
-_MESSAGE_COLUMNS: Final = 7
+_MESSAGE_COLUMNS: Final = 8
 _WATERMARK_COLUMNS: Final = 2
 
 
@@ -34,14 +34,14 @@ class PendingRows:
         self._watermarks: dict[int, int] = {}
         self._largest_bytes = 0
 
-    def add(self, log: int, arrivals: Sequence[Arrival], blob_id: int, *, genuine: bool = False) -> int:
+    def add(self, log: int, arrivals: Sequence[Arrival], blob_id: int, source: int, *, genuine: bool = False) -> int:
         """Messages of a log and their blobs, in rows from `blob_id` on; returns the id after the last. `genuine` if
-        that is known of them, and matters."""
+        that is known of them, and matters; `source` is whoever brought them."""
         is_genuine = int(genuine)
         messages, blobs = self._messages, self._blobs
         for _, seq, blob, digest, first_stored_s in arrivals:
             size = len(blob)
-            messages += (log, seq - SEQ_OFFSET, digest, first_stored_s, size, blob_id, is_genuine)
+            messages += (log, seq - SEQ_OFFSET, digest, first_stored_s, size, blob_id, is_genuine, source)
             if size > self._largest_bytes:
                 self._largest_bytes = size
             if size <= BLOB_CHUNK_BYTES:

@@ -12,19 +12,25 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from node.store._budget import Budget
 from node.store._inserts import PendingRows
 from node.store._schema import SEQ_OFFSET, chunks_of, one
+from node.store._shares import Ages, Shares, source_of
 from node.store._variants import Judged, Key, Occupancy, Row, Unjudged, count, growth_by, keys_of, unjudged
 from node.store.api import Arrival, Change, PutResult, StoredItem, StoreFull
 from protocols.limits import (
+    EMPTY_LOG_BYTES,
     EMPTY_LOGS_MAX,
     EXPIRY_BATCH_MESSAGES,
     EXPIRY_LOCK_S,
     EXPIRY_SLICE_MESSAGES,
     LOG_CACHE_MAX,
     RECLAIM_BATCH_CHUNKS,
+    STORAGE_NAMES_PART,
+    STORE_PAGE_BYTES,
+    TOPIC_NEW_S,
 )
 from protocols.model import Item, LogName
 
@@ -44,12 +50,13 @@ class _Log:
 
 class _Plan(NamedTuple):
     """What a request does to one log, which may not exist yet. `keys` is None where all that arrives lies beyond
-    everything held and is alone with its seq, ascending: as it nearly always is."""
+    everything held and is alone with its seq, ascending: as it nearly always is; then `size` is that of the blobs."""
 
     name: LogName
     log: _Log | None
     arrivals: Sequence[Arrival]
     keys: Mapping[int, Key] | None
+    size: int
 
 
 @dataclass(slots=True)
@@ -64,48 +71,86 @@ class _Changes:
 class Ledger:
     """All changes of one store file. Not thread-safe: the writer owns it."""
 
-    def __init__(self, connection: sqlite3.Connection, *, limit_bytes: int | None) -> None:
-        self._db = connection
-        self._limit_bytes = limit_bytes
+    def __init__(self, connection: sqlite3.Connection, *, budget: Budget) -> None:
+        self.db = connection
+        self.budget = budget
+        self.salt: bytes = one(connection, "SELECT value FROM notes WHERE name = 'salt'")
+        self.shares: Shares[int] = Shares(time.time)
+        self.ages = Ages(time.monotonic)
+        self._accounted: list[tuple[int, int, int, int]] = []  # since the transaction began
+        self._grown_bytes = 0  # likewise
         self._logs: dict[LogName, _Log] = {}
         self._pending = PendingRows(connection)
-        messages, size = connection.execute(
-            "SELECT count(*), total(size) FROM messages INDEXED BY messages_age"
-        ).fetchone()
+        messages, size = self._read_shares()
         logs = one(connection, "SELECT count(*) FROM logs WHERE emptied IS NULL")
         topics = one(connection, "SELECT count(DISTINCT topic) FROM logs INDEXED BY logs_live WHERE emptied IS NULL")
-        self.occupancy = Occupancy(messages, int(size), logs, topics)
+        self.occupancy = Occupancy(messages, size, logs, topics, self.measure())
+        self.shares.has_evicted = one(connection, "SELECT 1 FROM evicted LIMIT 1") is not None
         self._empty_logs: int = one(connection, "SELECT count(*) FROM logs WHERE emptied IS NOT NULL")
         self.has_garbage = one(connection, "SELECT 1 FROM garbage LIMIT 1") is not None
         # Ids only ever grow while there is a row above: what arrives together lies together.
-        self._next_blob = 1 + max(
+        self.next_blob = 1 + max(
             one(connection, "SELECT max(id) FROM blobs") or 0, one(connection, "SELECT max(last) FROM garbage") or 0
         )
+
+    def _read_shares(self) -> tuple[int, int]:
+        """Fills the account; returns how many messages there are, and the size of their blobs together."""
+        messages = total = 0
+        rows = self.db.execute(
+            "SELECT g.source, l.topic, sum(g.messages), sum(g.size) FROM (SELECT log, source, count(*) AS messages,"
+            " sum(size) AS size FROM messages GROUP BY log, source) g LEFT JOIN logs l ON l.id = g.log GROUP BY 1, 2"
+        )
+        for source, topic_id, count_, size in rows:
+            self.shares.change(source, topic_id or 0, count_, size)
+            messages += count_
+            total += size
+        new = self.db.execute(
+            "SELECT id, born FROM topics WHERE born > ? ORDER BY born, id", (int(time.time() - TOPIC_NEW_S),)
+        )
+        for topic_id, born_s in new:
+            self.shares.born(topic_id, born_s)
+        return messages, total
+
+    def account(self, source: int, topic_id: int, messages: int, size: int) -> None:
+        """Messages of a source in a topic came or (negative) went; undone if the transaction is."""
+        self._accounted.append((source, topic_id, messages, size))
+        self.shares.change(source, topic_id, messages, size)
+
+    def measure(self) -> int:
+        """Bytes of the database that are in use, without the pages that wait to be used again."""
+        pages: int = one(self.db, "PRAGMA page_count") - one(self.db, "PRAGMA freelist_count")
+        return pages * STORE_PAGE_BYTES
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All that happens inside is committed durably, or none of it. Raises sqlite3.Error."""
-        before = replace(self.occupancy), self._empty_logs, self._next_blob, self.has_garbage
+        before = replace(self.occupancy), self._empty_logs, self.next_blob, self.has_garbage
+        self._accounted.clear()
         try:
-            self._db.execute("BEGIN IMMEDIATE")
+            self.db.execute("BEGIN IMMEDIATE")
+            if self.budget.is_on_disk:
+                self.occupancy.used_bytes, self._grown_bytes = self.measure(), 0
             yield
             self._pending.flush()
-            self._db.execute("COMMIT")
+            self.db.execute("COMMIT")
         except BaseException:
             self._pending.clear()
-            self.occupancy, self._empty_logs, self._next_blob, self.has_garbage = before
+            for source, topic_id, messages, size in self._accounted:
+                self.shares.change(source, topic_id, -messages, -size)
+            self._accounted.clear()
+            self.occupancy, self._empty_logs, self.next_blob, self.has_garbage = before
             self._logs.clear()
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
             raise
 
     # --- storing ---------------------------------------------------------------------------------------------------
 
     def put(
-        self, arrivals: Sequence[Arrival], origin: object, judged: Judged = MappingProxyType({})
+        self, arrivals: Sequence[Arrival], origin: object, judged: Judged = MappingProxyType({}), client: str = ""
     ) -> tuple[PutResult, Change]:
-        """See `Store.put`. Raises StoreFull; or Unjudged if it must be known first of blobs that are not in `judged`
-        whether they are genuine. After either nothing has been written."""
+        """See `Store.put`. Raises StoreFull (making room is up to the caller); or Unjudged if it must be known first of
+        blobs that are not in `judged` whether they are genuine. After either nothing has been written."""
         groups: defaultdict[LogName, list[Arrival]] = defaultdict(list)
         for arrival in arrivals:
             groups[arrival[0]].append(arrival)
@@ -114,8 +159,9 @@ class Ledger:
         wanted = [one for plan in plans if plan.keys for one in unjudged(plan.name, plan.keys, judged)]
         if wanted:
             raise Unjudged(wanted)
-        if self.occupancy.exceeds(self._limit_bytes, growth):
-            raise StoreFull(f"the storage limit of {self._limit_bytes} bytes is reached")
+        self._check_room(growth)
+        source = source_of(origin, client, self.salt)
+        self.ages.note(self.next_blob)
         self.occupancy.messages += growth.messages
         self.occupancy.bytes += growth.bytes
         changes = _Changes()
@@ -124,16 +170,33 @@ class Ledger:
         for plan in plans:
             log = self._revive(plan.name, plan.log)
             if plan.keys is None:
-                self._store_fresh(log, plan.arrivals, changes)
+                self._store_fresh(log, plan.arrivals, changes, source)
+                self.account(source, log.topic_id, len(plan.arrivals), plan.size)
                 stored += len(plan.arrivals)
             else:
-                self._store_among_held(plan, plan.keys, log, changes)
+                self._store_among_held(plan, plan.keys, log, changes, source)
                 counts = count(plan.arrivals, plan.keys)
                 stored += counts[0]
                 dropped += counts[1]
             watermarks[plan.name] = log.watermark
         change = Change(changes.stored, changes.merged, changes.removed, origin)
         return PutResult(stored, len(arrivals) - stored - dropped, dropped, watermarks), change
+
+    def _check_room(self, growth: Occupancy) -> None:
+        """Raises StoreFull if `growth` does not fit into the storage limit. What doesn't grow the store is welcome even
+        above the limit (which may have been lowered)."""
+        size = growth.storage_bytes
+        if self.budget.limit_bytes is None or size <= 0:
+            return
+        if size > (self.budget.database_bytes if self.budget.is_on_disk else self.budget.limit_bytes):
+            raise StoreFull(f"a request of {size} bytes is too large for a storage limit of {self.budget.limit_bytes}")
+        need_bytes = self.occupancy.storage_bytes + size - self.budget.limit_bytes
+        if self.budget.is_on_disk:
+            self._grown_bytes += size
+            need_bytes = max(need_bytes, self.occupancy.used_bytes + self._grown_bytes - self.budget.database_bytes)
+        if need_bytes > 0:
+            self._grown_bytes -= size
+            raise StoreFull(f"the storage limit of {self.budget.limit_bytes} bytes is reached", need_bytes)
 
     def _plan(self, name: LogName, arrivals: Sequence[Arrival], growth: Occupancy, judged: Judged) -> _Plan:
         """What becomes of `arrivals` of one log; adds by how much that makes the store grow."""
@@ -150,13 +213,13 @@ class Ledger:
         else:
             growth.messages += len(arrivals)
             growth.bytes += size
-            return _Plan(name, log, arrivals, None)
+            return _Plan(name, log, arrivals, None, size)
         held = {} if log is None else self._held(log, {arrival.seq for arrival in arrivals})
         keys = keys_of(name, arrivals, held, judged)
         grown = growth_by(keys, {arrival.digest: arrival.blob for arrival in arrivals})
         growth.messages += grown.messages
         growth.bytes += grown.bytes
-        return _Plan(name, log, arrivals, keys)
+        return _Plan(name, log, arrivals, keys, 0)
 
     def _held(self, log: _Log, arriving: Set[int]) -> dict[int, dict[bytes, Row]]:
         """What is held of these seqs: one look-up each, or one walk where they lie close together."""
@@ -164,20 +227,21 @@ class Ledger:
         if not seqs:
             return {}
         self._pending.flush()
-        sql = "SELECT seq, digest, first_stored, size, blob, genuine FROM messages WHERE log = ? AND seq "
+        sql = "SELECT seq, digest, first_stored, size, blob, genuine, source FROM messages WHERE log = ? AND seq "
         lowest, highest = min(seqs), max(seqs)
         is_dense = len(seqs) > 8 and highest - lowest <= 4 * len(seqs)
         held: dict[int, dict[bytes, Row]] = {}
         for low, high in [(lowest, highest)] if is_dense else [(seq, seq) for seq in seqs]:
-            rows = self._db.execute(sql + "BETWEEN ? AND ?", (log.id, low - SEQ_OFFSET, high - SEQ_OFFSET))
-            for seq, digest, first_stored_s, size, blob, genuine in rows:
+            rows = self.db.execute(sql + "BETWEEN ? AND ?", (log.id, low - SEQ_OFFSET, high - SEQ_OFFSET))
+            for seq, digest, first_stored_s, size, blob, genuine, source in rows:
                 if seq + SEQ_OFFSET in arriving:
-                    held.setdefault(seq + SEQ_OFFSET, {})[digest] = Row(first_stored_s, size, blob, bool(genuine))
+                    row = Row(first_stored_s, size, blob, bool(genuine), source)
+                    held.setdefault(seq + SEQ_OFFSET, {})[digest] = row
         return held
 
-    def _store_fresh(self, log: _Log, arrivals: Sequence[Arrival], changes: _Changes) -> None:
+    def _store_fresh(self, log: _Log, arrivals: Sequence[Arrival], changes: _Changes, source: int) -> None:
         """Stores what lies beyond everything held, ascending."""
-        self._add(log, arrivals, changes)
+        self._add(log, arrivals, changes, source)
         following = 0 if log.watermark is None else log.watermark + 1
         start = following
         for _, seq, _, _, _ in arrivals:
@@ -186,14 +250,18 @@ class Ledger:
         if following > start:
             self._set_watermark(log, following - 1)
 
-    def _store_among_held(self, plan: _Plan, keys: Mapping[int, Key], log: _Log, changes: _Changes) -> None:
+    def _store_among_held(
+        self, plan: _Plan, keys: Mapping[int, Key], log: _Log, changes: _Changes, source: int
+    ) -> None:
         blobs = {arrival.digest: arrival.blob for arrival in plan.arrivals}
         for seq, key in keys.items():
             for digest, first_stored_s in key.kept.items():
                 held = key.held.get(digest)
                 if held is None:
-                    new = [Arrival(plan.name, seq, blobs[digest], digest, first_stored_s)]
-                    self._add(log, new, changes, genuine=digest in key.genuine)
+                    blob = blobs[digest]
+                    new = [Arrival(plan.name, seq, blob, digest, first_stored_s)]
+                    self._add(log, new, changes, source, genuine=digest in key.genuine)
+                    self.account(source, log.topic_id, 1, len(blob))
                     continue
                 if held.first_stored_s != first_stored_s:
                     self._set_first_stored(log, seq, digest, first_stored_s)
@@ -204,24 +272,27 @@ class Ledger:
                 if digest not in key.kept:
                     self._delete(log.id, seq, digest)
                     self._free_blob(held.blob, held.size)
+                    self.account(held.source, log.topic_id, -1, -held.size)
                     gone = Item(seq, digest, held.first_stored_s, held.size)
                     changes.removed.append(StoredItem(plan.name, gone))
         self._advance(log)
 
-    def _add(self, log: _Log, arrivals: Sequence[Arrival], changes: _Changes, *, genuine: bool = False) -> None:
+    def _add(
+        self, log: _Log, arrivals: Sequence[Arrival], changes: _Changes, source: int, *, genuine: bool = False
+    ) -> None:
         """Inserts new messages, ascending; the watermark is left to the caller."""
-        self._next_blob = self._pending.add(log.id, arrivals, self._next_blob, genuine=genuine)
+        self.next_blob = self._pending.add(log.id, arrivals, self.next_blob, source, genuine=genuine)
         log.top = max(log.top, arrivals[-1].seq)
         changes.stored += arrivals
 
     def _set_first_stored(self, log: _Log, seq: int, digest: bytes, first_stored_s: int) -> None:
-        self._db.execute(
+        self.db.execute(
             "UPDATE messages SET first_stored = ? WHERE log = ? AND seq = ? AND digest = ?",
             (first_stored_s, log.id, seq - SEQ_OFFSET, digest),
         )
 
     def _set_genuine(self, log: _Log, seq: int, digest: bytes) -> None:
-        self._db.execute(
+        self.db.execute(
             "UPDATE messages SET genuine = 1 WHERE log = ? AND seq = ? AND digest = ?",
             (log.id, seq - SEQ_OFFSET, digest),
         )
@@ -234,7 +305,7 @@ class Ledger:
             log = self._find(name)
             if log is None or item.seq > log.top:
                 continue
-            row = self._db.execute(
+            row = self.db.execute(
                 "SELECT first_stored, size FROM messages WHERE log = ? AND seq = ? AND digest = ?",
                 (log.id, item.seq - SEQ_OFFSET, item.digest),
             ).fetchone()
@@ -251,7 +322,7 @@ class Ledger:
         if log is not None:
             return log
         self._pending.flush()  # only what is remembered is up to date without it
-        row = self._db.execute(
+        row = self.db.execute(
             "SELECT l.id, l.topic, w.seq, l.emptied IS NULL, (SELECT max(seq) FROM messages m WHERE m.log = l.id)"
             " FROM logs l LEFT JOIN watermarks w ON w.log = l.id"
             " WHERE l.topic = (SELECT id FROM topics WHERE topic = ?) AND l.log = ?",
@@ -281,26 +352,26 @@ class Ledger:
         """The log as one that holds messages, made if need be."""
         if log is not None and log.is_live:
             return log
-        topic_id = (
-            one(self._db, "SELECT id FROM topics WHERE topic = ?", (name.topic,)) if log is None else log.topic_id
-        )
+        topic_id = one(self.db, "SELECT id FROM topics WHERE topic = ?", (name.topic,)) if log is None else log.topic_id
         if topic_id is None:
-            topic_id = self._db.execute("INSERT INTO topics (topic) VALUES (?)", (name.topic,)).lastrowid
+            row = (name.topic, int(time.time()))
+            topic_id = self.db.execute("INSERT INTO topics (topic, born) VALUES (?, ?)", row).lastrowid
             assert topic_id is not None
+            self.shares.born(topic_id)
         if not self._has_live_logs(topic_id):
             self.occupancy.topics += 1
         self.occupancy.logs += 1
         if log is not None:
-            self._db.execute("UPDATE logs SET emptied = NULL WHERE id = ?", (log.id,))
+            self.db.execute("UPDATE logs SET emptied = NULL WHERE id = ?", (log.id,))
             self._empty_logs -= 1
             log.is_live = True
             return log
-        log_id = self._db.execute("INSERT INTO logs (topic, log) VALUES (?, ?)", (topic_id, name.log)).lastrowid
+        log_id = self.db.execute("INSERT INTO logs (topic, log) VALUES (?, ?)", (topic_id, name.log)).lastrowid
         assert log_id is not None
         return self._remember(name, _Log(log_id, topic_id, None, -1, is_live=True))
 
     def _has_live_logs(self, topic_id: int) -> bool:
-        return one(self._db, "SELECT 1 FROM logs WHERE topic = ? AND emptied IS NULL LIMIT 1", (topic_id,)) is not None
+        return one(self.db, "SELECT 1 FROM logs WHERE topic = ? AND emptied IS NULL LIMIT 1", (topic_id,)) is not None
 
     def _advance(self, log: _Log) -> None:
         """Moves the watermark over everything held directly above it. Each message is passed once in its life."""
@@ -317,7 +388,7 @@ class Ledger:
         """The lowest seq >= `seq_from` that is not held."""
         self._pending.flush()
         expected = seq_from - SEQ_OFFSET
-        rows = self._db.execute("SELECT seq FROM messages WHERE log = ? AND seq >= ? ORDER BY seq", (log.id, expected))
+        rows = self.db.execute("SELECT seq FROM messages WHERE log = ? AND seq >= ? ORDER BY seq", (log.id, expected))
         for (seq,) in rows:
             if seq > expected:
                 break
@@ -334,7 +405,7 @@ class Ledger:
             if log is None or log.top <= ours or theirs <= ours:
                 continue
             lowest = one(
-                self._db, "SELECT min(seq) FROM messages WHERE log = ? AND seq >= ?", (log.id, ours + 1 - SEQ_OFFSET)
+                self.db, "SELECT min(seq) FROM messages WHERE log = ? AND seq >= ?", (log.id, ours + 1 - SEQ_OFFSET)
             )
             if lowest is None:
                 continue
@@ -348,37 +419,50 @@ class Ledger:
     def expire(self, alive_from_s: int, messages_max: int) -> Change:
         """See `Store.expire`; may stop early so as not to hold up stores."""
         deadline = time.perf_counter() + EXPIRY_LOCK_S
-        due = self._db.execute(
-            "SELECT log, seq, digest, first_stored, size, blob FROM messages INDEXED BY messages_age"
+        due = self.db.execute(
+            "SELECT log, seq, digest, first_stored, size, blob, source FROM messages INDEXED BY messages_age"
             " WHERE first_stored < ? ORDER BY first_stored, blob LIMIT ?",
             (alive_from_s, messages_max),
         ).fetchall()
-        names: dict[int, LogName] = {}
         removed: list[StoredItem] = []
         for start in range(0, len(due), EXPIRY_SLICE_MESSAGES):
-            for log_id, seq, digest, first_stored_s, size, blob in due[start : start + EXPIRY_SLICE_MESSAGES]:
-                if log_id not in names:
-                    names[log_id] = self._name(log_id)
-                self._delete(log_id, seq + SEQ_OFFSET, digest)
-                self._free_blob(blob, size)
-                removed.append(StoredItem(names[log_id], Item(seq + SEQ_OFFSET, digest, first_stored_s, size)))
+            removed += self.remove(due[start : start + EXPIRY_SLICE_MESSAGES], alive_from_s)
             if time.perf_counter() > deadline:
                 break
-        for log_id, name in names.items():
-            self._close_if_empty(log_id, name, alive_from_s)
-        self._forget_empty_logs()
-        self.occupancy.messages -= len(removed)
-        self.occupancy.bytes -= sum(stored.item.size for stored in removed)
+        if self.shares.has_evicted:
+            self.db.execute("DELETE FROM evicted WHERE first_stored < ?", (alive_from_s,))
+            self.shares.has_evicted = one(self.db, "SELECT 1 FROM evicted LIMIT 1") is not None
+        self.forget_empty_logs()
         return Change(removed=removed)
 
-    def _name(self, log_id: int) -> LogName:
-        row = self._db.execute(
-            "SELECT t.topic, l.log FROM logs l JOIN topics t ON t.id = l.topic WHERE l.id = ?", (log_id,)
+    def remove(self, rows: Sequence[Sequence[Any]], emptied_s: int) -> list[StoredItem]:
+        """Removes messages (log, seq as stored, digest, first stored, size, blob, source); the logs that are empty then
+        are remembered as being so since `emptied_s`."""
+        logs: dict[int, tuple[int, LogName]] = {}
+        removed: list[StoredItem] = []
+        for log_id, seq, digest, first_stored_s, size, blob, source in rows:
+            if log_id not in logs:
+                logs[log_id] = self.topic_and_name(log_id)
+            topic_id, name = logs[log_id]
+            self._delete(log_id, seq + SEQ_OFFSET, digest)
+            self._free_blob(blob, size)
+            self.account(source, topic_id, -1, -size)
+            removed.append(StoredItem(name, Item(seq + SEQ_OFFSET, digest, first_stored_s, size)))
+        self.occupancy.messages -= len(removed)
+        self.occupancy.bytes -= sum(stored.item.size for stored in removed)
+        for log_id, (_, name) in logs.items():
+            self._close_if_empty(log_id, name, emptied_s)
+        return removed
+
+    def topic_and_name(self, log_id: int) -> tuple[int, LogName]:
+        """The id of a log's topic, and the log's name."""
+        topic_id, topic, log = self.db.execute(
+            "SELECT t.id, t.topic, l.log FROM logs l JOIN topics t ON t.id = l.topic WHERE l.id = ?", (log_id,)
         ).fetchone()
-        return LogName(*row)
+        return topic_id, LogName(topic, log)
 
     def _delete(self, log_id: int, seq: int, digest: bytes) -> None:
-        self._db.execute(
+        self.db.execute(
             "DELETE FROM messages WHERE log = ? AND seq = ? AND digest = ?", (log_id, seq - SEQ_OFFSET, digest)
         )
 
@@ -386,50 +470,57 @@ class Ledger:
         """Removes a small blob now and leaves a large one to `reclaim`."""
         chunks = chunks_of(size)
         if chunks == 1:
-            self._db.execute("DELETE FROM blobs WHERE id = ?", (first,))
+            self.db.execute("DELETE FROM blobs WHERE id = ?", (first,))
         else:
-            self._db.execute("INSERT INTO garbage VALUES (?, ?)", (first, first + chunks - 1))
+            self.db.execute("INSERT INTO garbage VALUES (?, ?)", (first, first + chunks - 1))
             self.has_garbage = True
 
     def _close_if_empty(self, log_id: int, name: LogName, alive_from_s: int) -> None:
-        if one(self._db, "SELECT 1 FROM messages WHERE log = ? LIMIT 1", (log_id,)) is not None:
+        if one(self.db, "SELECT 1 FROM messages WHERE log = ? LIMIT 1", (log_id,)) is not None:
             return
         log = self._find(name)
         assert log is not None
         self.occupancy.logs -= 1
-        if log.watermark is None:  # nothing worth remembering
+        is_evicted = one(self.db, "SELECT 1 FROM evicted WHERE log = ? LIMIT 1", (log_id,)) is not None
+        if log.watermark is None and not is_evicted:  # nothing worth remembering
             self._forget(log.id, log.topic_id, name)
         else:
-            self._db.execute("UPDATE logs SET emptied = ? WHERE id = ?", (alive_from_s, log_id))
+            self.db.execute("UPDATE logs SET emptied = ? WHERE id = ?", (alive_from_s, log_id))
             self._empty_logs += 1
             log.is_live = False
         if not self._has_live_logs(log.topic_id):
             self.occupancy.topics -= 1
 
     def _forget(self, log_id: int, topic_id: int, name: LogName) -> None:
-        self._db.execute("DELETE FROM logs WHERE id = ?", (log_id,))
-        self._db.execute("DELETE FROM watermarks WHERE log = ?", (log_id,))
-        if one(self._db, "SELECT 1 FROM logs WHERE topic = ? LIMIT 1", (topic_id,)) is None:
-            self._db.execute("DELETE FROM topics WHERE id = ?", (topic_id,))
+        self.db.execute("DELETE FROM logs WHERE id = ?", (log_id,))
+        self.db.execute("DELETE FROM watermarks WHERE log = ?", (log_id,))
+        self.db.execute("DELETE FROM evicted WHERE log = ?", (log_id,))
+        if one(self.db, "SELECT 1 FROM logs WHERE topic = ? LIMIT 1", (topic_id,)) is None:
+            self.db.execute("DELETE FROM topics WHERE id = ?", (topic_id,))
+            self.shares.forget(topic_id)
         self._logs.pop(name, None)
 
-    def _forget_empty_logs(self) -> None:
-        for _ in range(min(self._empty_logs - EMPTY_LOGS_MAX, EXPIRY_BATCH_MESSAGES)):
-            log_id, topic_id = self._db.execute(
+    def forget_empty_logs(self) -> None:
+        """Forgets some of the logs that have been empty for longest, if they are too many."""
+        most = EMPTY_LOGS_MAX
+        if self.budget.limit_bytes is not None:
+            most = min(most, self.budget.limit_bytes // STORAGE_NAMES_PART // EMPTY_LOG_BYTES)
+        for _ in range(min(self._empty_logs - most, EXPIRY_BATCH_MESSAGES)):
+            log_id, topic_id = self.db.execute(
                 "SELECT id, topic FROM logs WHERE emptied IS NOT NULL ORDER BY emptied, id LIMIT 1"
             ).fetchone()
-            self._forget(log_id, topic_id, self._name(log_id))
+            self._forget(log_id, topic_id, self.topic_and_name(log_id)[1])
             self._empty_logs -= 1
 
     def reclaim(self) -> None:
         """Removes a few pieces of large blobs that are not referred to any more."""
-        row = self._db.execute("SELECT first, last FROM garbage LIMIT 1").fetchone()
+        row = self.db.execute("SELECT first, last FROM garbage LIMIT 1").fetchone()
         if row is None:
             self.has_garbage = False
             return
         first, last = row
         end = min(last, first + RECLAIM_BATCH_CHUNKS - 1)
-        self._db.execute("DELETE FROM blobs WHERE id BETWEEN ? AND ?", (first, end))
-        self._db.execute("DELETE FROM garbage WHERE first = ?", (first,))
+        self.db.execute("DELETE FROM blobs WHERE id BETWEEN ? AND ?", (first, end))
+        self.db.execute("DELETE FROM garbage WHERE first = ?", (first,))
         if end < last:
-            self._db.execute("INSERT INTO garbage VALUES (?, ?)", (end + 1, last))
+            self.db.execute("INSERT INTO garbage VALUES (?, ?)", (end + 1, last))

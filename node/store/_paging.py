@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
+from node.store._evicted import EvictedSpan, minus_spans
 from node.store.api import LogEntries, Position, ReadPage
 from protocols.limits import READ_MESSAGE_OVERHEAD_BYTES, SEQ_MAX
 from protocols.model import LogName
@@ -30,6 +31,10 @@ class Snapshot(Protocol[Ref]):
 
     def watermark(self, ref: Ref) -> int | None:
         """See `Store.watermarks`."""
+        ...
+
+    def evicted(self, ref: Ref) -> Sequence[EvictedSpan]:
+        """What was let go of a log to make room, ascending: nobody is asked for it."""
         ...
 
     def alive_seqs(self, ref: Ref, seq_from: int, seq_to: int) -> Iterator[int]:
@@ -153,5 +158,11 @@ class _PageReader(Generic[Ref]):
         seq_from = 0 if watermark is None else watermark + 1
         if seq_from > height:
             return []
-        held = iter(()) if ref is None else self._snapshot.alive_seqs(ref, seq_from, height)
-        return gaps(held, seq_from, height, gaps_max)
+        if ref is None:
+            return gaps((), seq_from, height, gaps_max)
+        missing: list[int] = []
+        for first, last in minus_spans(seq_from, height, self._snapshot.evicted(ref)):
+            missing += gaps(self._snapshot.alive_seqs(ref, first, last), first, last, gaps_max - len(missing))
+            if len(missing) >= gaps_max:
+                break
+        return missing

@@ -6,6 +6,8 @@ import json
 import queue
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
@@ -13,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import trio
 
+from node.store._evicted import EvictedSpan, divide
 from node.store._schema import SEQ_OFFSET, chunks_of, connect_reader, one, translate
-from node.store.api import ItemColumns, ScanPage, StoreUnavailable
+from node.store.api import Admission, ItemColumns, ScanPage, StoreUnavailable
 from protocols.limits import (
     DIGEST_BYTES,
     READERS_MAX,
@@ -23,14 +26,17 @@ from protocols.limits import (
 )
 from protocols.model import Item, LogName
 from protocols.operations import is_genuine
+from protocols.sync.effects import Span
 
 __all__ = [
     "KeyPage",
     "Readers",
     "SqliteSnapshot",
+    "admit",
     "blob_of",
     "blobs",
     "columns_of",
+    "evicted_of",
     "items",
     "judge",
     "scan_page",
@@ -114,6 +120,9 @@ class SqliteSnapshot:
     def watermark(self, ref: int) -> int | None:
         return _watermark(self._db, ref)
 
+    def evicted(self, ref: int) -> list[EvictedSpan]:
+        return evicted_of(self._db, ref)
+
     def alive_seqs(self, ref: int, seq_from: int, seq_to: int) -> Iterator[int]:
         rows = self._db.execute(
             "SELECT seq FROM messages WHERE log = ? AND seq BETWEEN ? AND ? AND first_stored >= ? ORDER BY seq",
@@ -190,6 +199,26 @@ def judge(
         if blob is not None:
             judged[key] = is_genuine(name, seq, blob)
     return judged
+
+
+def evicted_of(connection: sqlite3.Connection, log_id: int | None) -> list[EvictedSpan]:
+    """What was let go of a log, ascending."""
+    return [
+        EvictedSpan(first + SEQ_OFFSET, last + SEQ_OFFSET, first_stored_s)
+        for first, last, first_stored_s in connection.execute(
+            "SELECT first, last, first_stored FROM evicted WHERE log = ? ORDER BY first", (log_id,)
+        )
+    ]
+
+
+def admit(connection: sqlite3.Connection, spans: Sequence[Span], takes: Callable[[int | None], bool]) -> Admission:
+    """See `Store.admit`. `takes` says whether there is room for a topic, known by its id or (None) new here."""
+    found = Admission([], [], [])
+    for name, group in groupby(spans, key=itemgetter(0)):
+        topic_id = one(connection, "SELECT id FROM topics WHERE topic = ?", (name.topic,))
+        log_id = one(connection, "SELECT id FROM logs WHERE topic = ? AND log = ?", (topic_id, name.log))
+        divide(found, list(group), evicted_of(connection, log_id), has_room=takes(topic_id))
+    return found
 
 
 def watermarks(connection: sqlite3.Connection, names: Sequence[LogName]) -> Mapping[LogName, int | None]:

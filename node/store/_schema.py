@@ -1,11 +1,13 @@
 """The SQLite file: its tables, how it is made and opened, and what its errors mean.
 
-    topics      id, topic
+    topics      id, topic, born                born: Unix seconds
     logs        id, topic, log, emptied        emptied: null while the log holds messages
     watermarks  log, seq                       apart from `logs`: 300 to a page, and nearly every store writes one
-    messages    log, seq, digest, first_stored, size, blob, genuine        clustered by key, 65 to a page
+    messages    log, seq, digest, first_stored, size, blob, genuine, source       clustered by key, 65 to a page
     blobs       id, data                       in order of arrival; a large blob is several rows with successive ids
     garbage     first, last                    rows of `blobs` that are still to be removed
+    evicted     log, first, last, first_stored  seqs that were let go to make room; stored minus 2^63, too
+    notes       name, value                    the salt of `messages.source`
 
 `messages.blob` is the id of the first row of the blob. `messages.genuine` is 1 where the blob is known to be: it is
 looked at when a second one comes under its key, so that reads need not.
@@ -30,8 +32,10 @@ from protocols.limits import (
     BLOB_CHUNK_BYTES,
     CHECKPOINT_PAGES,
     READER_CACHE_BYTES,
+    SOURCE_SALT_BYTES,
     STATEMENTS_PREPARED,
     STORE_BUSY_TIMEOUT_S,
+    STORE_PAGE_BYTES,
     WAL_BYTES_MAX,
     WRITER_CACHE_BYTES,
 )
@@ -95,8 +99,25 @@ def _m0002_genuine(db: Database) -> None:
             db.execute("UPDATE messages SET genuine = 1 WHERE log = ? AND seq = ? AND digest = ?", (log, seq, digest))
 
 
+def _m0003_sources(db: Database) -> None:
+    """Where messages came from, and what was let go; adding columns costs nothing, however much is held."""
+    db.execute("ALTER TABLE messages ADD COLUMN source INTEGER NOT NULL DEFAULT 0")
+    db.execute("ALTER TABLE topics ADD COLUMN born INTEGER NOT NULL DEFAULT 0")
+    db.execute(
+        "CREATE TABLE evicted (log INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,"
+        " first_stored INTEGER NOT NULL, PRIMARY KEY (log, first)) WITHOUT ROWID"
+    )
+    db.execute("CREATE INDEX evicted_age ON evicted (first_stored)")
+    db.table("notes").create({"name": str, "value": bytes}, pk="name")
+    db.table("notes").insert({"name": "salt", "value": os.urandom(SOURCE_SALT_BYTES)})
+
+
 # In order, never changed once released; a change of the schema is a new one at the end.
-_MIGRATIONS: Final = (("0001_first", _m0001_first), ("0002_genuine", _m0002_genuine))
+_MIGRATIONS: Final = (
+    ("0001_first", _m0001_first),
+    ("0002_genuine", _m0002_genuine),
+    ("0003_sources", _m0003_sources),
+)
 
 
 def _migrate(path: Path, connection: sqlite3.Connection) -> None:
@@ -166,7 +187,7 @@ def _create(path: Path) -> None:
     os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # SQLite's other files follow it
     connection = sqlite3.connect(draft, isolation_level=None)
     try:
-        connection.execute("PRAGMA page_size = 4096")
+        connection.execute(f"PRAGMA page_size = {STORE_PAGE_BYTES}")
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only possible before the first table
         connection.execute("PRAGMA synchronous = FULL")
         _migrate(path, connection)
@@ -180,7 +201,7 @@ def _create(path: Path) -> None:
         os.close(directory)
 
 
-def connect_writer(path: Path) -> sqlite3.Connection:
+def connect_writer(path: Path, *, wal_bytes_max: int = WAL_BYTES_MAX) -> sqlite3.Connection:
     """The one connection that writes. Raises sqlite3.Error."""
     connection = sqlite3.connect(
         path,
@@ -196,7 +217,7 @@ def connect_writer(path: Path) -> sqlite3.Connection:
         f"cache_size = -{WRITER_CACHE_BYTES // 1024}",
         # The writer checkpoints by its own count, after it has answered; this is only a net below it.
         f"wal_autocheckpoint = {4 * CHECKPOINT_PAGES}",
-        f"journal_size_limit = {WAL_BYTES_MAX}",
+        f"journal_size_limit = {wal_bytes_max}",
         # Overwriting what is removed would make expiry as dear as storing; blobs are encrypted by the apps.
         "secure_delete = OFF",
         "temp_store = MEMORY",

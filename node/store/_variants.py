@@ -67,12 +67,14 @@ def settle(held: Mapping[bytes, int], arriving: Mapping[bytes, int], genuine: Se
 
 @dataclass(slots=True)
 class Occupancy:
-    """What a store holds, or by how much a request changes that: counts, and `bytes` of blobs."""
+    """What a store holds, or by how much a request changes that: counts, and `bytes` of blobs. `used_bytes` is what
+    that took on the disk when it was last measured."""
 
     messages: int = 0
     bytes: int = 0
     logs: int = 0
     topics: int = 0
+    used_bytes: int = 0
 
     def copy(self) -> Occupancy:
         """An independent copy."""
@@ -91,13 +93,6 @@ class Occupancy:
         """What counts against the storage limit: blobs and an allowance for what we keep beside them."""
         return self.bytes + self.messages * MESSAGE_OVERHEAD_BYTES + self.logs * LOG_OVERHEAD_BYTES
 
-    def exceeds(self, limit_bytes: int | None, change: Occupancy) -> bool:
-        """Whether `change` must be refused: it grows the store beyond the limit. What doesn't grow it is welcome even
-        above the limit (which may have been lowered)."""
-        if limit_bytes is None or change.storage_bytes <= 0:
-            return False
-        return (self + change).storage_bytes > limit_bytes
-
 
 @dataclass(slots=True)
 class Row:
@@ -107,6 +102,7 @@ class Row:
     size: int
     blob: int
     genuine: bool
+    source: int
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ import logging
 import queue
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,13 +26,14 @@ from typing import Any, Final
 import outcome
 import trio
 
+from node.store._budget import Budget
 from node.store._housekeeping import Housekeeping
 from node.store._ledger import Ledger
 from node.store._schema import connect_writer, translate
+from node.store._shares import Shares
 from node.store._variants import Occupancy
 from node.store.api import Change, StoreError, StoreFull, StoreUnavailable
 from protocols.limits import (
-    COMMIT_BATCH_BYTES,
     COMMIT_BATCH_MESSAGES,
     STORE_QUEUE_BYTES,
 )
@@ -65,9 +67,9 @@ class Job:
 class Writer:
     """Owns the writer thread. `changes` counts the requests that changed something."""
 
-    def __init__(self, path: Path, *, limit_bytes: int | None, requests_per_commit_max: int | None = None) -> None:
+    def __init__(self, path: Path, *, budget: Budget, requests_per_commit_max: int | None = None) -> None:
         self._path = path
-        self._limit_bytes = limit_bytes
+        self._budget = budget
         self._requests_per_commit_max = requests_per_commit_max
         self._announce: Callable[[Change], None] = lambda change: None
         self._token: trio.lowlevel.TrioToken | None = None
@@ -83,6 +85,9 @@ class Writer:
         self._admission: deque[tuple[int, trio.Event]] = deque()
         self.occupancy = Occupancy()
         self.changes = 0
+        self.shares: Shares[int] = Shares(time.time)
+        """The thread's own: others may look at it, and see the one moment or the next."""
+        self.salt = b""
 
     # --- in the trio thread ----------------------------------------------------------------------------------------
 
@@ -96,6 +101,7 @@ class Writer:
         except sqlite3.Error as error:
             raise translate(error, self._path) from error
         self.occupancy = ledger.occupancy.copy()
+        self.shares, self.salt = ledger.shares, ledger.salt
         self._is_closed = False
         threading.Thread(target=self._run, args=(ledger, connection), name="store-writer", daemon=True).start()
 
@@ -169,9 +175,9 @@ class Writer:
     # --- in the writer thread --------------------------------------------------------------------------------------
 
     def _open(self) -> tuple[Ledger, sqlite3.Connection]:
-        connection = connect_writer(self._path)
+        connection = connect_writer(self._path, wal_bytes_max=self._budget.wal_bytes)
         try:
-            return Ledger(connection, limit_bytes=self._limit_bytes), connection
+            return Ledger(connection, budget=self._budget), connection
         except BaseException:
             connection.close()
             raise
@@ -219,7 +225,7 @@ class Writer:
                 break
             messages += job.messages
             size += job.bytes
-            if jobs and (job.is_alone or messages > COMMIT_BATCH_MESSAGES or size > COMMIT_BATCH_BYTES):
+            if jobs and (job.is_alone or messages > COMMIT_BATCH_MESSAGES or size > self._budget.batch_bytes):
                 self._held_back = job
                 break
             jobs.append(job)

@@ -23,8 +23,10 @@ from protocols.model import Item, LogName
 from protocols.sync.effects import Delivery, Page, Span
 
 __all__ = [
+    "Admission",
     "Arrival",
     "Change",
+    "Evictions",
     "ItemColumns",
     "ItemSource",
     "LogEntries",
@@ -50,7 +52,17 @@ class StoreError(Exception):
 
 
 class StoreFull(StoreError):
-    """No room: the storage limit or the disk is reached. Nothing of the request was stored; reads still work."""
+    """No room: the storage limit or the disk is reached. Nothing of the request was stored; reads still work.
+
+    `need_bytes` is by how much the storage limit would be exceeded; 0 if that is not the reason.
+    """
+
+    def __init__(self, text: str, need_bytes: int = 0) -> None:
+        super().__init__(text, need_bytes)
+        self.need_bytes = need_bytes
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class StoreUnavailable(StoreError):
@@ -73,13 +85,14 @@ class Change(NamedTuple):
 
     `stored` are new messages as they are kept, `merged` known ones whose first stored became earlier (the item has the
     new one), `removed` those that expired or were displaced by earlier variants. `origin` is whatever the caller passed
-    to `put`.
+    to `put`. `is_eviction`: they were removed to make room, before their time.
     """
 
     stored: Sequence[Arrival] = ()
     merged: Sequence[StoredItem] = ()
     removed: Sequence[StoredItem] = ()
     origin: object = None
+    is_eviction: bool = False
 
 
 class PutResult(NamedTuple):
@@ -168,11 +181,31 @@ class Statistics:
     storage_limit_bytes: int | None
 
 
+@dataclass(slots=True)
+class Evictions:
+    """What was let go to make room since the store was opened. `young` of them had been acknowledged a few minutes
+    before, and gave way to somebody who had less."""
+
+    messages: int = 0
+    bytes: int = 0
+    young: int = 0
+
+
+class Admission(NamedTuple):
+    """Of spans that another mailbox has: those that are `wanted` here. `evicted` were let go to make room and are not
+    wanted again, `refused` would find no room now."""
+
+    wanted: list[Span]
+    evicted: list[Span]
+    refused: list[Span]
+
+
 class Room(NamedTuple):
-    """What is left for messages within one bound: the storage limit, or the disk. Negative: nothing at all."""
+    """What is left for messages within one bound: the storage limit (`is_limit`), or the disk. Negative: nothing."""
 
     free_bytes: int
     of_bytes: int
+    is_limit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +237,26 @@ class Store(abc.ABC):
                     log.exception("a listener of the store failed")
 
     @abc.abstractmethod
-    async def put(self, arrivals: Sequence[Arrival], *, origin: object = None) -> PutResult:
+    async def put(self, arrivals: Sequence[Arrival], *, origin: object = None, client: str = "") -> PutResult:
         """Stores all of `arrivals` in one transaction or none, and returns once it is durable.
+
+        `origin` is the mailbox that brought them, or None; then `client` says whose they are, for the account of who
+        fills the store. If the storage limit is reached, messages of whoever has most give way, and that is recorded.
 
         If the caller is cancelled while waiting, the transaction may still be committed (and announced).
         Raises StoreFull or StoreUnavailable; then nothing was stored.
         """
+
+    @abc.abstractmethod
+    async def admit(self, spans: Sequence[Span], *, origin: object, is_full: bool, is_news: bool) -> Admission:
+        """What of the spans that the mailbox `origin` has is wanted. While the storage limit is reached (`is_full`)
+        nothing is that would push out what `origin` brought itself, except news (`is_news`). Raises StoreUnavailable.
+        """
+
+    @property
+    @abc.abstractmethod
+    def evictions(self) -> Evictions:
+        """What was let go so far."""
 
     @abc.abstractmethod
     async def merge(self, items: Sequence[StoredItem], *, origin: object = None) -> None:

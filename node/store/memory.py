@@ -6,17 +6,23 @@ from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from types import TracebackType
 from typing import NamedTuple, Self
 
 import numpy as np
 import trio
 
+from node.store._evicted import EvictedSpan, divide, with_evicted
 from node.store._paging import read_page
+from node.store._shares import Ages, Shares, source_of
 from node.store._variants import Occupancy, rank, settle
 from node.store.api import (
+    Admission,
     Arrival,
     Change,
+    Evictions,
     ItemColumns,
     Position,
     PutResult,
@@ -30,7 +36,7 @@ from node.store.api import (
     StoreUnavailable,
     VerifyReport,
 )
-from protocols.limits import MESSAGES_PAGE_MAX, SEQ_MAX
+from protocols.limits import EVICT_AHEAD_PART, MESSAGE_OVERHEAD_BYTES, MESSAGES_PAGE_MAX, SEQ_MAX
 from protocols.model import Item, LogName, check_seq, digest_of
 from protocols.operations import is_genuine, may_be_genuine
 from protocols.sync.effects import Page, Span
@@ -39,20 +45,24 @@ __all__ = ["MemoryStore"]
 
 
 class _Held(NamedTuple):
-    """`genuine` is True only if that had to be known."""
+    """`genuine` is True only if that had to be known; `number` grows with each message that arrives."""
 
     first_stored_s: int
     blob: bytes
+    source: int
+    number: int
     genuine: bool = False
 
 
 @dataclass(slots=True)
 class _Log:
-    """One log. `seqs` are the keys of `variants`, ascending; `variants` map digest to what is held."""
+    """One log. `seqs` are the keys of `variants`, ascending; `variants` map digest to what is held; `evicted` is
+    what was let go to make room."""
 
     watermark: int | None = None
     seqs: list[int] = field(default_factory=list)
     variants: dict[int, dict[bytes, _Held]] = field(default_factory=dict)
+    evicted: list[EvictedSpan] = field(default_factory=list)
 
     def advance(self) -> None:
         """Moves the watermark over everything held directly above it."""
@@ -97,6 +107,9 @@ class _Snapshot:
     def watermark(self, ref: _Log) -> int | None:
         return ref.watermark
 
+    def evicted(self, ref: _Log) -> Sequence[EvictedSpan]:
+        return ref.evicted
+
     def alive_seqs(self, ref: _Log, seq_from: int, seq_to: int) -> Iterator[int]:
         for index in range(bisect_left(ref.seqs, seq_from), len(ref.seqs)):
             seq = ref.seqs[index]
@@ -139,6 +152,10 @@ class MemoryStore(Store):
         self._ages: dict[int, dict[tuple[LogName, int, bytes], None]] = {}
         self._live_logs: Counter[str] = Counter()  # by topic
         self._occupancy = Occupancy()
+        self._shares: Shares[str] = Shares(trio.current_time)
+        self._recent = Ages(trio.current_time)
+        self._number = 0
+        self._evictions = Evictions()
         self._is_closed = False
 
     async def __aenter__(self) -> Self:
@@ -164,7 +181,7 @@ class MemoryStore(Store):
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
-    async def put(self, arrivals: Sequence[Arrival], *, origin: object = None) -> PutResult:
+    async def put(self, arrivals: Sequence[Arrival], *, origin: object = None, client: str = "") -> PutResult:
         for arrival in arrivals:
             check_seq(arrival.seq)
         await self._commit()
@@ -174,13 +191,19 @@ class MemoryStore(Store):
             arriving = keys.setdefault((name, seq), {})
             arriving[digest] = min(first_stored_s, arriving.get(digest, first_stored_s))
             blobs[digest] = blob
-        genuine = {key: self._genuine(*key, arriving, blobs) for key, arriving in keys.items()}
-        plan = {key: settle(self._variants(*key), arriving, genuine[key]) for key, arriving in keys.items()}
-        growth = self._growth(plan, blobs)
-        if self._occupancy.exceeds(self._limit_bytes, growth):
-            raise StoreFull(f"the storage limit of {self._limit_bytes} bytes is reached")
+        source = source_of(origin, client, b"")
+        while True:
+            genuine = {key: self._genuine(*key, arriving, blobs) for key, arriving in keys.items()}
+            plan = {key: settle(self._variants(*key), arriving, genuine[key]) for key, arriving in keys.items()}
+            growth = self._growth(plan, blobs)
+            need_bytes = self._occupancy.storage_bytes + growth.storage_bytes - (self._limit_bytes or 0)
+            if self._limit_bytes is None or growth.storage_bytes <= 0 or need_bytes <= 0:
+                break
+            if not self._make_room(need_bytes + self._limit_bytes // EVICT_AHEAD_PART, source, arrivals[0].name.topic):
+                raise StoreFull(f"the storage limit of {self._limit_bytes} bytes is reached", need_bytes)
         counts = self._count(arrivals, plan)
-        change = self._apply(plan, blobs, genuine, origin)
+        self._recent.note(self._number)
+        change = self._apply(plan, blobs, genuine, origin, source)
         self._occupancy += growth
         watermarks: dict[LogName, int | None] = {}
         for name in {arrival.name: None for arrival in arrivals}:
@@ -189,6 +212,55 @@ class MemoryStore(Store):
             watermarks[name] = log.watermark
         self._announce(change)
         return PutResult(*counts, watermarks)
+
+    def _make_room(self, size: int, source: int, topic: str) -> bool:
+        """Lets go of the oldest messages of whoever has most; whether there were any."""
+        victim = self._shares.victim(source, topic if topic in self._topics else None, size)
+        if victim is None:
+            return False
+        need_bytes = min(size, victim.spare_bytes) if victim.spare_bytes else size
+        young_from = self._recent.young_from(self._number)
+        gone: dict[LogName, list[tuple[int, bytes]]] = {}
+        removed: list[StoredItem] = []
+        for first_stored_s in sorted(self._ages):
+            for name, seq, digest in self._ages[first_stored_s]:
+                held = self._topics[name.topic][name.log].variants[seq][digest]
+                is_theirs = self._shares.is_new(name.topic) if victim.topic is None else name.topic == victim.topic
+                is_young = held.number >= young_from
+                if not is_theirs or held.source != victim.source or (is_young and not victim.young):
+                    continue
+                gone.setdefault(name, []).append((seq, digest))
+                removed.append(StoredItem(name, Item(seq, digest, first_stored_s, len(held.blob))))
+                self._evictions.young += is_young
+                need_bytes -= len(held.blob) + MESSAGE_OVERHEAD_BYTES
+                if need_bytes <= 0:
+                    break
+            if need_bytes <= 0:
+                break
+        for name, item in removed:
+            del self._ages[item.first_stored_s][name, item.seq, item.digest]
+            log = self._topics[name.topic][name.log]
+            log.evicted = with_evicted(log.evicted, [(item.seq, item.first_stored_s)])
+        self._forget_all(gone, removed)
+        self._evictions.messages += len(removed)
+        self._evictions.bytes += sum(stored.item.size for stored in removed)
+        self._announce(Change(removed=removed, is_eviction=True))
+        return bool(removed)
+
+    @property
+    def evictions(self) -> Evictions:
+        return self._evictions
+
+    async def admit(self, spans: Sequence[Span], *, origin: object, is_full: bool, is_news: bool) -> Admission:
+        await self._turn()
+        source = source_of(origin, "", b"")
+        found = Admission([], [], [])
+        for name, group in groupby(spans, key=itemgetter(0)):
+            topic = name.topic if name.topic in self._topics else None
+            has_room = not is_full or self._shares.would_take(source, topic, is_news=is_news)
+            log = self._find(name)
+            divide(found, list(group), [] if log is None else log.evicted, has_room=has_room)
+        return found
 
     def _variants(self, name: LogName, seq: int) -> dict[bytes, int]:
         log = self._find(name)
@@ -249,12 +321,16 @@ class MemoryStore(Store):
         blobs: Mapping[bytes, bytes],
         genuine: Mapping[tuple[LogName, int], Set[bytes]],
         origin: object,
+        source: int,
     ) -> Change:
         stored: list[Arrival] = []
         merged: list[StoredItem] = []
         removed: list[StoredItem] = []
         for (name, seq), after in plan.items():
-            log = self._topics.setdefault(name.topic, {}).setdefault(name.log, _Log())
+            if name.topic not in self._topics:
+                self._topics[name.topic] = {}
+                self._shares.born(name.topic)
+            log = self._topics[name.topic].setdefault(name.log, _Log())
             if not log.seqs:
                 self._live_logs[name.topic] += 1
             if seq not in log.variants:
@@ -264,19 +340,25 @@ class MemoryStore(Store):
             for digest in [digest for digest in held if digest not in after]:
                 gone = held.pop(digest)
                 self._age(gone.first_stored_s).pop((name, seq, digest))
+                self._shares.change(gone.source, name.topic, -1, -len(gone.blob))
                 removed.append(StoredItem(name, Item(seq, digest, gone.first_stored_s, len(gone.blob))))
             for digest, first_stored_s in after.items():
                 before = held.get(digest)
-                blob = blobs[digest] if before is None else before.blob
-                variant = _Held(first_stored_s, blob, digest in genuine[name, seq])
+                is_genuine_here = digest in genuine[name, seq]
                 if before is not None and before.first_stored_s == first_stored_s:
-                    held[digest] = variant
+                    held[digest] = before._replace(genuine=is_genuine_here)
                     continue
-                self._set(name, seq, digest, variant)
                 if before is None:
+                    blob = blobs[digest]
+                    self._set(name, seq, digest, _Held(first_stored_s, blob, source, self._number, is_genuine_here))
+                    self._number += 1
+                    self._shares.change(source, name.topic, 1, len(blob))
                     stored.append(Arrival(name, seq, blob, digest, first_stored_s))
                 else:
-                    merged.append(StoredItem(name, Item(seq, digest, first_stored_s, len(blob))))
+                    self._set(
+                        name, seq, digest, before._replace(first_stored_s=first_stored_s, genuine=is_genuine_here)
+                    )
+                    merged.append(StoredItem(name, Item(seq, digest, first_stored_s, len(before.blob))))
         return Change(stored, merged, removed, origin)
 
     def _age(self, first_stored_s: int) -> dict[tuple[LogName, int, bytes], None]:
@@ -335,12 +417,22 @@ class MemoryStore(Store):
                 removed.append(StoredItem(name, Item(seq, digest, first_stored_s, size)))
             if not age:
                 del self._ages[first_stored_s]
+        self._forget_all(gone, removed)
+        self._announce(Change(removed=removed))
+        for logs in self._topics.values():
+            for log in logs.values():
+                log.evicted = [span for span in log.evicted if span.first_stored_s >= alive_from_s]
+        return len(removed)
+
+    def _forget_all(self, gone: Mapping[LogName, list[tuple[int, bytes]]], removed: Sequence[StoredItem]) -> None:
         for name, messages in gone.items():
+            log = self._topics[name.topic][name.log]
+            for seq, digest in messages:
+                held = log.variants[seq][digest]
+                self._shares.change(held.source, name.topic, -1, -len(held.blob))
             self._forget(name, messages)
         self._occupancy.messages -= len(removed)
         self._occupancy.bytes -= sum(stored.item.size for stored in removed)
-        self._announce(Change(removed=removed))
-        return len(removed)
 
     def _forget(self, name: LogName, messages: Sequence[tuple[int, bytes]]) -> None:
         logs = self._topics[name.topic]
@@ -352,10 +444,11 @@ class MemoryStore(Store):
         if not self._live_logs[name.topic]:
             del self._live_logs[name.topic]
             self._occupancy.topics -= 1
-        if logs[name.log].watermark is None:  # nothing worth remembering
+        if logs[name.log].watermark is None and not logs[name.log].evicted:  # nothing worth remembering
             del logs[name.log]
             if not logs:
                 del self._topics[name.topic]
+                self._shares.forget(name.topic)
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -398,9 +491,9 @@ class MemoryStore(Store):
                 alive = [(digest, it) for digest, it in held if it.first_stored_s >= alive_from_s]
                 if alive and entries and (len(entries) >= MESSAGES_PAGE_MAX or size >= page_bytes):
                     return Page.of(entries, (index, seq))
-                for digest, (first_stored_s, blob, _) in alive:
-                    entries.append((index, Item(seq, digest, first_stored_s, len(blob)), blob))
-                    size += len(blob)
+                for digest, it in alive:
+                    entries.append((index, Item(seq, digest, it.first_stored_s, len(it.blob)), it.blob))
+                    size += len(it.blob)
             seq_from = 0
         return Page.of(entries, None)
 
@@ -430,7 +523,7 @@ class MemoryStore(Store):
 
     def rooms(self) -> Sequence[Room]:
         limit_bytes = self._limit_bytes
-        return [] if limit_bytes is None else [Room(limit_bytes - self._occupancy.bytes, limit_bytes)]
+        return [] if limit_bytes is None else [Room(limit_bytes - self._occupancy.storage_bytes, limit_bytes, True)]
 
     async def verify(self, *, progress: Callable[[int], None] | None = None) -> VerifyReport:
         problems: list[str] = []

@@ -16,18 +16,23 @@ from pathlib import Path
 import trio
 
 from node.store import _readers
+from node.store._budget import Budget
+from node.store._eviction import Evictor, RoomMade
 from node.store._housekeeping import disk_room
 from node.store._ledger import Ledger
 from node.store._messages import messages
 from node.store._paging import read_page
 from node.store._readers import Readers, SqliteSnapshot
 from node.store._schema import prepare
+from node.store._shares import source_of
 from node.store._variants import Unjudged
 from node.store._verify import verify_file
 from node.store._writer import Job, Writer
 from node.store.api import (
+    Admission,
     Arrival,
     Change,
+    Evictions,
     ItemColumns,
     Position,
     PutResult,
@@ -37,11 +42,15 @@ from node.store.api import (
     Statistics,
     Store,
     StoredItem,
+    StoreFull,
     VerifyReport,
 )
 from protocols.limits import (
     DISK_LOOK_S,
+    EVICT_AHEAD_PART,
+    EVICT_ROUNDS_MAX,
     EXPIRY_BATCH_MESSAGES,
+    EXPIRY_SLICE_MESSAGES,
     JUDGE_SLICE_MESSAGES,
     MESSAGE_OVERHEAD_BYTES,
     SEQ_MAX,
@@ -64,6 +73,8 @@ class SqliteStore(Store):
         self._judging = trio.Semaphore(1)  # whoever contests many keys does not take all readers
         self._disk: Room | None = None
         self._looked_at_s = float("-inf")
+        self._evictor: Evictor | None = None  # the writer thread's own
+        self._evictions = Evictions()
 
     @classmethod
     @asynccontextmanager
@@ -80,7 +91,7 @@ class SqliteStore(Store):
         path = Path(path)
         await trio.to_thread.run_sync(prepare, path)
         readers = Readers(path)
-        writer = Writer(path, limit_bytes=storage_limit_bytes, requests_per_commit_max=requests_per_commit_max)
+        writer = Writer(path, budget=Budget(storage_limit_bytes), requests_per_commit_max=requests_per_commit_max)
         store = cls(path, writer, readers, limit_bytes=storage_limit_bytes)
         await writer.start(store._announce)
         try:
@@ -91,19 +102,22 @@ class SqliteStore(Store):
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
-    async def put(self, arrivals: Sequence[Arrival], *, origin: object = None) -> PutResult:
+    async def put(self, arrivals: Sequence[Arrival], *, origin: object = None, client: str = "") -> PutResult:
         size = len(arrivals) * MESSAGE_OVERHEAD_BYTES
         for _, seq, blob, _, _ in arrivals:
             if not 0 <= seq <= SEQ_MAX:
                 check_seq(seq)
             size += len(blob)
         judged: dict[tuple[LogName, int, bytes], bool] = {}
+        rounds_left = EVICT_ROUNDS_MAX
         while True:
-            work = functools.partial(Ledger.put, arrivals=arrivals, origin=origin, judged=judged)
+            work = functools.partial(Ledger.put, arrivals=arrivals, origin=origin, judged=judged, client=client)
             try:
                 result: PutResult = await self._writer.do(Job(work, messages=len(arrivals), bytes=size, grows=True))
             except Unjudged as unjudged:
                 judged |= await self._judge(unjudged.wanted, arrivals)
+            except StoreFull as error:
+                rounds_left = await self._make_room(arrivals[0].name, origin, client, error, rounds_left)
             else:
                 return result
 
@@ -120,6 +134,53 @@ class SqliteStore(Store):
             async with self._judging:
                 judged |= await self._readers.run(judge)
         return judged
+
+    async def _make_room(self, name: LogName, origin: object, client: str, full: StoreFull, rounds_left: int) -> int:
+        """Lets go of messages, in short transactions with others in between; returns how many more may follow. Raises
+        `full` if nobody gives way."""
+        need_bytes = full.need_bytes
+        if need_bytes <= 0 or self._limit_bytes is None:
+            raise full
+        need_bytes += self._limit_bytes // EVICT_AHEAD_PART
+
+        def work(ledger: Ledger, size: int) -> tuple[RoomMade, Change]:
+            if self._evictor is None:
+                self._evictor = Evictor(ledger)
+            return self._evictor.make_room(name, origin, client, size)
+
+        is_changed = False
+        while rounds_left > 0 and need_bytes > 0:
+            rounds_left -= 1
+            step = functools.partial(work, size=need_bytes)
+            made: RoomMade = await self._writer.do(Job(step, messages=EXPIRY_SLICE_MESSAGES, is_alone=True))
+            need_bytes -= made.bytes
+            is_changed = is_changed or made.bytes > 0
+            self._evictions.young += made.young
+            if not made.goes_on:
+                break
+        if not is_changed and need_bytes > 0:
+            raise full
+        return rounds_left
+
+    def _announce(self, change: Change) -> None:
+        if change.is_eviction:
+            self._evictions.messages += len(change.removed)
+            self._evictions.bytes += sum(stored.item.size for stored in change.removed)
+        super()._announce(change)
+
+    @property
+    def evictions(self) -> Evictions:
+        return self._evictions
+
+    async def admit(self, spans: Sequence[Span], *, origin: object, is_full: bool, is_news: bool) -> Admission:
+        if not is_full and not self._writer.shares.has_evicted:
+            return Admission(list(spans), [], [])
+
+        def takes(topic_id: int | None) -> bool:
+            source = source_of(origin, "", self._writer.salt)
+            return not is_full or self._writer.shares.would_take(source, topic_id, is_news=is_news)
+
+        return await self._readers.run(lambda connection: _readers.admit(connection, spans, takes))
 
     async def merge(self, items: Sequence[StoredItem], *, origin: object = None) -> None:
         def work(ledger: Ledger) -> tuple[None, Change]:
@@ -209,12 +270,19 @@ class SqliteStore(Store):
         rooms = (
             []
             if self._limit_bytes is None
-            else [Room(self._limit_bytes - self._writer.occupancy.bytes, self._limit_bytes)]
+            else [Room(self._limit_bytes - self._used_bytes(), self._limit_bytes, is_limit=True)]
         )
         now_s = time.monotonic()
         if now_s >= self._looked_at_s + DISK_LOOK_S:
             self._disk, self._looked_at_s = disk_room(self.path), now_s
         return rooms if self._disk is None else [*rooms, self._disk]
+
+    def _used_bytes(self) -> int:
+        """What counts against the storage limit."""
+        held, budget = self._writer.occupancy, Budget(self._limit_bytes)
+        if not budget.is_on_disk or self._limit_bytes is None:
+            return held.storage_bytes
+        return max(held.storage_bytes, held.used_bytes + self._limit_bytes - budget.database_bytes)
 
     async def verify(self, *, progress: Callable[[int], None] | None = None) -> VerifyReport:
         def tell(messages: int) -> None:

@@ -25,6 +25,7 @@ from protocols.sync.effects import (
     Commit,
     Effect,
     GiveWay,
+    Granted,
     OpenView,
     ReadItems,
     ReadMessages,
@@ -69,6 +70,8 @@ class _Driver:
     holder: ClaimHolder
     traffic: SessionTraffic
     is_full: Callable[[], bool]
+    is_at_limit: Callable[[], bool]
+    is_news: bool
     on_progress: Callable[[], None]
     turns: trio.Lock
     nursery: trio.Nursery
@@ -133,7 +136,7 @@ class _Driver:
                 known = await self.store.watermarks(names)
                 return [known[name] for name in names]
             case Claim(spans):
-                return self._claim(spans)
+                return await self._claim(spans)
             case Release(lost, came):
                 self.claims.release(self.holder, lost, came)
                 return None
@@ -174,11 +177,15 @@ class _Driver:
         if not soonest_at <= self.patience.deadline < math.inf:
             self.patience.deadline = soonest_at + _SLACK_S
 
-    def _claim(self, spans: Sequence[Span]) -> list[Span]:
+    async def _claim(self, spans: Sequence[Span]) -> Granted:
         if self.is_full():
             self.traffic.full = True
-            return []
-        return self.claims.take(self.holder, spans)
+            return Granted([])
+        admitted = await self.store.admit(
+            spans, origin=self.stream.peer, is_full=self.is_at_limit(), is_news=self.is_news
+        )
+        self.traffic.full = self.traffic.full or bool(admitted.refused)
+        return Granted(self.claims.take(self.holder, admitted.wanted), admitted.evicted)
 
     async def _commit(self, commit: Commit) -> None:
         self._check()
@@ -225,12 +232,15 @@ async def run_session(
     claims: Claims,
     traffic: SessionTraffic,
     is_full: Callable[[], bool],
+    is_at_limit: Callable[[], bool] = lambda: False,
+    is_news: bool = False,
     turns: trio.Lock,
     on_progress: Callable[[], None] = lambda: None,
 ) -> SessionResult:
-    """Drives `session` to its end and counts its bytes in `traffic`. With `is_full` nothing is taken. What takes some
-    time to compute is done in `turns`, so that everybody else waits for one session at a time. `on_progress` is called
-    whenever messages are moved.
+    """Drives `session` to its end and counts its bytes in `traffic`. With `is_full` nothing is taken; with
+    `is_at_limit` only what may push out others (see `Store.admit`, also for `is_news`). What takes some time to compute
+    is done in `turns`, so that everybody else waits for one session at a time. `on_progress` is called whenever
+    messages are moved.
 
     Raises SessionAborted (the world failed), RemoteProtocolError (the peer broke the protocol) or SessionRefused. What
     was committed until then stays. The stream is neither closed nor aborted here.
@@ -239,7 +249,20 @@ async def run_session(
     outcome: SessionResult | Exception | None = None
     try:
         async with trio.open_nursery() as nursery:
-            driver = _Driver(stream, store, index, claims, holder, traffic, is_full, on_progress, turns, nursery)
+            driver = _Driver(
+                stream,
+                store,
+                index,
+                claims,
+                holder,
+                traffic,
+                is_full,
+                is_at_limit,
+                is_news,
+                on_progress,
+                turns,
+                nursery,
+            )
             try:
                 with driver.patience:
                     outcome = await _drive(session, driver)

@@ -68,6 +68,9 @@ SYNC_PROTOCOL: Final = "/mailboxd/sync/1"
 UNADMITTED: Final = "admission"
 """The code with which a mailbox turns away another one that it does not let in."""
 
+
+_KEPT_WITHIN_LIMIT: Final = "but for what this mailbox has let go to keep within its storage limit"
+
 BUSY: Final = "busy"
 """The code with which a mailbox that has too many sessions under way turns one away."""
 
@@ -445,6 +448,8 @@ class SyncEngine:
                     traffic=traffic,
                     turns=self._turns,
                     is_full=lambda: self._mailbox.is_full,
+                    is_at_limit=lambda: self._mailbox.is_at_limit,
+                    is_news=only is not None,
                     on_progress=progress_teller(peer),
                 )
             if result is None:
@@ -517,11 +522,11 @@ class SyncEngine:
         if reason:
             peer.stand(PeerState.BEHIND, reason)
         elif result.full:
-            peer.stand(PeerState.IN_SYNC, "")
+            peer.stand(PeerState.IN_SYNC, _KEPT_WITHIN_LIMIT if result.unwanted else "")
         else:
             self._restore(peer, before)  # a hint's session says nothing about all other logs
         if result.full:
-            idle = bool(reason) and not (result.received or result.sent or result.merged)
+            idle = (bool(reason) or not result.equal) and not (result.received or result.sent or result.merged)
             peer.idle_syncs = peer.idle_syncs + 1 if idle else 0
             moved = result.received or result.sent or result.merged
             peer.calm_syncs = 0 if reason or moved else peer.calm_syncs + 1

@@ -22,6 +22,7 @@ from protocols.sync.effects import (
     Claim,
     Effect,
     GiveWay,
+    Granted,
     LogTable,
     OpenView,
     ReadItems,
@@ -126,10 +127,11 @@ class SessionResult:
 
     `received` and `sent` count messages (and their bytes), `merged` lowered `first stored` here. `expected` are those
     that were found to be missing here so far. `gone` were advertised but did not come; `skipped` are being fetched by
-    another session, or found no room. `described` counts items that were told. `full`: it covered all logs, not only
-    hinted ones. `complete`: no limit ended it early; if one did, another session goes on where it was. `settled`: and
-    all that was found has been moved. `equal`: a comparison of all logs, after everything was moved, found no
-    difference. `checkpoint` is what the next session with this peer may start from. `interest` are the topics that it
+    another session, or found no room; `unwanted` were let go here by a rule of our own. `described` counts items that
+    were told. `full`: it covered all logs, not only hinted ones. `complete`: no limit ended it early; if one did,
+    another session goes on where it was. `settled`: and all that was found has been moved. `equal`: a comparison of all
+    logs, after everything was moved, found no difference. `checkpoint` is what the next session with this peer may
+    start from. `interest` are the topics that it
     covers, `peer_interest` those that the peer keeps (None: all; both hold once there is a `peer`).
     """
 
@@ -141,6 +143,7 @@ class SessionResult:
     merged: int = 0
     gone: int = 0
     skipped: int = 0
+    unwanted: int = 0
     described: int = 0
     expected: int = 0
     settled: bool = False
@@ -276,13 +279,15 @@ def read_blocks(context: Context, name: LogName, numbers: Sequence[int]) -> Step
     return items
 
 
-def claim(spans: Sequence[Span]) -> Steps[Sequence[Span]]:
+def claim(context: Context, spans: Sequence[Span]) -> Steps[Granted]:
     """What of these spans this session may fetch now: no more pieces than fit into a message."""
-    granted: Sequence[Span] = yield Claim(spans)
-    fitting, others = granted[: TRANSFER_SPANS_MAX // 2], granted[TRANSFER_SPANS_MAX // 2 :]
+    granted: Granted = yield Claim(spans)
+    fitting, others = granted.spans[: TRANSFER_SPANS_MAX // 2], granted.spans[TRANSFER_SPANS_MAX // 2 :]
     if others:
         yield Release(others)
-    return fitting
+    for _, first, last in granted.unwanted:
+        context.result.unwanted += min(last - first + 1, UNKNOWN_SEQS)
+    return Granted(fitting, granted.unwanted)
 
 
 def read_dead(

@@ -27,6 +27,7 @@ __all__ = [
     "Delivery",
     "Effect",
     "GiveWay",
+    "Granted",
     "LogTable",
     "OpenView",
     "Page",
@@ -235,10 +236,18 @@ class ReadWatermarks:
 @dataclass(frozen=True, slots=True)
 class Claim:
     """Ask which of these spans this session may fetch: not what another session is fetching, or has fetched since this
-    one began, nor anything if there is no room. Result: Sequence[Span], parts of them in that order. The driver
-    releases a session's claims when it ends."""
+    one began, nor anything if there is no room. Result: Granted. The driver releases a session's claims when it
+    ends."""
 
     spans: Sequence[Span]
+
+
+class Granted(NamedTuple):
+    """`spans` are the parts that may be fetched, in the order of the claim. `unwanted` are those that we have let go by
+    a rule of our own: that they are missing here is no difference."""
+
+    spans: Sequence[Span]
+    unwanted: Sequence[Span] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from protocols.errors import RemoteProtocolError
 from protocols.limits import SESSION_ITEMS_MAX, SESSION_ROUNDS_MAX, SESSION_TURNS_MAX
-from protocols.model import LogName
 from protocols.sync.codec import encode
 from protocols.sync.common import Context, Steps, claim, read_dead, receive
 from protocols.sync.effects import Commit, Release, Send, Settle, Span
@@ -26,7 +25,7 @@ from protocols.sync.messages import (
 )
 from protocols.sync.parcels import Expected, receive_messages, send_messages
 from protocols.sync.search import Question, Reply, Search
-from protocols.sync.spans import UNKNOWN_SEQS, after, count, minus
+from protocols.sync.spans import UNKNOWN_SEQS, after, count, minus, spans_by_name
 from protocols.sync.work import DifferingLog, Work
 
 __all__ = ["Initiator", "reply_to"]
@@ -165,15 +164,14 @@ class Initiator:
         logs = self._work.take_needs().logs
         if not logs:
             return []
-        granted = yield from claim([Span(log.name, *span) for log, spans in logs for span in spans])
-        by_name: dict[LogName, list[Seqs]] = {}
-        for name, first, last in granted:
-            by_name.setdefault(name, []).append((first, last))
+        granted = yield from claim(self._context, [Span(log.name, *span) for log, spans in logs for span in spans])
+        by_name, unwanted = spans_by_name(granted.spans), spans_by_name(granted.unwanted)
         fetch: list[tuple[DifferingLog, list[Seqs]]] = []
         for log, spans in logs:
             ours = by_name.pop(log.name, [])
-            if count(ours) < count(spans):
-                self._result.skipped += min(count(spans) - count(ours), UNKNOWN_SEQS)
+            asked = count(spans) - count(unwanted.get(log.name, ()))
+            if count(ours) < asked:
+                self._result.skipped += min(asked - count(ours), UNKNOWN_SEQS)
                 log.has_failed = self._has_failed = True
             if ours:
                 fetch.append((log, ours))

@@ -32,7 +32,7 @@ from protocols.sync.messages import (
     Want,
 )
 from protocols.sync.parcels import Expected, receive_messages, send_messages
-from protocols.sync.spans import UNKNOWN_SEQS, count
+from protocols.sync.spans import UNKNOWN_SEQS, count, spans_by_name
 from protocols.sync.telling import Telling
 
 __all__ = ["Responder"]
@@ -156,13 +156,12 @@ class Responder:
             return []
         for log in offers:
             self._context.check_covered(log.name)
-        granted = yield from claim([Span(log.name, *span) for log in offers for span in log.spans])
-        by_name: dict[LogName, list[Seqs]] = {}
-        for name, first, last in granted:
-            by_name.setdefault(name, []).append((first, last))
+        granted = yield from claim(self._context, [Span(log.name, *span) for log in offers for span in log.spans])
+        by_name, unwanted = spans_by_name(granted.spans), spans_by_name(granted.unwanted)
         wanted = [by_name.get(log.name, []) for log in offers]
         for log, spans in zip(offers, wanted, strict=True):
-            self._result.skipped += min(count(log.spans) - count(spans), UNKNOWN_SEQS)
+            asked = count(log.spans) - count(unwanted.get(log.name, ()))
+            self._result.skipped += min(max(0, asked - count(spans)), UNKNOWN_SEQS)
         return wanted
 
     def _take(self, offers: Sequence[OfferedLog], wanted: Sequence[Sequence[Seqs]]) -> Steps[None]:

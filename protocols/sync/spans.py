@@ -5,15 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from protocols.limits import SEQ_MAX
+from protocols.model import LogName
+from protocols.sync.effects import Span
 from protocols.sync.messages import Seqs
 
-__all__ = ["EVERYTHING", "UNKNOWN_SEQS", "after", "count", "minus", "spans_of", "union"]
+__all__ = ["EVERYTHING", "UNKNOWN_SEQS", "after", "count", "minus", "spans_by_name", "spans_of", "union"]
 
 EVERYTHING: Seqs = (0, SEQ_MAX)
 """All of a log of which nothing is known."""
 
 UNKNOWN_SEQS = 1 << 40
 """A span of so many seqs says nothing about how many messages there are."""
+
+
+def spans_by_name(spans: Iterable[Span]) -> dict[LogName, list[Seqs]]:
+    """The spans of each log, in their order."""
+    found: dict[LogName, list[Seqs]] = {}
+    for name, first, last in spans:
+        found.setdefault(name, []).append((first, last))
+    return found
 
 
 def count(spans: Iterable[Seqs]) -> int:

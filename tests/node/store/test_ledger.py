@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.store import _ledger
+from node.store._budget import Budget
 from node.store._ledger import Ledger
 from node.store._schema import connect_writer, prepare
 from node.store.api import Arrival, Change, PutResult
@@ -37,7 +38,10 @@ def ledger() -> Iterator[tuple[Ledger, sqlite3.Connection]]:
         path = Path(folder, "store")
         prepare(path)
         with closing(connect_writer(path)) as connection:
-            yield Ledger(connection, limit_bytes=None), connection
+            tested = Ledger(connection, budget=Budget(None))
+            tested.salt = b"the same for all"
+            with mock.patch.object(_ledger, "time", mock.Mock(time=lambda: 0)):
+                yield tested, connection
 
 
 @settings(deadline=None)

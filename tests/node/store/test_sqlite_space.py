@@ -152,7 +152,7 @@ async def test_a_database_that_can_not_grow_is_survived(tmp_path: Path) -> None:
     async with SqliteStore.open(tmp_path / "store.db") as store:
 
         def limit(ledger: _ledger.Ledger) -> tuple[None, Change]:
-            ledger._db.execute("PRAGMA max_page_count = 1000")
+            ledger.db.execute("PRAGMA max_page_count = 1000")
             return None, Change()
 
         await store._writer.do(Job(limit, messages=0))

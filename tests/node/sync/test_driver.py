@@ -102,7 +102,7 @@ async def drive(
 
 
 def claiming(seen: list[Any], *spans: Span) -> Session:
-    seen.append((yield Claim(spans)))
+    seen.append((yield Claim(spans)).spans)
     return SessionResult()
 
 

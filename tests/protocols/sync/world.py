@@ -217,7 +217,7 @@ class Box:
             case fx.ReadWatermarks(names):
                 return [self.watermarks.get(name) for name in names]
             case fx.Claim(spans):
-                return [fx.Span(span.name, *run) for span in spans for run in self._claim(span)]
+                return fx.Granted([fx.Span(span.name, *run) for span in spans for run in self._claim(span)])
             case fx.Release() | fx.GiveWay():
                 return None
             case fx.Commit():

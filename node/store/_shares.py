@@ -1,0 +1,174 @@
+"""Who fills a store, and who gives way when it is full. Pure: the stores remove what this names.
+
+A *source* is where a message came from: a client's address, a paired device, a mailbox. It is kept with each message as
+a small number, hashed with the store's own salt: strangers can't choose theirs, nobody reads addresses out of the file,
+and the account stays small whoever comes. Bytes are counted by source and topic; `docs/quota.md` argues the rules.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, NamedTuple, TypeVar
+
+from blake3 import blake3
+
+from protocols.limits import (
+    EVICT_PART,
+    EVICT_YOUNG_S,
+    MESSAGE_OVERHEAD_BYTES,
+    SOURCE_CLIENTS,
+    SOURCE_MAILBOX_WEIGHT,
+    SOURCE_MAILBOXES,
+    TOPIC_NEW_S,
+)
+
+__all__ = ["Ages", "Shares", "Victim", "source_of"]
+
+Topic = TypeVar("Topic", int, str)
+
+
+def source_of(origin: object, client: str, salt: bytes) -> int:
+    """The number of a source: 1 to SOURCE_CLIENTS for `client`s, above that for mailboxes (`origin`); 0 is unknown."""
+    if origin is None:
+        return 1 + _hash(client, salt) % SOURCE_CLIENTS
+    return 1 + SOURCE_CLIENTS + _hash(str(origin), salt) % SOURCE_MAILBOXES
+
+
+def _hash(text: str, salt: bytes) -> int:
+    return int.from_bytes(blake3(salt + text.encode()).digest(length=8))
+
+
+def _weight(source: int) -> int:
+    """A mailbox speaks for many people."""
+    return SOURCE_MAILBOX_WEIGHT if source > SOURCE_CLIENTS else 1
+
+
+class Victim(NamedTuple, Generic[Topic]):
+    """Whose messages give way, the oldest first: those of `source` in `topic`, or in all its new topics if that is
+    None; not such as have just been acknowledged unless `young`. `spare_bytes` may go before another would have to."""
+
+    source: int
+    topic: Topic | None
+    young: bool
+    spare_bytes: int
+
+
+class Shares(Generic[Topic]):
+    """The account. A topic is known by whatever the store calls it. `now_s` is any steady time in seconds."""
+
+    def __init__(self, now_s: Callable[[], float]) -> None:
+        self._now_s = now_s
+        self._sources: dict[int, dict[Topic, int]] = {}
+        self._totals: dict[int, int] = {}
+        self.has_evicted = False
+        """Whether anything is recorded as let go."""
+        self._born: dict[Topic, float] = {}  # of new topics, the oldest first
+
+    def born(self, topic: Topic, at_s: float | None = None) -> None:
+        """A topic is new here (since `at_s`)."""
+        self._born[topic] = self._now_s() if at_s is None else at_s
+
+    def forget(self, topic: Topic) -> None:
+        """Nothing of a topic is left."""
+        self._born.pop(topic, None)
+
+    def change(self, source: int, topic: Topic, messages: int, size: int) -> None:
+        """Messages with blobs of `size` bytes together came; negative: went."""
+        delta = size + messages * MESSAGE_OVERHEAD_BYTES
+        topics = self._sources.setdefault(source, {})
+        left = topics.get(topic, 0) + delta
+        if left:
+            topics[topic] = left
+        else:
+            topics.pop(topic, None)
+        self._totals[source] = self._totals.get(source, 0) + delta
+
+    def is_new(self, topic: Topic) -> bool:
+        """Whether a topic counts as new."""
+        at_s = self._born.get(topic)
+        return at_s is not None and at_s > self._now_s() - TOPIC_NEW_S
+
+    def held_in(self, topic: Topic) -> int:
+        """Bytes of a topic, from all sources."""
+        return sum(topics.get(topic, 0) for topics in self._sources.values())
+
+    def victim(self, source: int, topic: Topic | None, size: int) -> Victim[Topic] | None:
+        """Who gives way to `size` bytes that `source` brings for `topic` (None: one that is not known yet): whoever has
+        most. Who has most himself gives way to himself, but not with what was just acknowledged."""
+        if not self._totals:
+            return None
+        largest = max(self._totals, key=lambda one: self._totals[one] / _weight(one))
+        theirs = self._totals[largest] / _weight(largest)
+        mine = (self._totals.get(source, 0) + size) / _weight(source)
+        if largest != source and theirs > mine:
+            return self._within(largest, young=True, spare_bytes=int(theirs - mine) * _weight(largest))
+        found = self._within(source, young=False, spare_bytes=0)
+        if found is None:
+            return None
+        share = self._share(source, topic) + size
+        others = self._share(source, found.topic)
+        is_own = found.topic == topic if found.topic is not None else topic is None or self.is_new(topic)
+        if not is_own and others > share:
+            return found._replace(young=True, spare_bytes=others - share)
+        return found
+
+    def would_take(self, source: int, topic: Topic | None, *, is_news: bool) -> bool:
+        """Whether, while there is no room, something of `source` for `topic` would push out others; or, if it is news,
+        what that source brought earlier."""
+        found = self.victim(source, topic, 0)
+        return found is not None and (found.young or is_news)
+
+    def _share(self, source: int, topic: Topic | None) -> int:
+        topics = self._sources.get(source, {})
+        if topic is None or self.is_new(topic):
+            return sum(size for one, size in topics.items() if self.is_new(one))
+        return topics.get(topic, 0)
+
+    def _within(self, source: int, *, young: bool, spare_bytes: int) -> Victim[Topic] | None:
+        """The largest share of a source: a topic, or all its new topics together (else whoever makes thousands of them
+        would have a share for each). A topic that is most of the new ones is meant alone."""
+        self._grow_up()
+        new = 0
+        largest: dict[bool, tuple[int, Topic]] = {}
+        for topic, size in self._sources.get(source, {}).items():
+            is_new = topic in self._born
+            new += size * is_new
+            if is_new not in largest or size > largest[is_new][0]:
+                largest[is_new] = (size, topic)
+        if not largest:
+            return None
+        if False in largest and largest[False][0] >= new:
+            chosen: Topic | None = largest[False][1]
+        else:
+            chosen = largest[True][1] if 2 * largest[True][0] > new else None
+        return Victim(source, chosen, young, spare_bytes)
+
+    def _grow_up(self) -> None:
+        old_from_s = self._now_s() - TOPIC_NEW_S
+        while self._born:
+            topic = next(iter(self._born))
+            if self._born[topic] > old_from_s:
+                return
+            del self._born[topic]
+
+
+class Ages:
+    """Which messages have been acknowledged lately, by a number that grows with each."""
+
+    def __init__(self, now_s: Callable[[], float]) -> None:
+        self._now_s = now_s
+        self._marks: deque[tuple[float, int]] = deque()
+
+    def note(self, number: int) -> None:
+        """Messages from `number` on come now or later."""
+        now_s = self._now_s()
+        if not self._marks or now_s >= self._marks[-1][0] + EVICT_YOUNG_S / EVICT_PART:
+            self._marks.append((now_s, number))
+
+    def young_from(self, following: int) -> int:
+        """The lowest number that is young, `following` being the next one to be given."""
+        old_s = self._now_s() - EVICT_YOUNG_S
+        while self._marks and self._marks[0][0] < old_s - EVICT_YOUNG_S / EVICT_PART:
+            self._marks.popleft()
+        return self._marks[0][1] if self._marks else following

@@ -1,0 +1,206 @@
+"""What every store does when its storage limit is reached: who gives way, what is recorded, what is refused."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import trio.testing
+
+from node.store import _eviction, _ledger, _shares, sqlite
+from node.store.api import Arrival, Change, Store, StoreFull
+from protocols.limits import (
+    EVICT_YOUNG_S,
+    EVICTED_SPANS_MAX,
+    LOG_OVERHEAD_BYTES,
+    MESSAGE_OVERHEAD_BYTES,
+    SEQ_MAX,
+    TOPIC_NEW_S,
+)
+from protocols.model import LogName, MailboxId, digest_of
+from protocols.sync.effects import Span
+from tests.contracts.test_store import kind, open_store, read  # noqa: F401 - a fixture
+
+LIMIT = 200_000
+BLOB = 1000
+NEIGHBOUR = MailboxId(bytes(32))
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch, mock_clock: trio.testing.MockClock) -> Callable[[float], None]:
+    """Lets time pass, for the memory's clock and for those of the writer's thread."""
+    passed_s = 0.0
+    clocks = SimpleNamespace(
+        time=lambda: time.time() + passed_s,
+        monotonic=lambda: time.monotonic() + passed_s,
+        perf_counter=time.perf_counter,
+    )
+    for module in (_ledger, _eviction):
+        monkeypatch.setattr(module, "time", clocks)
+
+    def pass_by(seconds: float) -> None:
+        nonlocal passed_s
+        passed_s += seconds
+        mock_clock.jump(seconds)
+
+    return pass_by
+
+
+def arrival(name: LogName, seq: int, *, first: int = 3600, size: int = BLOB) -> Arrival:
+    blob = f"{name} {seq} ".encode().ljust(size, b".")
+    return Arrival(name, seq, blob, digest_of(blob), first)
+
+
+async def fill(store: Store, name: LogName, count: int, *, start: int = 0, **source: object) -> int:
+    """Stores messages one by one until one is refused; how many were stored."""
+    for seq in range(start, start + count):
+        try:
+            await store.put([arrival(name, seq)], **source)  # type: ignore[arg-type]
+        except StoreFull:
+            return seq - start
+    return count
+
+
+async def held(store: Store, name: LogName) -> list[int]:
+    return [item.seq for item in await store.items(name, 0, SEQ_MAX)]
+
+
+async def test_a_flood_gives_way_to_others_and_is_refused_itself(kind: str, tmp_path: Path) -> None:  # noqa: F811
+    honest, flood, late = LogName("tea", "alice"), LogName("spam", "mallory"), LogName("cake", "bob")
+    async with open_store(kind, tmp_path, LIMIT) as store:
+        assert await fill(store, honest, 20, client="10.0.0.1") == 20
+        stored = await fill(store, flood, 1000, client="10.0.0.66")
+        assert stored < 200  # what was just acknowledged does not give way to more of the same
+        assert await fill(store, late, 40, client="10.0.0.2") == 40
+        assert await held(store, honest) == list(range(20))
+        assert await held(store, late) == list(range(40))
+        left = await held(store, flood)
+        assert left == list(range(stored - len(left), stored))  # the oldest went
+        assert store.evictions.messages == store.evictions.young == stored - len(left)
+        totals = store.statistics()
+        assert totals.bytes + totals.messages * MESSAGE_OVERHEAD_BYTES + totals.logs * LOG_OVERHEAD_BYTES <= LIMIT
+        assert list((await store.verify()).problems) == []
+
+
+async def test_many_topics_of_one_source_have_one_share(kind: str, tmp_path: Path) -> None:  # noqa: F811
+    """Also where source tells nothing: honest topics that are known for a day come before thousands of new ones."""
+    async with open_store(kind, tmp_path, LIMIT) as store:
+        for turn in range(200):
+            await fill(store, LogName(f"spam {turn}", "mallory"), 1, client="10.0.0.66")
+        assert await fill(store, LogName("tea", "alice"), 40, client="10.0.0.1") == 40
+        assert await held(store, LogName("tea", "alice")) == list(range(40))
+
+
+async def test_known_topics_of_a_mailbox_come_before_a_flood_of_new_ones(
+    kind: str,  # noqa: F811
+    tmp_path: Path,
+    later: Callable[[float], None],
+    mock_clock: trio.testing.MockClock,  # whose time this is
+) -> None:
+    async with open_store(kind, tmp_path, LIMIT) as store:
+        for topic in ("tea", "cake"):
+            assert await fill(store, LogName(topic, "alice"), 20, origin=NEIGHBOUR) == 20
+        later(TOPIC_NEW_S + 1)
+        for turn in range(400):
+            await fill(store, LogName(f"spam {turn}", "mallory"), 1, origin=NEIGHBOUR)
+        later(EVICT_YOUNG_S * 2)
+        assert await fill(store, LogName("tea", "alice"), 20, start=20, origin=NEIGHBOUR) == 20
+        assert await held(store, LogName("tea", "alice")) == list(range(40))
+        assert await held(store, LogName("cake", "alice")) == list(range(20))
+
+
+async def test_who_has_most_gives_way_to_himself_after_a_while(
+    kind: str,  # noqa: F811
+    tmp_path: Path,
+    later: Callable[[float], None],
+    mock_clock: trio.testing.MockClock,  # whose time this is
+) -> None:
+    name = LogName("tea", "alice")
+    async with open_store(kind, tmp_path, LIMIT) as store:
+        stored = await fill(store, name, 1000, client="a")
+        assert await fill(store, name, 1, start=stored, client="a") == 0
+        later(EVICT_YOUNG_S * 2)
+        assert await fill(store, name, 10, start=stored, client="a") == 10
+        assert (await held(store, name))[-1] == stored + 9
+        assert store.evictions.messages >= 10
+        assert store.evictions.young == 0
+
+
+async def test_what_was_let_go_is_recorded_not_asked_for_and_forgotten_with_its_week(
+    kind: str,  # noqa: F811
+    tmp_path: Path,
+    later: Callable[[float], None],
+    mock_clock: trio.testing.MockClock,  # whose time this is
+) -> None:
+    name = LogName("tea", "alice")
+    removed: list[Change] = []
+    async with open_store(kind, tmp_path, LIMIT) as store:
+        store.subscribe(lambda change: removed.append(change) if change.is_eviction else None)
+        stored = await fill(store, name, 1000, start=5, client="a")  # without a watermark, as 0 is missing
+        later(EVICT_YOUNG_S * 2)
+        await fill(store, name, 1, start=5 + stored, client="a")
+        gone = [item.item.seq for change in removed for item in change.removed]
+        assert gone == list(range(5, 5 + len(gone)))
+        entries = await read(store, {"tea": {"alice": 10 + stored}})
+        assert list(entries[0].missing) == [0, 1, 2, 3, 4, *range(6 + stored, 11 + stored)]
+        wanted = await store.admit([Span(name, 0, SEQ_MAX)], origin=NEIGHBOUR, is_full=False, is_news=False)
+        assert wanted.wanted == [Span(name, 0, 4), Span(name, 5 + len(gone), SEQ_MAX)]
+        assert wanted.evicted == [Span(name, 5, 4 + len(gone))]
+    if kind == "memory":
+        return
+    async with open_store(kind, tmp_path, LIMIT) as store:
+        again = await store.admit([Span(name, 0, SEQ_MAX)], origin=NEIGHBOUR, is_full=False, is_news=False)
+        assert again == wanted
+        assert list((await store.verify()).problems) == []
+        while await store.expire(3601, messages_max=500):
+            pass
+        again = await store.admit([Span(name, 0, SEQ_MAX)], origin=NEIGHBOUR, is_full=False, is_news=False)
+        assert again.wanted == [Span(name, 0, SEQ_MAX)]
+
+
+async def test_records_of_a_log_are_few(
+    kind: str,  # noqa: F811
+    tmp_path: Path,
+    later: Callable[[float], None],
+    mock_clock: trio.testing.MockClock,  # whose time this is
+) -> None:
+    name = LogName("tea", "alice")
+    async with open_store(kind, tmp_path, LIMIT) as store:
+        for seq in range(0, 4000, 5):
+            later(10)
+            await store.put([arrival(name, seq)], client="a")
+        found = await store.admit([Span(name, 0, SEQ_MAX)], origin=NEIGHBOUR, is_full=False, is_news=False)
+        assert 1 <= len(found.evicted) <= EVICTED_SPANS_MAX
+        assert store.evictions.messages > 600
+
+
+async def test_a_full_store_takes_from_a_neighbour_only_what_pushes_out_others(
+    kind: str,  # noqa: F811
+    tmp_path: Path,
+    later: Callable[[float], None],
+    mock_clock: trio.testing.MockClock,  # whose time this is
+) -> None:
+    small, large, new = LogName("tea", "alice"), LogName("big", "bob"), LogName("new", "carol")
+    async with open_store(kind, tmp_path, LIMIT) as store:
+        await fill(store, small, 5, origin=NEIGHBOUR)
+        later(TOPIC_NEW_S + 1)
+        await fill(store, large, 1000, origin=NEIGHBOUR)
+        later(TOPIC_NEW_S + 1)
+        spans = [Span(name, 1000, 1001) for name in (large, new, small)]
+        options = {"origin": NEIGHBOUR, "is_full": True}
+        found = await store.admit(spans, **options, is_news=False)  # type: ignore[arg-type]
+        assert found.wanted == [Span(name, 1000, 1001) for name in (new, small)]
+        assert found.refused == [Span(large, 1000, 1001)]
+        assert (await store.admit(spans, **options, is_news=True)).wanted == spans  # type: ignore[arg-type]
+        assert (await store.admit(spans, origin=NEIGHBOUR, is_full=False, is_news=False)).wanted == spans
+
+
+def test_sources_are_told_apart_by_salt() -> None:
+    numbers = {_shares.source_of(None, f"10.0.0.{host}", b"salt") for host in range(50)}
+    assert len(numbers) > 35
+    assert numbers != {_shares.source_of(None, f"10.0.0.{host}", b"other") for host in range(50)}
+    assert _shares.source_of(NEIGHBOUR, "", b"") not in range(257)
+    assert sqlite.EVICT_ROUNDS_MAX > 100
