@@ -33,6 +33,7 @@ from node.happenings import tell_of
 from node.http.admin import admin_router, load_or_create_token
 from node.http.admin_admission import add_admission_routes
 from node.http.admin_bundles import add_bundle_routes
+from node.http.admin_report import add_report_route
 from node.http.door import Door
 from node.http.server import HttpStatistics, Listener, open_listeners, serve_http
 from node.http.tls import server_context
@@ -42,6 +43,7 @@ from node.reach import Reach
 from node.status import Administration
 from node.store.sqlite import SqliteStore
 from node.sync.peers import PeerState
+from node.sync.reports import Reports
 from node.sync.toy_ledger import ToyLedger
 from node.sync.toy_peer import ToyPeers
 from node.transport.libp2p import Libp2pTransport
@@ -98,6 +100,16 @@ async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None]
                 interest=Interest.of(config.topics) if config.topics else None,
                 admission=admission,
             )
+            reports = Reports(
+                identity=identity,
+                mailbox=core.mailbox,
+                index=core.index,
+                transport=transport,
+                doorkeeper=core.doorkeeper,
+                network=config.network,
+                interest=core.engine.interest,
+                entropy=secrets.token_bytes,
+            )
             events = Events(clock)
             tell_of(core, events)
             reach = Reach(transport, config.network, partial(_known_addresses, core))
@@ -132,6 +144,7 @@ async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None]
                 inviter = Inviter(pairing, identity.mailbox_id, lambda: [*_urls(secure), *_urls(phones)], clock)
                 add_admission_routes(desk, office, inviter.invite)
                 add_bundle_routes(desk, core.mailbox, network=config.network, interest=core.engine.interest)
+                add_report_route(desk, core.engine, reports)
                 await nursery.start(serve_http, admin, desk)
                 discovery: Discovery = MdnsDiscovery() if config.mdns else NoDiscovery()
                 transport.on_connection(discovery.met)

@@ -881,6 +881,33 @@ SEALED_DATA_BYTES_MAX: Final = BLOB_BYTES_MAX + BUNDLE_RECORD_BYTES
 WANT_MESSAGES_MAX: Final = 20_000_000
 """Messages in the list of what a mailbox has: 400 MB at whoever exports, where a hostile list could ask for more."""
 
+# --- convergence reports (wire) --------------------------------------------------------------------------------------
+
+REPORT_NONCE_BYTES: Final = 16
+"""Of each side: nobody can have prepared the other's half of a statement."""
+
+REPORT_TOPICS_MAX: Final = 65_536
+"""Topics in a statement; 34 bytes each. Who has more is told that a report is too much for it."""
+
+REPORT_STATEMENT_BYTES_MAX: Final = 4 * MIB
+"""A statement with that many topics has 2.6 MiB."""
+
+REPORT_FILE_BYTES_MAX: Final = 12 * MIB
+"""Two of those in base64."""
+
+REPORT_TRIES_MAX: Final = 5
+"""Both state again if messages came in while they did; after so many times there is too much going on."""
+
+REPORT_TIMEOUT_S: Final = 60.0
+"""For a whole exchange: 100,000 logs on a Raspberry Pi take some seconds."""
+
+REPORT_REST_FACTOR: Final = 10.0
+"""After an exchange with another mailbox the next one has to wait so many times as long as it took: neighbours that ask
+all the time cost a tenth of a processor at the most."""
+
+REPORT_SLICE_LOGS: Final = 1024
+"""Logs gone through in one go: about three milliseconds."""
+
 # --- HTTP ------------------------------------------------------------------------------------------------------
 
 HTTP_BODY_BYTES_MAX: Final = 64 * MIB

@@ -77,6 +77,11 @@ class AdminClient:
         answer: dict[str, Any] = self.post("/admin/sync", value, timeout_s=SYNC_REQUEST_TIMEOUT_S)
         return answer
 
+    def report(self, peer: str) -> bytes:
+        """The file of a convergence report with one mailbox. Raises ClientError."""
+        body, headers = json.dumps({"peer": peer}).encode(), self._headers | {"Content-Type": "application/json"}
+        return _request(self._url, "POST", "/admin/report", body, headers, timeout_s=SYNC_REQUEST_TIMEOUT_S)
+
     def verify(self) -> dict[str, Any]:
         """Compares the index with the store. Raises ClientError."""
         answer: dict[str, Any] = self.post("/admin/verify", timeout_s=VERIFY_REQUEST_TIMEOUT_S)

@@ -1,0 +1,266 @@
+"""Convergence reports: asks another mailbox for one, and answers those who ask. See `protocols/report/report.md`.
+
+The asker looks at what it holds before and after the other one states what it holds. If nothing changed in between,
+there is a moment at which both statements are true, whatever the clocks say; else both state again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import islice
+from typing import NamedTuple, TypeVar
+
+import trio
+
+from node.admission.doorkeeper import Doorkeeper
+from node.identity import Identity
+from node.mailbox import Mailbox
+from node.store.api import StoreError
+from node.sync.index import IndexView, LogIndex
+from node.transport.api import PeerUnreachable, Stream, StreamBroken, Transport
+from protocols.errors import RemoteProtocolError
+from protocols.limits import (
+    REPORT_NONCE_BYTES,
+    REPORT_REST_FACTOR,
+    REPORT_SLICE_LOGS,
+    REPORT_TIMEOUT_S,
+    REPORT_TOPICS_MAX,
+    REPORT_TRIES_MAX,
+)
+from protocols.model import MailboxId, topic_hash_of
+from protocols.report.exchange import (
+    PROTOCOL,
+    Call,
+    Frame,
+    Greeting,
+    Part,
+    Refusal,
+    Statements,
+    decode,
+    encode,
+    meet,
+    parts_of,
+)
+from protocols.report.statement import Meeting, Signed, Statement, TopicDigest, digest_of_rows
+from protocols.report.verdict import judge
+from protocols.sync.interest import Interest
+from protocols.sync.wire import FrameDecoder, encode_frame
+
+__all__ = ["Report", "ReportFailed", "Reports"]
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+_RECEIVE_BYTES = 64 * 1024
+
+
+class ReportFailed(Exception):
+    """There is no report; the message is one line for a user."""
+
+
+class Report(NamedTuple):
+    """Both statements, the asker's first."""
+
+    asker: Signed
+    answerer: Signed
+
+
+class Reports:
+    """One mailbox's. Construct before the transport runs. `entropy(n)` gives n random bytes."""
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        mailbox: Mailbox,
+        index: LogIndex,
+        transport: Transport,
+        doorkeeper: Doorkeeper,
+        network: str,
+        interest: Interest | None,
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self._identity = identity
+        self._mailbox = mailbox
+        self._index = index
+        self._transport = transport
+        self._door = doorkeeper
+        self._network = network
+        self._interest = interest
+        self._entropy = entropy
+        self._is_answering = False
+        self._rests_until_at = 0.0
+        transport.serve(PROTOCOL, self._on_stream)
+
+    async def ask(self, peer: MailboxId) -> Report:
+        """A report with a connected mailbox. Raises ReportFailed."""
+        if not self._door.is_admitted(peer):
+            raise ReportFailed(f"no report with mailbox {peer.short}: the two don't let each other in; see `peers`")
+        try:
+            with trio.fail_after(REPORT_TIMEOUT_S):
+                stream = await self._transport.open_stream(peer, PROTOCOL)
+                try:
+                    report = await self._ask(_Conversation(stream))
+                except BaseException:
+                    with trio.CancelScope(shield=True):
+                        await stream.abort()
+                    raise
+                await stream.close()
+                return report
+        except PeerUnreachable as error:
+            raise ReportFailed(f"mailbox {peer.short} can't be asked for a report: {error}") from None
+        except (StreamBroken, RemoteProtocolError, StoreError) as error:
+            raise ReportFailed(f"the report with mailbox {peer.short} failed: {error}") from None
+        except trio.TooSlowError:
+            raise ReportFailed(f"mailbox {peer.short} did not state within {REPORT_TIMEOUT_S:.0f} s") from None
+
+    async def _ask(self, talk: _Conversation) -> Report:
+        asks = self._greeting()
+        await talk.send(asks)
+        met = meet(self._transport.local, asks, talk.peer, await talk.receive(Greeting))
+        if isinstance(met, Refusal):
+            raise ReportFailed(f"no report with mailbox {talk.peer.short}: {met.text}")
+        meeting, interest = met
+        for _ in range(REPORT_TRIES_MAX):
+            before, begun_s = await self._view(meeting, interest), self._now_s()
+            await talk.send(Call())
+            theirs = await talk.receive_statement()
+            after, ended_s = await self._view(meeting, interest), self._now_s()
+            if before.fingerprint == after.fingerprint:
+                statement = Statement(meeting, self._transport.local, begun_s, ended_s, await _topics(after))
+                mine = statement.sign(self._identity.seed)
+                judge(mine, theirs)  # what does not belong together is not worth a file
+                await talk.send_statement(mine)
+                return Report(mine, theirs)
+        raise ReportFailed(f"messages kept coming in while mailbox {talk.peer.short} was asked; try again later")
+
+    # --- answering -------------------------------------------------------------------------------------------------
+
+    async def _on_stream(self, stream: Stream) -> None:
+        talk = _Conversation(stream)
+        with suppress(StreamBroken):
+            if not self._door.is_admitted(stream.peer):
+                await talk.send(Refusal("admission", self._door.why_not(stream.peer)))
+            elif self._is_answering or trio.current_time() < self._rests_until_at:
+                await talk.send(Refusal("busy", "there was a report just now; ask again in a while"))
+            else:
+                await self._answer_once(talk)
+
+    async def _answer_once(self, talk: _Conversation) -> None:
+        self._is_answering = True
+        busy_s = 0.0
+        try:
+            with trio.move_on_after(REPORT_TIMEOUT_S):
+                busy_s = await self._answer(talk)
+        except (RemoteProtocolError, StoreError) as error:
+            log.info("report for mailbox %s: %s", talk.peer.short, error)
+            await talk.send(Refusal(getattr(error, "code", "store"), str(error)))
+        finally:
+            self._is_answering = False
+            self._rests_until_at = trio.current_time() + REPORT_REST_FACTOR * busy_s
+
+    async def _answer(self, talk: _Conversation) -> float:
+        """Returns how many seconds of work it took."""
+        asks, answers = await talk.receive(Greeting), self._greeting()
+        met = meet(talk.peer, asks, self._transport.local, answers)
+        if isinstance(met, Refusal):
+            await talk.send(met)
+            return 0.0
+        await talk.send(answers)
+        meeting, interest = met
+        busy_s, calls = 0.0, 0
+        mine: Signed | None = None
+        while True:
+            frame = await talk.receive_any()
+            if isinstance(frame, Part) and mine is not None:
+                verdict = judge(await talk.receive_statement(frame), mine)
+                outcome = "both hold the same" if verdict.converged else f"{len(verdict.differences)} topics differ"
+                log.info("signed a report with mailbox %s: %s", talk.peer.short, outcome)
+                return busy_s
+            calls += 1
+            if not isinstance(frame, Call) or calls > REPORT_TRIES_MAX:
+                raise RemoteProtocolError("state", f"a {type(frame).__name__} out of turn")
+            begun_at = trio.current_time()
+            view, now_s = await self._view(meeting, interest), self._now_s()
+            statement = Statement(meeting, self._transport.local, now_s, now_s, await _topics(view))
+            mine = statement.sign(self._identity.seed)
+            busy_s += trio.current_time() - begun_at
+            await talk.send_statement(mine)
+
+    def _greeting(self) -> Greeting:
+        return Greeting(
+            self._entropy(REPORT_NONCE_BYTES),
+            self._network,
+            self._now_s(),
+            self._mailbox.alive_from_s(),
+            self._interest,
+        )
+
+    def _now_s(self) -> int:
+        return int(self._mailbox.clock.now_s())
+
+    async def _view(self, meeting: Meeting, interest: Interest | None) -> IndexView:
+        return await self._index.view(meeting.boundary_s, interest)
+
+
+async def _topics(view: IndexView) -> list[TopicDigest]:
+    """The digests of all topics of a picture, ascending by hash. Raises RemoteProtocolError if there are too many."""
+    rows: dict[str, list[bytes]] = {}
+    size = 32
+    pieces = (bytes(piece[at : at + size]) for piece in view.rows(0, len(view)) for at in range(0, len(piece), size))
+    logs = zip(view.names(), pieces, strict=True)
+    while slice_ := list(islice(logs, REPORT_SLICE_LOGS)):
+        for name, row in slice_:
+            rows.setdefault(name.topic, []).append(row)
+        await trio.lowlevel.checkpoint()
+    if len(rows) > REPORT_TOPICS_MAX:
+        raise RemoteProtocolError("limit", f"more than {REPORT_TOPICS_MAX} topics are too many for a report")
+    topics = []
+    for number, (topic, logs_of) in enumerate(rows.items()):
+        topics.append(TopicDigest(topic_hash_of(topic), len(logs_of), digest_of_rows(logs_of)))
+        if number % REPORT_SLICE_LOGS == 0:
+            await trio.lowlevel.checkpoint()
+    return sorted(topics)
+
+
+class _Conversation:
+    """One stream in frames."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.peer = stream.peer
+        self._stream = stream
+        self._frames = FrameDecoder()
+
+    async def send(self, frame: Frame) -> None:
+        await self._stream.send_all(encode_frame(encode(frame)))
+
+    async def send_statement(self, signed: Signed) -> None:
+        for part in parts_of(signed):
+            await self.send(part)
+
+    async def receive_any(self) -> Frame:
+        while (frame := self._frames.next_frame()) is None:
+            data = await self._stream.receive_some(_RECEIVE_BYTES)
+            if not data:
+                raise StreamBroken("the other mailbox said no more")
+            self._frames.feed(data)
+        return decode(frame)
+
+    async def receive(self, kind: type[_T]) -> _T:
+        frame = await self.receive_any()
+        if isinstance(frame, Refusal):
+            raise RemoteProtocolError(frame.code, f"it refused: {frame.text}")
+        if not isinstance(frame, kind):
+            raise RemoteProtocolError("state", f"a {type(frame).__name__} out of turn")
+        return frame
+
+    async def receive_statement(self, first: Part | None = None) -> Signed:
+        statements = Statements()
+        part = first
+        while True:
+            signed = statements.take(part if part is not None else await self.receive(Part))
+            if signed is not None:
+                return signed
+            part = None
