@@ -146,20 +146,23 @@ class Book:
 
     # --- what comes in -----------------------------------------------------------------------------------------------
 
-    def write(self, topic: str) -> Key:
+    def place(self, topic: str) -> Key:
         """The place of the next own message in `topic`. Raises KeyError for a topic that is not ours, ValueError if
         the log is at its end."""
         name = LogName(topic, self.own_log)
-        record = self.record(name)
-        seq = record.runs.highest + 1
+        seq = self.record(name).runs.highest + 1
         if seq > SEQ_MAX:
             raise ValueError("this log has no place left")
+        return name, seq
+
+    def write(self, name: LogName, seq: int) -> None:
+        """An own message takes its place."""
+        record = self.record(name)
         record.runs.add(seq)
         record.written.add(seq)
         if record.next_seq == seq:
             record.next_seq = seq + 1
         self._look(name)
-        return name, seq
 
     def take(self, name: LogName, messages: Mapping[int, bytes]) -> list[Message]:
         """Takes what a mailbox served of one log; returns what is new, in order."""
@@ -309,6 +312,11 @@ class Book:
                 return found
             del self._ready[name]
         return None
+
+    def is_taken(self, name: LogName, seq: int) -> bool:
+        """Whether the application has taken this message, or nobody waits for it: it may be forgotten."""
+        record = self._logs.get(name.topic, {}).get(name.log)
+        return record is None or (seq < record.next_seq and seq not in record.late) or seq in record.written
 
     def delivered(self, name: LogName, seq: int, *, is_late: bool) -> None:
         """The application has taken a message that was picked."""

@@ -80,7 +80,8 @@ class ClientWorld(RuleBasedStateMachine):
 
     @rule()
     def publish(self) -> None:
-        name, seq = self.book.write(TOPIC)
+        name, seq = self.book.place(TOPIC)
+        self.book.write(name, seq)
         states = {name: state_of(self.book.record(name))}
         self.do(partial(self.store.keep, [(name, seq, content(name, seq))], states, at_s=self.now_s))
         self.own_seqs.append(seq)
