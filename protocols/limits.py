@@ -152,15 +152,18 @@ LOG_CACHE_MAX: Final = 65_536
 """Logs whose state the writer remembers (about 500 bytes each), so that most stores need no look-up at all."""
 
 INSERT_ROWS: Final = 64
-"""Rows that one statement inserts: half as fast again as one by one, and far more while other threads are busy; more
-gain nothing. With the three tables there are so many statements for every number of rows, and all stay prepared."""
+"""Rows that one statement inserts: half as fast again as one by one, and far more while other threads are busy. With
+the three tables there are so many statements for every number of rows, and all stay prepared."""
+
+INSERT_ROWS_MAX: Final = 8 * INSERT_ROWS
+"""The same where there are so many. For the store alone more gain nothing, but with each statement Python's lock is let
+go of, and while another thread computes it takes up to THREAD_SWITCH_S to get it back."""
 
 STATEMENTS_PREPARED: Final = 4 * INSERT_ROWS
 """Statements that the writer keeps prepared: those, and all others."""
 
-BLOBS_TOGETHER_BYTES: Final = 16 * KIB
-"""Size of a blob above which each is inserted by itself: SQLite copies what a statement is given, 1 MiB
-at most."""
+BLOBS_TOGETHER_BYTES: Final = 8 * KIB
+"""Size of a blob above which each is inserted by itself: SQLite copies what a statement is given, 4 MiB at most."""
 
 THREAD_SWITCH_S: Final = 0.001
 """Longest that a thread computes while another one waits for Python's lock (its own default is five times as long): the
@@ -439,9 +442,9 @@ needs seconds; a minute of silence would hold a session's memory for nothing."""
 SYNC_RECEIVE_BYTES: Final = 65_536
 """Bytes read from a stream at a time: smaller reads throttle the transport, as measured."""
 
-SYNC_COMMITS_UNDER_WAY_MAX: Final = 4
+SYNC_COMMITS_UNDER_WAY_MAX: Final = 8
 """Batches of one session that are being committed while the next is received: keeps disk and network both busy (the
-store commits them together), at 8 MiB of memory."""
+store commits them together), also while the store copies its write-ahead log, at 16 MiB of memory."""
 
 CLAIMS_MAX: Final = 262_144
 """Spans that are remembered as being fetched by some session (some 40 MB if ever reached); beyond that something may be

@@ -9,18 +9,22 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from functools import cache
-from itertools import chain
+from itertools import accumulate, chain, repeat
 from typing import Final
 
-from node.store._schema import SEQ_OFFSET
+from node.store._schema import SEQ_OFFSET, chunks_of
 from node.store.api import Arrival
-from protocols.limits import BLOB_CHUNK_BYTES, BLOBS_TOGETHER_BYTES, INSERT_ROWS
+from protocols.limits import BLOB_CHUNK_BYTES, BLOBS_TOGETHER_BYTES, INSERT_ROWS, INSERT_ROWS_MAX
 
 __all__ = ["PendingRows"]
 
 _BLOB_COLUMNS: Final = 2
 _MESSAGE_COLUMNS: Final = 8
 _WATERMARK_COLUMNS: Final = 2
+
+_SIZES: Final = (INSERT_ROWS_MAX, INSERT_ROWS)
+_ONE_BY_ONE: Final = (1,)
+"""Rows in one statement: as many as there are of the first, then of the next, and at last what is left."""
 
 
 class PendingRows:
@@ -37,22 +41,23 @@ class PendingRows:
     def add(self, log: int, arrivals: Sequence[Arrival], blob_id: int, source: int, *, genuine: bool = False) -> int:
         """Messages of a log and their blobs, in rows from `blob_id` on; returns the id after the last. `genuine` if
         that is known of them, and matters; `source` is whoever brought them."""
-        is_genuine = int(genuine)
-        messages, blobs = self._messages, self._blobs
-        for _, seq, blob, digest, first_stored_s in arrivals:
-            size = len(blob)
-            messages += (log, seq - SEQ_OFFSET, digest, first_stored_s, size, blob_id, is_genuine, source)
-            if size > self._largest_bytes:
-                self._largest_bytes = size
-            if size <= BLOB_CHUNK_BYTES:
-                blobs += (blob_id, blob)
-                blob_id += 1
-                continue
-            view = memoryview(blob)
-            for start in range(0, size, BLOB_CHUNK_BYTES):
-                blobs += (blob_id, view[start : start + BLOB_CHUNK_BYTES])
-                blob_id += 1
-        return blob_id
+        _, seqs, contents, digests, first_stored_s = zip(*arrivals, strict=True)
+        sizes = list(map(len, contents))
+        self._largest_bytes = max(self._largest_bytes, *sizes)
+        ids: Sequence[int] = range(blob_id, blob_id + len(sizes))
+        if max(sizes) <= BLOB_CHUNK_BYTES:
+            self._blobs += chain.from_iterable(zip(ids, contents, strict=True))
+        else:
+            ids = list(accumulate(map(chunks_of, sizes), initial=blob_id))[:-1]
+            for first, blob in zip(ids, contents, strict=True):
+                view = memoryview(blob)
+                for at in range(chunks_of(len(blob))):
+                    self._blobs += (first + at, view[at * BLOB_CHUNK_BYTES : (at + 1) * BLOB_CHUNK_BYTES])
+        stored = [seq - SEQ_OFFSET for seq in seqs]
+        self._messages += chain.from_iterable(
+            zip(repeat(log), stored, digests, first_stored_s, sizes, ids, repeat(int(genuine)), repeat(source))
+        )
+        return ids[-1] + chunks_of(sizes[-1])
 
     def set_watermark(self, log: int, seq: int) -> None:
         """The watermark of a log in place of the one it had."""
@@ -65,20 +70,24 @@ class PendingRows:
     def flush(self) -> None:
         """Inserts everything. Raises sqlite3.Error."""
         blobs, messages, watermarks = self._blobs, self._messages, self._watermarks
-        rows_max = INSERT_ROWS if self._largest_bytes <= BLOBS_TOGETHER_BYTES else 1
+        sizes = _SIZES if self._largest_bytes <= BLOBS_TOGETHER_BYTES else _ONE_BY_ONE
         self.clear()
         if messages:
-            self._insert("INTO blobs", blobs, _BLOB_COLUMNS, rows_max)
+            self._insert("INTO blobs", blobs, _BLOB_COLUMNS, sizes)
             self._insert("INTO messages", messages, _MESSAGE_COLUMNS)
         if watermarks:
             rows = list(chain.from_iterable(sorted(watermarks.items())))
             self._insert("OR REPLACE INTO watermarks", rows, _WATERMARK_COLUMNS)
 
-    def _insert(self, into: str, values: Sequence[object], columns: int, rows_max: int = INSERT_ROWS) -> None:
-        step = rows_max * columns
-        for start in range(0, len(values), step):
-            portion = values[start : start + step]
-            self._db.execute(_statement(into, len(portion) // columns, columns), portion)
+    def _insert(self, into: str, values: Sequence[object], columns: int, sizes: Sequence[int] = _SIZES) -> None:
+        start = 0
+        for rows_max in sizes:
+            step = rows_max * columns
+            is_smallest = rows_max == sizes[-1]
+            while len(values) - start >= step or (is_smallest and start < len(values)):
+                portion = values[start : start + step]
+                self._db.execute(_statement(into, len(portion) // columns, columns), portion)
+                start += step
 
 
 @cache

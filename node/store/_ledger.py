@@ -8,14 +8,16 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from operator import lt
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from node.store._budget import Budget
 from node.store._inserts import PendingRows
+from node.store._logs import Log, find_logs, make_logs
 from node.store._schema import SEQ_OFFSET, chunks_of, one
 from node.store._shares import Ages, Shares, source_of
 from node.store._variants import Judged, Key, Occupancy, Row, Unjudged, count, growth_by, keys_of, unjudged
@@ -37,23 +39,12 @@ from protocols.model import Item, LogName
 __all__ = ["Ledger"]
 
 
-@dataclass(slots=True)
-class _Log:
-    """What the writer knows of a log. `top` is at least the highest seq held, -1 if there is none."""
-
-    id: int
-    topic_id: int
-    watermark: int | None
-    top: int
-    is_live: bool
-
-
 class _Plan(NamedTuple):
     """What a request does to one log, which may not exist yet. `keys` is None where all that arrives lies beyond
     everything held and is alone with its seq, ascending: as it nearly always is; then `size` is that of the blobs."""
 
     name: LogName
-    log: _Log | None
+    log: Log | None
     arrivals: Sequence[Arrival]
     keys: Mapping[int, Key] | None
     size: int
@@ -79,7 +70,7 @@ class Ledger:
         self.ages = Ages(time.monotonic)
         self._accounted: list[tuple[int, int, int, int]] = []  # since the transaction began
         self._grown_bytes = 0  # likewise
-        self._logs: dict[LogName, _Log] = {}
+        self._logs: dict[LogName, Log] = {}
         self._pending = PendingRows(connection)
         messages, size = self._read_shares()
         logs = one(connection, "SELECT count(*) FROM logs WHERE emptied IS NULL")
@@ -155,7 +146,8 @@ class Ledger:
         for arrival in arrivals:
             groups[arrival[0]].append(arrival)
         growth = Occupancy()
-        plans = [self._plan(name, group, growth, judged) for name, group in groups.items()]
+        known = self._find_all(groups)
+        plans = [self._plan(name, known.get(name), group, growth, judged) for name, group in groups.items()]
         wanted = [one for plan in plans if plan.keys for one in unjudged(plan.name, plan.keys, judged)]
         if wanted:
             raise Unjudged(wanted)
@@ -167,8 +159,9 @@ class Ledger:
         changes = _Changes()
         stored = dropped = 0
         watermarks: dict[LogName, int | None] = {}
+        made = self._make([plan.name for plan in plans if plan.log is None])
         for plan in plans:
-            log = self._revive(plan.name, plan.log)
+            log = made[plan.name] if plan.log is None else self._revive(plan.log)
             if plan.keys is None:
                 self._store_fresh(log, plan.arrivals, changes, source)
                 self.account(source, log.topic_id, len(plan.arrivals), plan.size)
@@ -198,19 +191,15 @@ class Ledger:
             self._grown_bytes -= size
             raise StoreFull(f"the storage limit of {self.budget.limit_bytes} bytes is reached", need_bytes)
 
-    def _plan(self, name: LogName, arrivals: Sequence[Arrival], growth: Occupancy, judged: Judged) -> _Plan:
+    def _plan(
+        self, name: LogName, log: Log | None, arrivals: Sequence[Arrival], growth: Occupancy, judged: Judged
+    ) -> _Plan:
         """What becomes of `arrivals` of one log; adds by how much that makes the store grow."""
-        log = self._find(name)
         if log is None or not log.is_live:
             growth.logs += 1
-        highest = -1 if log is None else log.top
-        size = 0
-        for _, seq, blob, _, _ in arrivals:
-            if seq <= highest:
-                break
-            highest = seq
-            size += len(blob)
-        else:
+        seqs = [arrival[1] for arrival in arrivals]
+        if seqs[0] > (-1 if log is None else log.top) and all(map(lt, seqs, seqs[1:])):
+            size = sum([len(arrival[2]) for arrival in arrivals])
             growth.messages += len(arrivals)
             growth.bytes += size
             return _Plan(name, log, arrivals, None, size)
@@ -221,7 +210,7 @@ class Ledger:
         growth.bytes += grown.bytes
         return _Plan(name, log, arrivals, keys, 0)
 
-    def _held(self, log: _Log, arriving: Set[int]) -> dict[int, dict[bytes, Row]]:
+    def _held(self, log: Log, arriving: Set[int]) -> dict[int, dict[bytes, Row]]:
         """What is held of these seqs: one look-up each, or one walk where they lie close together."""
         seqs = [seq for seq in arriving if seq <= log.top]
         if not seqs:
@@ -239,20 +228,22 @@ class Ledger:
                     held.setdefault(seq + SEQ_OFFSET, {})[digest] = row
         return held
 
-    def _store_fresh(self, log: _Log, arrivals: Sequence[Arrival], changes: _Changes, source: int) -> None:
+    def _store_fresh(self, log: Log, arrivals: Sequence[Arrival], changes: _Changes, source: int) -> None:
         """Stores what lies beyond everything held, ascending."""
         self._add(log, arrivals, changes, source)
         following = 0 if log.watermark is None else log.watermark + 1
-        start = following
-        for _, seq, _, _, _ in arrivals:
-            following += seq == following
+        first, last = arrivals[0].seq, arrivals[-1].seq
         # Before, nothing was held directly above the watermark: what is there now has just come.
-        if following > start:
-            self._set_watermark(log, following - 1)
+        if first <= following <= last:
+            if last - first == len(arrivals) - 1:
+                following = last + 1
+            else:
+                for arrival in arrivals:
+                    following += arrival.seq == following
+            if log.watermark is None or following - 1 > log.watermark:
+                self._set_watermark(log, following - 1)
 
-    def _store_among_held(
-        self, plan: _Plan, keys: Mapping[int, Key], log: _Log, changes: _Changes, source: int
-    ) -> None:
+    def _store_among_held(self, plan: _Plan, keys: Mapping[int, Key], log: Log, changes: _Changes, source: int) -> None:
         blobs = {arrival.digest: arrival.blob for arrival in plan.arrivals}
         for seq, key in keys.items():
             for digest, first_stored_s in key.kept.items():
@@ -278,20 +269,20 @@ class Ledger:
         self._advance(log)
 
     def _add(
-        self, log: _Log, arrivals: Sequence[Arrival], changes: _Changes, source: int, *, genuine: bool = False
+        self, log: Log, arrivals: Sequence[Arrival], changes: _Changes, source: int, *, genuine: bool = False
     ) -> None:
         """Inserts new messages, ascending; the watermark is left to the caller."""
         self.next_blob = self._pending.add(log.id, arrivals, self.next_blob, source, genuine=genuine)
         log.top = max(log.top, arrivals[-1].seq)
         changes.stored += arrivals
 
-    def _set_first_stored(self, log: _Log, seq: int, digest: bytes, first_stored_s: int) -> None:
+    def _set_first_stored(self, log: Log, seq: int, digest: bytes, first_stored_s: int) -> None:
         self.db.execute(
             "UPDATE messages SET first_stored = ? WHERE log = ? AND seq = ? AND digest = ?",
             (first_stored_s, log.id, seq - SEQ_OFFSET, digest),
         )
 
-    def _set_genuine(self, log: _Log, seq: int, digest: bytes) -> None:
+    def _set_genuine(self, log: Log, seq: int, digest: bytes) -> None:
         self.db.execute(
             "UPDATE messages SET genuine = 1 WHERE log = ? AND seq = ? AND digest = ?",
             (log.id, seq - SEQ_OFFSET, digest),
@@ -317,74 +308,61 @@ class Ledger:
 
     # --- logs and watermarks ---------------------------------------------------------------------------------------
 
-    def _find(self, name: LogName) -> _Log | None:
-        log = self._logs.get(name)
-        if log is not None:
-            return log
-        self._pending.flush()  # only what is remembered is up to date without it
-        row = self.db.execute(
-            "SELECT l.id, l.topic, w.seq, l.emptied IS NULL, (SELECT max(seq) FROM messages m WHERE m.log = l.id)"
-            " FROM logs l LEFT JOIN watermarks w ON w.log = l.id"
-            " WHERE l.topic = (SELECT id FROM topics WHERE topic = ?) AND l.log = ?",
-            name,
-        ).fetchone()
-        if row is None:
-            return None
-        log_id, topic_id, watermark, is_live, top = row
-        return self._remember(
-            name,
-            _Log(
-                log_id,
-                topic_id,
-                None if watermark is None else watermark + SEQ_OFFSET,
-                -1 if top is None else top + SEQ_OFFSET,
-                bool(is_live),
-            ),
-        )
+    def _find(self, name: LogName) -> Log | None:
+        return self._find_all([name]).get(name)
 
-    def _remember(self, name: LogName, log: _Log) -> _Log:
+    def _find_all(self, names: Collection[LogName]) -> dict[LogName, Log]:
+        """Those of these logs that there are."""
+        found = {name: log for name in names if (log := self._logs.get(name)) is not None}
+        unknown = [name for name in names if name not in found]
+        if unknown:
+            self._pending.flush()  # only what is remembered is up to date without it
+            for name, log in find_logs(self.db, unknown).items():
+                found[name] = self._remember(name, log)
+        return found
+
+    def _remember(self, name: LogName, log: Log) -> Log:
         if len(self._logs) >= LOG_CACHE_MAX:
             del self._logs[next(iter(self._logs))]
         self._logs[name] = log
         return log
 
-    def _revive(self, name: LogName, log: _Log | None) -> _Log:
-        """The log as one that holds messages, made if need be."""
-        if log is not None and log.is_live:
-            return log
-        topic_id = one(self.db, "SELECT id FROM topics WHERE topic = ?", (name.topic,)) if log is None else log.topic_id
-        if topic_id is None:
-            row = (name.topic, int(time.time()))
-            topic_id = self.db.execute("INSERT INTO topics (topic, born) VALUES (?, ?)", row).lastrowid
-            assert topic_id is not None
+    def _make(self, names: Sequence[LogName]) -> dict[LogName, Log]:
+        if not names:
+            return {}
+        made = make_logs(self.db, names, int(time.time()))
+        for topic_id in made.topics_born:
             self.shares.born(topic_id)
-        if not self._has_live_logs(topic_id):
-            self.occupancy.topics += 1
-        self.occupancy.logs += 1
-        if log is not None:
+        self.occupancy.logs += len(names)
+        self.occupancy.topics += made.topics_revived
+        return {name: self._remember(name, log) for name, log in made.logs.items()}
+
+    def _revive(self, log: Log) -> Log:
+        """The log as one that holds messages."""
+        if not log.is_live:
+            if not self._has_live_logs(log.topic_id):
+                self.occupancy.topics += 1
+            self.occupancy.logs += 1
             self.db.execute("UPDATE logs SET emptied = NULL WHERE id = ?", (log.id,))
             self._empty_logs -= 1
             log.is_live = True
-            return log
-        log_id = self.db.execute("INSERT INTO logs (topic, log) VALUES (?, ?)", (topic_id, name.log)).lastrowid
-        assert log_id is not None
-        return self._remember(name, _Log(log_id, topic_id, None, -1, is_live=True))
+        return log
 
     def _has_live_logs(self, topic_id: int) -> bool:
         return one(self.db, "SELECT 1 FROM logs WHERE topic = ? AND emptied IS NULL LIMIT 1", (topic_id,)) is not None
 
-    def _advance(self, log: _Log) -> None:
+    def _advance(self, log: Log) -> None:
         """Moves the watermark over everything held directly above it. Each message is passed once in its life."""
         following = 0 if log.watermark is None else log.watermark + 1
         end = self._end_of_run(log, following) if following <= log.top else following
         if end > following:
             self._set_watermark(log, end - 1)
 
-    def _set_watermark(self, log: _Log, seq: int) -> None:
+    def _set_watermark(self, log: Log, seq: int) -> None:
         log.watermark = seq
         self._pending.set_watermark(log.id, seq)
 
-    def _end_of_run(self, log: _Log, seq_from: int) -> int:
+    def _end_of_run(self, log: Log, seq_from: int) -> int:
         """The lowest seq >= `seq_from` that is not held."""
         self._pending.flush()
         expected = seq_from - SEQ_OFFSET

@@ -39,6 +39,10 @@ _BLOBS: Final = (
     "SELECT CAST(group_concat(b.data, '') AS BLOB) FROM json_each(?) j"
     " CROSS JOIN blobs b ON b.id BETWEEN json_extract(j.value, '$[0]') AND json_extract(j.value, '$[1]')"
 )
+_SCATTERED_BLOBS: Final = (
+    "SELECT CAST(group_concat(b.data, '') AS BLOB) FROM json_each(?) j CROSS JOIN blobs b ON b.id = j.value"
+)
+"""The same for rows that don't stand together: a third less for each."""
 
 _Numbers = npt.NDArray[np.int64]
 
@@ -181,6 +185,9 @@ def _small_blobs(connection: sqlite3.Connection, ids: _Numbers) -> bytes:
     """Blobs of one row each, one after the other; what was stored together is read as one range."""
     begins = np.flatnonzero(np.diff(ids, prepend=ids[0]) != 1)
     ends = np.append(begins[1:], len(ids)) - 1
-    runs = np.column_stack((ids[begins], ids[ends])).tolist()
-    data: bytes = connection.execute(_BLOBS, (json.dumps(runs),)).fetchone()[0] or b""
+    if len(begins) > len(ids) // 2:
+        sql, rows = _SCATTERED_BLOBS, ids
+    else:
+        sql, rows = _BLOBS, np.column_stack((ids[begins], ids[ends]))
+    data: bytes = connection.execute(sql, (json.dumps(rows.tolist()),)).fetchone()[0] or b""
     return data
