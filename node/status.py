@@ -73,6 +73,8 @@ class Administration:
             "bytes": totals.bytes,
             "topics_synced": None if interest is None else len(interest),
             "storage_limit": totals.storage_limit_bytes,
+            "storage_used": totals.used_bytes,
+            "evicted": self._evicted(),
             "room": self._room(),
             "fingerprint": view.fingerprint,
             "relayed": {
@@ -111,6 +113,17 @@ class Administration:
             "distrusted": len(admission.distrusted),
             "devices": len(admission.devices),
             "guesses_turned_away": self._core.doorkeeper.guesses.turned_away,
+        }
+
+    def _evicted(self) -> dict[str, Any]:
+        """What was let go before its time since the start, and why."""
+        evictions = self._core.mailbox.store.evictions
+        why = "the storage limit was reached; the oldest messages of whoever held most gave way"
+        return {
+            "messages": evictions.messages,
+            "bytes": evictions.bytes,
+            "young": evictions.young,
+            "why": why if evictions.messages else "",
         }
 
     def _audit(self) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class Budget:
     @property
     def wal_bytes(self) -> int:
         """The length above which the write-ahead log is cut down."""
-        return min(WAL_BYTES_MAX, self._log_bytes * 3 // 5) if self.is_on_disk else WAL_BYTES_MAX
+        return min(WAL_BYTES_MAX, self._log_bytes * 2 // 5) if self.is_on_disk else WAL_BYTES_MAX
 
     @property
     def batch_bytes(self) -> int:

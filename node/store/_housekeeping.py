@@ -78,8 +78,16 @@ class Housekeeping:
         self._may_vacuum = self._may_vacuum or has_removed
         self._messages += messages
         self._wal_pages += size / STORE_PAGE_BYTES + messages * self._pages_per_message
-        if self._wal_pages >= self._ledger.budget.checkpoint_pages:
+        if self._wal_pages >= self._ledger.budget.checkpoint_pages or self._is_wal_too_long():
             self._guard(self._checkpoint)
+
+    def _is_wal_too_long(self) -> bool:
+        """An estimate is not enough where a storage limit must hold."""
+        budget = self._ledger.budget
+        try:
+            return budget.is_on_disk and self._wal.stat().st_size > budget.wal_bytes
+        except OSError:
+            return False
 
     def refuse(self, size: int) -> StoreFull | None:
         """What to answer if `size` more bytes would fill the disk to the brim: expiry must write before it can free.
@@ -131,8 +139,10 @@ class Housekeeping:
         self._may_vacuum = True
 
     def _vacuum(self) -> None:
-        free = one(self._db, "PRAGMA freelist_count")
-        if free < VACUUM_FREE_PAGES_MIN or free * 4 < one(self._db, "PRAGMA page_count"):
+        free, pages = one(self._db, "PRAGMA freelist_count"), one(self._db, "PRAGMA page_count")
+        budget = self._ledger.budget
+        is_above_limit = free > 0 and budget.is_on_disk and pages * STORE_PAGE_BYTES > budget.database_bytes
+        if not is_above_limit and (free < VACUUM_FREE_PAGES_MIN or free * 4 < pages):
             self._may_vacuum = False
             return
         # Only `executescript` runs the pragma to its end; `execute` frees a single page.

@@ -36,6 +36,7 @@ _RULES: Final = (
         "SELECT t.topic || ' ' || l.log FROM logs l JOIN topics t ON t.id = l.topic"
         " WHERE (l.emptied IS NULL) != EXISTS (SELECT 1 FROM messages WHERE log = l.id)",
     ),
+    ("a record of evictions belongs to no log", "SELECT log FROM evicted WHERE log NOT IN (SELECT id FROM logs)"),
     ("a log belongs to no topic", "SELECT id FROM logs WHERE topic NOT IN (SELECT id FROM topics)"),
     ("a watermark belongs to no log", "SELECT log FROM watermarks WHERE log NOT IN (SELECT id FROM logs)"),
     ("messages belong to no log", "SELECT DISTINCT log FROM messages WHERE log NOT IN (SELECT id FROM logs)"),

@@ -171,7 +171,7 @@ class ItemSource(Protocol):
 class Statistics:
     """Totals over everything stored, expired or not. `messages` counts variants; `bytes` is the sum of blob sizes.
 
-    `logs` and `topics` count those with at least one message.
+    `logs` and `topics` count those with at least one message. `used_bytes` is what counts against the storage limit.
     """
 
     messages: int
@@ -179,6 +179,7 @@ class Statistics:
     logs: int
     topics: int
     storage_limit_bytes: int | None
+    used_bytes: int
 
 
 @dataclass(slots=True)

@@ -519,7 +519,7 @@ class MemoryStore(Store):
 
     def statistics(self) -> Statistics:
         held = self._occupancy
-        return Statistics(held.messages, held.bytes, held.logs, held.topics, self._limit_bytes)
+        return Statistics(held.messages, held.bytes, held.logs, held.topics, self._limit_bytes, held.storage_bytes)
 
     def rooms(self) -> Sequence[Room]:
         limit_bytes = self._limit_bytes

@@ -10,7 +10,7 @@ import functools
 import sqlite3
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import trio
@@ -208,7 +208,16 @@ class SqliteStore(Store):
             removed += batch
             if not batch:
                 break
+        await self._trim()
         return removed
+
+    async def _trim(self) -> None:
+        """Lets go of what is beyond a storage limit that has been lowered."""
+        over_bytes = self._used_bytes() - (self._limit_bytes or 0)
+        if self._limit_bytes is not None and over_bytes > 0:
+            with suppress(StoreFull):  # nobody has anything: what is left is names
+                full = StoreFull("the storage limit has been lowered", over_bytes)
+                await self._make_room(LogName("", ""), None, "", full, EVICT_ROUNDS_MAX)
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -264,7 +273,7 @@ class SqliteStore(Store):
 
     def statistics(self) -> Statistics:
         held = self._writer.occupancy
-        return Statistics(held.messages, held.bytes, held.logs, held.topics, self._limit_bytes)
+        return Statistics(held.messages, held.bytes, held.logs, held.topics, self._limit_bytes, self._used_bytes())
 
     def rooms(self) -> Sequence[Room]:
         rooms = (
