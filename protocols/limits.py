@@ -1090,7 +1090,7 @@ TICKET_NAME_BYTES: Final = 8
 ADMISSION_FRAME_BYTES_MAX: Final = 256
 """Largest frame of the exchange (wire); the longest in use has 96 bytes."""
 
-ADMISSION_TIMEOUT_S: Final = 20.0
+ADMISSION_TIMEOUT_S: Final = 10.0
 """For a whole exchange: five messages over a slow radio link, and a queue for the CPU."""
 
 ADMISSION_PAUSE_MAX_S: Final = 3600

@@ -12,6 +12,7 @@ from typing import Final
 
 import trio
 
+from node.admission.policy import Admission
 from node.core import Core
 from node.store.memory import MemoryStore
 from node.transport.memory import MemoryNetwork, MemoryTransport
@@ -70,6 +71,7 @@ class World:
         retention: Retention | None = None,
         sync_interval_s: float = 30.0,
         network: str = "sim",
+        admission: Admission | None = None,
     ) -> SimulatedMailbox:
         """A running mailbox. The same name has the same identity."""
         mailbox_id = MailboxId(hashlib.blake2b(name.encode(), digest_size=32).digest())
@@ -86,6 +88,7 @@ class World:
             fixed_peers=[address for peer in peers for address in peer.core.transport.addresses()],
             jitter=random.Random(self._random.random()),
             salt=lambda: self._random.randbytes(SALT_BYTES),
+            admission=admission,
         )
         scope = trio.CancelScope()
         await self._nursery.start(_run, core, scope)

@@ -91,7 +91,7 @@ class Doorkeeper:
         self._tickets: OrderedDict[MailboxId, Ticket] = OrderedDict()
         self._others: OrderedDict[MailboxId, bytes] = OrderedDict()
         """Passwords, by their generation, that are other ones than ours."""
-        self._incoming: set[MailboxId] = set()
+        self._incoming: dict[MailboxId, trio.CancelScope] = {}
         self._locks: dict[MailboxId, trio.Lock] = {}
         self._pakes = trio.Semaphore(PAKES_AT_ONCE_MAX)
         self.guesses = Guesses()
@@ -161,14 +161,17 @@ class Doorkeeper:
 
     async def _on_stream(self, stream: Stream) -> None:
         peer = stream.peer
-        if peer in self._incoming or len(self._incoming) >= ADMISSIONS_AT_ONCE_MAX:
+        if peer in self._incoming or not self._make_room():
             await stream.abort()
             return
-        self._incoming.add(peer)
         party = self._party(peer)
         error: Exception | None = None
+        scope = self._incoming[peer] = trio.CancelScope()
         try:
-            await self._run(party, respond(party), stream)
+            with scope:
+                await self._run(party, respond(party), stream)
+            if scope.cancelled_caught:
+                return
         except NotAdmitted as refused:
             error = self._explained(peer, refused)
         except RemoteProtocolError as broken:
@@ -177,8 +180,17 @@ class Doorkeeper:
             log.debug("mailbox %s: its admission broke off: %s", peer.short, broken)
             return
         finally:
-            self._incoming.discard(peer)
+            del self._incoming[peer]
         self._told(peer, error)
+
+    def _make_room(self) -> bool:
+        """Whether one more exchange may be answered. The oldest with a stranger ends for it: honest ones are short."""
+        if len(self._incoming) < ADMISSIONS_AT_ONCE_MAX:
+            return True
+        oldest = next((peer for peer in self._incoming if not self._is_known(peer)), None)
+        if oldest is not None:
+            self._incoming[oldest].cancel()
+        return oldest is not None and len(self._incoming) < 2 * ADMISSIONS_AT_ONCE_MAX
 
     # --- one exchange ----------------------------------------------------------------------------------------------
 
@@ -202,7 +214,7 @@ class Doorkeeper:
         peer = stream.peer
         try:
             with trio.fail_after(ADMISSION_TIMEOUT_S):
-                admitted = await self._drive(steps, stream, party)
+                admitted = await self._drive(steps, stream)
                 await stream.close()
         except trio.TooSlowError:
             await stream.abort()
@@ -233,19 +245,24 @@ class Doorkeeper:
         if admitted.ticket is not None:
             _put(self._tickets, peer, admitted.ticket)
 
-    async def _drive(self, steps: Generator[Effect, Any, Admitted], stream: Stream, party: Party) -> Admitted:
+    async def _drive(self, steps: Generator[Effect, Any, Admitted], stream: Stream) -> Admitted:
+        known = self._is_known(stream.peer)
+        guesses = _OneGuess(self.guesses, str(stream.peer), known=known)
+        try:
+            return await self._drive_on(steps, stream, guesses)
+        finally:
+            guesses.over()
+
+    async def _drive_on(self, steps: Generator[Effect, Any, Admitted], stream: Stream, guesses: _OneGuess) -> Admitted:
         decoder = FrameDecoder(bytes_max=ADMISSION_FRAME_BYTES_MAX)
         result: object = None
         failure: Exception | None = None
-        has_guessed = False
-        known = self._is_known(stream.peer)
         while True:
             try:
                 effect = steps.throw(failure) if failure else steps.send(result)
             except StopIteration as stop:
                 admitted: Admitted = stop.value
-                if has_guessed:
-                    self.guesses.right(str(stream.peer), known=known)
+                guesses.right()
                 return admitted
             failure = None
             match effect:
@@ -261,9 +278,7 @@ class Doorkeeper:
                         except RemoteProtocolError as error:
                             failure = error
                 case Guess():
-                    pause_s = self.guesses.begin(str(stream.peer), trio.current_time(), known=known)
-                    has_guessed = not pause_s
-                    result = pause_s
+                    result = guesses.begin()
 
     def _is_known(self, peer: MailboxId) -> bool:
         return peer in self._known or self._is_named(peer) or self.admission.is_trusted(peer)
@@ -300,6 +315,33 @@ class Doorkeeper:
         self._known.clear()
         self._others.clear()
         self.guesses.forget()
+
+
+class _OneGuess:
+    """The guess that one exchange may make."""
+
+    def __init__(self, guesses: Guesses, who: str, *, known: bool) -> None:
+        self._guesses = guesses
+        self._who = who
+        self._known = known
+        self._is_open = False
+
+    def begin(self) -> float:
+        """See `Guesses`."""
+        pause_s = self._guesses.begin(self._who, trio.current_time(), known=self._known)
+        self._is_open = not pause_s
+        return pause_s
+
+    def right(self) -> None:
+        """See `Guesses`."""
+        if self._is_open:
+            self._guesses.right(self._who, known=self._known)
+
+    def over(self) -> None:
+        """See `Guesses`."""
+        if self._is_open:
+            self._guesses.over()
+        self._is_open = False
 
 
 def _put(table: OrderedDict[MailboxId, Any], mailbox_id: MailboxId, value: object) -> None:

@@ -32,11 +32,13 @@ class Guesses:
         self._guessers: OrderedDict[str, _Guesser] = OrderedDict()
         self._left = float(GUESSES_TOTAL_BURST)
         self._left_at: float | None = None
+        self._open = 0
         self.turned_away = 0
 
     def begin(self, who: str, now: float, *, known: bool = False) -> float:
-        """0 if `who` may try a password now; it counts as wrong until `right` is called. Otherwise the seconds until it
-        may. `known` are those who don't count with all strangers together."""
+        """0 if `who` may try a password now; it counts as wrong until `right` is called, and `over` must be, whatever
+        comes of it. Otherwise the seconds until it may. `known` are those who don't count with all strangers together.
+        """
         guesser = self._guessers.pop(who, None) or _Guesser()
         if now - guesser.last_at > GUESSES_FORGET_S:
             guesser = _Guesser()
@@ -47,6 +49,7 @@ class Guesses:
         if pause_s > 0:
             self.turned_away += 1
             return pause_s
+        self._open += 1
         if not known:
             self._left -= 1
         guesser.wrong += 1
@@ -55,6 +58,10 @@ class Guesses:
         if doublings >= 0:
             guesser.next_at = now + min(ADMISSION_PAUSE_MAX_S, ADMISSION_PAUSE_FIRST_S * 2.0 ** min(doublings, 20))
         return 0.0
+
+    def over(self) -> None:
+        """A guess that was begun is decided, or never will be."""
+        self._open -= 1
 
     def right(self, who: str, *, known: bool = False) -> None:
         """The last guess of `who` was right: as if it had not been."""
@@ -70,4 +77,8 @@ class Guesses:
         if self._left_at is not None:
             self._left = min(GUESSES_TOTAL_BURST, self._left + (now - self._left_at) / GUESSES_TOTAL_INTERVAL_S)
         self._left_at = now
-        return max(0.0, (1.0 - self._left) * GUESSES_TOTAL_INTERVAL_S)
+        if self._left >= 1:
+            return 0.0
+        if self._left + self._open >= 1:  # some that are under way will turn out right
+            return ADMISSION_PAUSE_FIRST_S
+        return (1.0 - self._left) * GUESSES_TOTAL_INTERVAL_S

@@ -119,6 +119,7 @@ class Pairing:
         pause_s = self.guesses.begin(who, trio.current_time())
         if pause_s:
             raise PairingRefused(429, "Too many wrong passwords were tried.", pause_s=pause_s)
+        self.guesses.over()  # a phone may never come back
         session = secrets.token_bytes(PAIRING_SESSION_BYTES)
         async with self._pakes:
             try:

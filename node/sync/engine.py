@@ -573,6 +573,8 @@ class SyncEngine:
             case _:
                 state = PeerState.UNREACHABLE
         level = logging.WARNING if state is PeerState.REFUSED else logging.INFO
+        if isinstance(error, KeptOut) and not (peer.fixed or peer.last_sync_s is not None):
+            level = logging.DEBUG  # strangers could fill a disk with it; `peers` tells it
         if peer.stand(state, reason):
             log.log(level, "mailbox %s: sync failed: %s", peer.mailbox_id.short, reason)
         if not incoming:
