@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.mailboxes import MailboxProcess, clean_environment, eventually
+from tests.recorder import recorder
 
 ARGS = ("--no-mdns", "--p2p", "127.0.0.1:0", "--sync-interval", "1")
 PASSWORD, OTHER = "mind the gap, please", "no gap to be minded"
@@ -198,3 +201,34 @@ def test_what_can_not_be_trusted_ends_the_start_in_one_line(tmp_path: Path, how:
     )
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_who_sits_in_between_hears_nothing_and_can_replay_nothing(tmp_path: Path) -> None:
+    first = MailboxProcess(tmp_path / "first", *ARGS).start()
+    put(first, "first")
+    set_password(first.data_dir, PASSWORD)
+    multiaddr = first.address()
+    port = int(multiaddr.split("/")[4])
+    try:
+        with recorder("127.0.0.1", port) as (relay_port, heard):
+            set_password(tmp_path / "second", PASSWORD)
+            relayed = multiaddr.replace(f"/{port}/", f"/{relay_port}/")
+            with MailboxProcess(tmp_path / "second", *ARGS, "--peer", relayed) as second:
+                eventually(lambda: in_sync(second, first), what="the sync through the relay")
+            recorded = bytes(heard)
+            assert len(recorded) > 1000
+            fields = dict(line.split(" ", 1) for line in (first.data_dir / "password.key").read_text().splitlines())
+            for secret in (PASSWORD.encode(), b"topic of first", *map(bytes.fromhex, list(fields.values())[1:])):
+                assert secret not in recorded
+        before = first.status()
+        with socket.create_connection(("127.0.0.1", port)) as thief:
+            thief.sendall(recorded)
+            thief.settimeout(20)
+            with suppress(OSError):
+                while thief.recv(65536):
+                    pass
+        after = first.status()
+        assert after["relayed"] == before["relayed"]
+        assert len(after["peers"]) == len(before["peers"])
+    finally:
+        first.__exit__()

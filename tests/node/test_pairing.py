@@ -6,12 +6,10 @@ import http.client
 import json
 import re
 import shlex
-import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +20,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from tests.mailboxes import MailboxProcess
 from tests.node.test_admission_processes import set_password
+from tests.recorder import recorder
 
 ROOT = Path(__file__).parent.parent.parent
 PASSWORD, OTHER = "mind the gap, please", "no gap to be minded"
@@ -147,42 +146,11 @@ def test_a_preflight_allows_the_token_to_who_asks_for_it(mailbox: MailboxProcess
     assert allowed == {"content-type": "*", "authorization, content-type": "*, authorization"}
 
 
-@contextmanager
-def recorder(target: str) -> Iterator[tuple[str, bytearray]]:
-    """A relay to `target` that writes down every byte of both directions."""
-    heard = bytearray()
-    host, port = str(urlsplit(target).hostname), urlsplit(target).port
-    listening = socket.create_server(("127.0.0.1", 0))
-
-    def copy(source: socket.socket, sink: socket.socket) -> None:
-        try:
-            while data := source.recv(65536):
-                heard.extend(data)
-                sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
-
-    def serve() -> None:
-        while True:
-            try:
-                client, _ = listening.accept()
-            except OSError:
-                return
-            mailbox = socket.create_connection((host, port))
-            for pair in ((client, mailbox), (mailbox, client)):
-                threading.Thread(target=copy, args=pair, daemon=True).start()
-
-    threading.Thread(target=serve, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}", heard
-    finally:
-        listening.close()
-
-
 def test_a_listener_sees_neither_password_nor_token_while_pairing(mailbox: MailboxProcess) -> None:
     url, mailbox_id = where(mailbox)
-    with recorder(url) as (relay, heard):
+    parts = urlsplit(url)
+    with recorder(str(parts.hostname), int(parts.port or 0)) as (port, heard):
+        relay = f"http://127.0.0.1:{port}"
         token = CLIENT["pair_by_password"](relay, mailbox_id, PASSWORD, "watched phone")
         seen = bytes(heard)
         assert len(seen) > 500
