@@ -140,7 +140,7 @@ class SyncEngine:
             hears=doorkeeper.is_admitted,
             chance=jitter.random,
         )
-        doorkeeper.report_to(self._on_admission, is_named=self._is_named)
+        doorkeeper.report_to(self._on_admission, is_named=self.table.is_named)
         doorkeeper.admission.watch(self._on_policy)
         transport.serve(SYNC_PROTOCOL, self._on_stream)
         transport.on_connection(self._on_connection)
@@ -220,9 +220,7 @@ class SyncEngine:
 
     def _on_hint(self, publisher: MailboxId, hint: Hint) -> None:
         peer = self.table.get(publisher)
-        if not self._door.is_admitted(publisher):
-            return
-        if peer is None or publisher not in self._transport.connected():
+        if peer is None or publisher not in self._transport.connected() or not self._door.is_admitted(publisher):
             return  # someone nearer will have it soon and say so
         if trio.current_time() < peer.shunned_until_at:
             return
@@ -266,10 +264,6 @@ class SyncEngine:
             self._due_in(peer, PEER_RETRY_FIRST_S)
             if self._nursery is not None and peer.mailbox_id in self._transport.connected():
                 self._nursery.start_soon(self._transport.disconnect, peer.mailbox_id)
-
-    def _is_named(self, mailbox_id: MailboxId) -> bool:
-        peer = self.table.get(mailbox_id)
-        return peer is not None and bool(peer.fixed)
 
     async def _on_stream(self, stream: Stream) -> None:
         peer = self._meet(stream.peer)

@@ -200,6 +200,11 @@ class PeerTable:
     def get(self, mailbox_id: MailboxId) -> Peer | None:
         return self._peers.get(mailbox_id)
 
+    def is_named(self, mailbox_id: MailboxId) -> bool:
+        """Whether the user has named this mailbox."""
+        peer = self._peers.get(mailbox_id)
+        return peer is not None and bool(peer.fixed)
+
     def all(self) -> list[Peer]:
         """In the order of their ids."""
         return sorted(self._peers.values(), key=attrgetter("mailbox_id.public_key"))
