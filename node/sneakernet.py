@@ -84,12 +84,13 @@ class Exported:
 
 class Taken(NamedTuple):
     """What became of a record's messages. `known` were held already, `expired` are too old to be taken, `dropped` are
-    more variants than are kept. `dates` are those that were told without a message."""
+    more variants than are kept, `refused` find no room or were let go to make some, `dates` came without a message."""
 
     stored: int = 0
     known: int = 0
     expired: int = 0
     dropped: int = 0
+    refused: int = 0
     dates: int = 0
 
     def plus(self, other: Taken) -> Taken:
@@ -261,9 +262,9 @@ def _spans(name: LogName, seqs: Sequence[int]) -> Iterator[Span]:
             start = at
 
 
-async def take_record(mailbox: Mailbox, record: Record, *, maker_retention_s: int) -> Taken:
+async def take_record(mailbox: Mailbox, record: Record, *, maker: MailboxId, maker_retention_s: int) -> Taken:
     """Stores what a record of a bundle brings, durably: with the dates it had, so nothing lives longer for having been
-    carried, and nothing that is too old. May be done again.
+    carried, and nothing that is too old. May be done again. A store at its limit counts it as brought by `maker`.
 
     Raises RemoteProtocolError, StoreFull or StoreUnavailable; then nothing of it was stored, or it may be repeated.
     """
@@ -285,8 +286,9 @@ async def take_record(mailbox: Mailbox, record: Record, *, maker_retention_s: in
             merges.append(StoredItem(log.name, dated))
             told += 1
     stored = known = dropped = 0
-    if arrivals:
-        result = await mailbox.store.put(arrivals)
+    wanted = await _admitted(mailbox, arrivals, maker)
+    if wanted:
+        result = await mailbox.store.put(wanted, origin=maker)
         stored, known, dropped = result.stored, result.known, result.dropped
     if merges:
         await mailbox.store.merge(merges)
@@ -295,4 +297,12 @@ async def take_record(mailbox: Mailbox, record: Record, *, maker_retention_s: in
         marks = {log.name: log.watermark for log in logs if log.watermark is not None}
         if marks:
             await mailbox.store.adopt_watermarks(marks)
-    return Taken(stored, known, expired, dropped, told)
+    return Taken(stored, known, expired, dropped, len(arrivals) - len(wanted), told)
+
+
+async def _admitted(mailbox: Mailbox, arrivals: Sequence[Arrival], maker: MailboxId) -> Sequence[Arrival]:
+    """Those for which there is room, and which were not let go to make room."""
+    spans = [Span(one.name, one.seq, one.seq) for one in arrivals]
+    admission = await mailbox.store.admit(spans, origin=maker, is_full=mailbox.is_at_limit, is_news=False)
+    wanted = {(span.name, seq) for span in admission.wanted for seq in range(span.first, span.last + 1)}
+    return [one for one in arrivals if (one.name, one.seq) in wanted]

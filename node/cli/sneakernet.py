@@ -21,6 +21,7 @@ from node.identity import Identity
 from node.logs import escape_controls
 from protocols.errors import RemoteProtocolError
 from protocols.limits import CLOCK_SKEW_MAX_S, MIB, SALT_BYTES
+from protocols.model import MailboxId
 from protocols.sneakernet.bundle import BundleHead
 from protocols.sneakernet.seal import Kind, Origin, Record, SealReader
 
@@ -268,6 +269,7 @@ class _Reading:
             (taken.known, "were here already"),
             (taken.expired, "have expired on the way"),
             (taken.dropped, "are variants too many"),
+            (taken.refused, "find no room"),
         ):
             if number:
                 parts.append(f"{number:,} {what}")
@@ -303,8 +305,9 @@ def _bring(client: AdminClient, reading: _Reading) -> None:
 
     network = str(client.get("/admin/bundles")["network"])
     for record in reading.records():
-        head = _check(reading, network)
-        answer = client.send("/admin/bundles", record_body(record, maker_retention_s=head.retention_s))
+        maker, head = _check(reading, network)
+        body = record_body(record, maker=maker, maker_retention_s=head.retention_s)
+        answer = client.send("/admin/bundles", body)
         reading.count(Taken(**answer))
     _check(reading, network)
 
@@ -326,25 +329,25 @@ def _store(directory: Path, reading: _Reading) -> None:
             async with SqliteStore.open(path, storage_limit_bytes=limit) as store:
                 mailbox = Mailbox(store, clock=SystemClock(), retention=config.retention)
                 for record in reading.records():
-                    head = _check(reading, config.network)
-                    reading.count(await take_record(mailbox, record, maker_retention_s=head.retention_s))
+                    maker, head = _check(reading, config.network)
+                    reading.count(await take_record(mailbox, record, maker=maker, maker_retention_s=head.retention_s))
                 _check(reading, config.network)
 
     trio.run(work)
 
 
-def _check(reading: _Reading, network: str) -> BundleHead:
+def _check(reading: _Reading, network: str) -> tuple[MailboxId, BundleHead]:
     """What the beginning of the file says, if it may be imported here at all."""
-    if reading.head is not None:
-        return reading.head
     origin = reading.seal.origin
     if origin is None:
         raise RemoteProtocolError("empty", "the file ends in its beginning")
+    if reading.head is not None:
+        return origin.maker, reading.head
     if origin.network != network:
         fail(f"the bundle comes from the network {origin.network!r}, and this mailbox is in {network!r}")
     _check_date(origin)
     reading.head = BundleHead.read(origin)
-    return reading.head
+    return origin.maker, reading.head
 
 
 def _check_date(origin: Origin) -> None:

@@ -12,22 +12,23 @@ from node.mailbox import Mailbox
 from node.sneakernet import take_record
 from protocols.errors import RemoteProtocolError
 from protocols.limits import HTTP_BODY_BYTES_MAX, SEALED_DATA_BYTES_MAX, SEALED_HEAD_BYTES_MAX
+from protocols.model import MailboxId
 from protocols.sneakernet.seal import Record
 from protocols.sync.interest import Interest
 from protocols.sync.wire import pack, unpack
 
 __all__ = ["add_bundle_routes", "record_body"]
 
-_LENGTHS: Final = struct.Struct(">QI")
-"""The maker's retention in seconds, and the bytes of the head that follows; the rest is data."""
+_LENGTHS: Final = struct.Struct(">32sQI")
+"""The maker, its retention in seconds, and the bytes of the head that follows; the rest is data."""
 
 assert _LENGTHS.size + SEALED_HEAD_BYTES_MAX + SEALED_DATA_BYTES_MAX <= HTTP_BODY_BYTES_MAX
 
 
-def record_body(record: Record, *, maker_retention_s: int) -> bytes:
+def record_body(record: Record, *, maker: MailboxId, maker_retention_s: int) -> bytes:
     """The body in which a record of a bundle, whose seal has been checked, is brought."""
     head = pack([record.type, *record.fields])
-    return _LENGTHS.pack(maker_retention_s, len(head)) + head + record.data
+    return _LENGTHS.pack(maker.public_key, maker_retention_s, len(head)) + head + record.data
 
 
 def add_bundle_routes(router: Router, mailbox: Mailbox, *, network: str, interest: Interest | None) -> None:
@@ -39,8 +40,8 @@ def add_bundle_routes(router: Router, mailbox: Mailbox, *, network: str, interes
 
     async def take(request: Request) -> Response:
         try:
-            retention_s, record = _read(bytes(request.body))
-            taken = await take_record(mailbox, record, maker_retention_s=retention_s)
+            maker, retention_s, record = _read(bytes(request.body))
+            taken = await take_record(mailbox, record, maker=maker, maker_retention_s=retention_s)
         except RemoteProtocolError as error:
             raise HttpError(400, f"This is no record of a bundle: {error}.") from None
         return _json(taken._asdict())
@@ -49,14 +50,14 @@ def add_bundle_routes(router: Router, mailbox: Mailbox, *, network: str, interes
     router.post("/admin/bundles", take, takes_json=False)
 
 
-def _read(body: bytes) -> tuple[int, Record]:
+def _read(body: bytes) -> tuple[MailboxId, int, Record]:
     if len(body) < _LENGTHS.size:
         raise RemoteProtocolError("malformed", "it is too short")
-    retention_s, head_bytes = _LENGTHS.unpack_from(body)
+    key, retention_s, head_bytes = _LENGTHS.unpack_from(body)
     if head_bytes > SEALED_HEAD_BYTES_MAX:
         raise RemoteProtocolError("limit", f"a head of {head_bytes} bytes")
     kind, *fields = unpack(body[_LENGTHS.size : _LENGTHS.size + head_bytes]) or [0]
-    return retention_s, Record(kind, fields, body[_LENGTHS.size + head_bytes :])
+    return MailboxId(key), retention_s, Record(kind, fields, body[_LENGTHS.size + head_bytes :])
 
 
 def _json(value: Any) -> Response:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from node.identity import Identity
 from node.mailbox import Mailbox
 from node.sneakernet import Exported, Taken, Terms, Wanted, take_record, write_bundle, write_want
-from node.store.api import Arrival
+from node.store.api import Arrival, StoreFull
 from node.store.memory import MemoryStore
 from node.store.reading import SqliteReading
 from node.store.sqlite import SqliteStore
@@ -83,7 +83,7 @@ async def take(data: bytes, target: Mailbox) -> Taken:
     while (record := seal.next_record()) is not None:
         assert seal.origin is not None
         retention_s = BundleHead.read(seal.origin).retention_s
-        taken = taken.plus(await take_record(target, record, maker_retention_s=retention_s))
+        taken = taken.plus(await take_record(target, record, maker=seal.origin.maker, maker_retention_s=retention_s))
     return taken
 
 
@@ -211,3 +211,23 @@ async def test_merges_of_what_is_not_held_are_nothing() -> None:
     await target.expire(HOUR + 3600, messages_max=10)
     assert await take(bytes(out), mailbox(target)) == Taken(dates=1)
     assert await held(target) == set()
+
+
+async def test_what_was_let_go_to_make_room_does_not_come_back(tmp_path: Path) -> None:
+    flood = [arrival("spam", "mallory", seq, b"%d" % seq + bytes(20_000)) for seq in range(250)]
+    source = MemoryStore()
+    async with SqliteStore.open(tmp_path / "a", storage_limit_bytes=4_000_000) as target:
+        with pytest.raises(StoreFull):
+            for one in flood:
+                await target.put([one], client="10.0.0.66")
+                await source.put([one])
+        for seq in range(20):
+            await target.put([arrival("tea", "alice", seq, bytes(20_000))], client="10.0.0.1")
+        kept, evicted = await held(target), target.evictions.messages
+        assert evicted > 0
+        out = bytearray()
+        await write_bundle(source, terms(ALICE), None, out.extend)
+        taken = await take(bytes(out), mailbox(target))
+        assert taken.stored == 0
+        assert taken.refused >= evicted
+        assert await held(target) == kept
