@@ -14,7 +14,7 @@ import trio
 from node.store.api import Arrival, PutResult, Room, StoreFull, StoreUnavailable
 from node.store.memory import MemoryStore
 from protocols.model import LogName
-from simulations.runtime import YIELD_SHARE
+from simulations.runtime import YIELD_SHARE, Timeline
 
 __all__ = ["Disk", "SimulatedStore"]
 
@@ -25,7 +25,10 @@ _DISK_BYTES: Final = 1 << 40
 class Disk:
     """One machine's. It outlives the processes that use it."""
 
-    def __init__(self, *, fsync_s: float, storage_limit_bytes: int | None, chance: random.Random) -> None:
+    def __init__(
+        self, timeline: Timeline, *, fsync_s: float, storage_limit_bytes: int | None, chance: random.Random
+    ) -> None:
+        self._timeline = timeline
         self._fsync_s = fsync_s
         self._limit_bytes = storage_limit_bytes
         self.chance = chance
@@ -59,7 +62,7 @@ class Disk:
         now = trio.current_time()
         if now >= self._batch_at - self._fsync_s:  # the turn that is to come has begun
             self._batch_at = max(now, self._batch_at) + self._fsync_s * self.chance.uniform(0.5, 1.5)
-        await trio.sleep_until(self._batch_at)
+        await self._timeline.wait_until(self._batch_at)
         while self.is_held:
             await self.freed.wait()
 

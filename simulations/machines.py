@@ -98,7 +98,12 @@ class Host:
         self.peers = peers
         self._around = around
         self._random = draw(around.seed, "host", machine.name)
-        self.disk = Disk(fsync_s=spec.fsync_s, storage_limit_bytes=spec.storage_limit_bytes, chance=self._random)
+        self.disk = Disk(
+            around.network.timeline,
+            fsync_s=spec.fsync_s,
+            storage_limit_bytes=spec.storage_limit_bytes,
+            chance=self._random,
+        )
         self.clock = SimulatedClock(offset_s=spec.clock_offset_s, drift_ppm=spec.clock_drift_ppm)
         self.core: Core | None = None
         self.transport: SimulatedTransport | None = None

@@ -121,7 +121,7 @@ class Multicast:
             at += self.network.latency_s(target, source)
             if stalled or breaks or at > latest_at:
                 continue
-            await trio.sleep_until(at)
+            await self.network.timeline.wait_until(at)
             answered.append(endpoint)
             on_answer(endpoint)
         return tuple(answered)

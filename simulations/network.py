@@ -216,7 +216,7 @@ class Network:
         if breaks:
             await trio.sleep(stalled / 2)
             raise ConnectionResetError("the link broke it off")
-        await trio.sleep_until(at)
+        await self.timeline.wait_until(at)
         while self.is_held(source, target):
             await self._changed.wait()
 

@@ -83,6 +83,28 @@ class Timeline:
         """Calls `action` so many seconds from now."""
         self.at(trio.current_time() + delay_s, action)
 
+    async def wait_until(self, when: float) -> None:
+        """As `trio.sleep_until`, without the scope and the exception of which that is made: a third of the cost."""
+        if when <= trio.current_time():
+            await trio.lowlevel.checkpoint()
+            return
+        task = trio.lowlevel.current_task()
+        is_over = False
+
+        def wake() -> None:
+            nonlocal is_over
+            if not is_over:
+                is_over = True
+                trio.lowlevel.reschedule(task)
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            nonlocal is_over
+            is_over = True
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self.at(when, wake)
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
     async def run(self) -> None:
         """Until cancelled. What an action raises ends the world: it is a fault of the simulator."""
         self._task = trio.lowlevel.current_task()

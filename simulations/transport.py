@@ -391,7 +391,7 @@ class SimulatedTransport(Transport):
             at, stalled, breaks = network.passage(source, target, 2 * _PACKET_BYTES)
             if stalled > DIAL_S or breaks:
                 return False
-            await trio.sleep_until(at)
+            await network.timeline.wait_until(at)
         usable = self.is_running and other.is_running and other.local == address.mailbox_id
         cut = network.is_cut(self.machine, other.machine) or network.is_cut(other.machine, self.machine)
         if usable and not cut and other.local not in self._connections:

@@ -87,10 +87,13 @@ class Prober:
 
         answers: tuple[Endpoint, ...] = ()
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(report_early)
+            if len(job.endpoints) == 1:  # there are no others to wait for
                 answers = await self._probe(job.endpoints, timeout_s=self._timeout_s, on_answer=answered)
-                nursery.cancel_scope.cancel()
+            else:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(report_early)
+                    answers = await self._probe(job.endpoints, timeout_s=self._timeout_s, on_answer=answered)
+                    nursery.cancel_scope.cancel()
         finally:
             self._probing[job.live] -= 1
             self._table.probed(job.mailbox_id, answers, trio.current_time(), final=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -74,7 +75,11 @@ class _Driver:
     is_news: bool
     on_progress: Callable[[], None]
     turns: trio.Lock
-    nursery: trio.Nursery
+    stack: AsyncExitStack
+    nursery: trio.Nursery | None = None
+    """For what is stored beside the session; most sessions have no need of it."""
+    next_commit: Commit | None = None
+    """Not begun yet: mostly there is nothing to do but wait for it, which needs no task of its own."""
     decoder: FrameDecoder = field(default_factory=FrameDecoder)
     slots: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(SYNC_COMMITS_UNDER_WAY_MAX))
     failure: StoreError | None = None
@@ -104,14 +109,21 @@ class _Driver:
 
     async def _perform(self, effect: Effect) -> object:
         match effect:
+            case Settle():
+                await self._settle()
+                return None
+            case Claim(spans):
+                return await self._claim(spans)
+            case Release(lost, came):
+                self.claims.release(self.holder, lost, came)
+                return None
+        await self._begin()
+        match effect:
             case Send(frame):
                 await self._send(frame)
                 return None
             case Receive():
                 return await self._receive()
-            case Settle():
-                await self._settle()
-                return None
             case _:
                 self.patience.deadline = math.inf
                 return await self._perform_here(effect)
@@ -135,11 +147,6 @@ class _Driver:
             case ReadWatermarks(names):
                 known = await self.store.watermarks(names)
                 return [known[name] for name in names]
-            case Claim(spans):
-                return await self._claim(spans)
-            case Release(lost, came):
-                self.claims.release(self.holder, lost, came)
-                return None
             case Commit():
                 self.on_progress()
                 await self._commit(effect)
@@ -189,8 +196,31 @@ class _Driver:
 
     async def _commit(self, commit: Commit) -> None:
         self._check()
+        await self._begin()
+        self.next_commit = commit
+
+    async def _begin(self) -> None:
+        """Stores beside the session what the last commit was about."""
+        commit, self.next_commit = self.next_commit, None
+        if commit is None:
+            return
         await self.slots.acquire()
-        self.nursery.start_soon(self._store, commit)
+        if self.nursery is None:
+            self.nursery = await self.stack.enter_async_context(trio.open_nursery())
+        self.nursery.start_soon(self._store_beside, commit)
+
+    async def _store_beside(self, commit: Commit) -> None:
+        try:
+            await self._store(commit)
+        finally:
+            self.slots.release()
+
+    async def store_last(self) -> None:
+        """Stores here and now what the last commit was about."""
+        commit, self.next_commit = self.next_commit, None
+        if commit is not None:
+            self.patience.deadline = math.inf
+            await self._store(commit)
 
     async def _store(self, commit: Commit) -> None:
         peer = self.stream.peer
@@ -204,10 +234,9 @@ class _Driver:
         except StoreError as error:
             self.traffic.full = self.traffic.full or isinstance(error, StoreFull)
             self.failure = self.failure or error
-        finally:
-            self.slots.release()
 
     async def _settle(self) -> None:
+        await self.store_last()
         if self.slots.value == SYNC_COMMITS_UNDER_WAY_MAX:  # nothing is being stored
             self._check()
             return
@@ -248,28 +277,31 @@ async def run_session(
     holder = claims.begin()
     outcome: SessionResult | Exception | None = None
     try:
-        async with trio.open_nursery() as nursery:
-            driver = _Driver(
-                stream,
-                store,
-                index,
-                claims,
-                holder,
-                traffic,
-                is_full,
-                is_at_limit,
-                is_news,
-                on_progress,
-                turns,
-                nursery,
-            )
-            try:
-                with driver.patience:
+        stack = AsyncExitStack()
+        driver = _Driver(
+            stream,
+            store,
+            index,
+            claims,
+            holder,
+            traffic,
+            is_full,
+            is_at_limit,
+            is_news,
+            on_progress,
+            turns,
+            stack,
+        )
+        with driver.patience:
+            async with stack:
+                try:
                     outcome = await _drive(session, driver)
-                if outcome is None:
-                    outcome = SessionAborted(f"{driver.failing} for {SYNC_FRAME_TIMEOUT_S:.0f} s")
-            except Exception as error:
-                outcome = error  # raised outside the nursery, so that it doesn't come wrapped in a group
+                except Exception as error:
+                    outcome = error  # raised outside the nursery, so that it doesn't come wrapped in a group
+                    await driver.store_last()
+                    driver.patience.deadline = math.inf
+        if outcome is None:
+            outcome = SessionAborted(f"{driver.failing} for {SYNC_FRAME_TIMEOUT_S:.0f} s")
     finally:
         session.close()
         claims.end(holder, in_good_order=isinstance(outcome, SessionResult))

@@ -236,7 +236,7 @@ class SyncEngine:
                 latest_s = min(peer.turn_s * len(hint.audience), self._interval_s)
                 peer.ask_at = trio.current_time() + latest_s * self._jitter.random() + peer.hint_pause_s
             peer.hinted.update(states)
-        peer.poke()
+            peer.rearm()
 
     def _on_bad_hint(self, publisher: MailboxId, error: RemoteProtocolError) -> None:
         peer = self.table.get(publisher)
@@ -307,7 +307,7 @@ class SyncEngine:
     def _due_in(self, peer: Peer, seconds: float) -> None:
         """Asks for a full sync in so many seconds from now at the latest."""
         peer.due_at = min(peer.due_at, trio.current_time() + seconds) if peer.due_at else trio.current_time() + seconds
-        peer.poke()
+        peer.rearm()
 
     def _rest(self, peer: Peer) -> None:
         """After a sync, by whichever side: the next one is an interval away, give or take a fifth; longer in a crowd,
@@ -319,6 +319,7 @@ class SyncEngine:
             doublings = max(doublings, min(peer.calm_syncs, SYNC_CALM_DOUBLINGS_MAX))
         pause_s = self._interval_s * crowd * 2.0**doublings
         peer.due_at = trio.current_time() + pause_s * self._jitter.uniform(0.8, 1.2)
+        peer.rearm()
 
     def _retry(self, peer: Peer) -> None:
         peer.failures += 1
@@ -330,8 +331,9 @@ class SyncEngine:
         """One peer's task, for as long as it is in the table."""
         try:
             while self.table.get(peer.mailbox_id) is peer:
-                with trio.move_on_at(min(peer.due_at, peer.ask_at) if peer.hinted else peer.due_at):
+                with trio.CancelScope(deadline=peer.next_at) as peer.timer:
                     await peer.wake.wait()
+                peer.timer = None
                 peer.wake = trio.Event()
                 try:
                     await self._attend(peer)

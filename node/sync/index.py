@@ -131,7 +131,7 @@ class LogIndex:
         stale, self._stale, self._marks, self._are_many = self._stale, {}, 0, trio.Event()
         batches = list(_batches(stale))
         try:
-            await overlapped(partial(self._reread_all, batch) for batch in batches)
+            await overlapped([partial(self._reread_all, batch) for batch in batches])
         finally:
             for batch in batches:  # if the store failed or we were cancelled, there are still some to be done
                 for name, numbers in batch.items():

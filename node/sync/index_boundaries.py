@@ -172,9 +172,8 @@ class Boundaries:
                     boundary.leaves[leaf] = [leaf]
                 elif leaf.newest_s < boundary.alive_from_s:
                     boundary.leaves[leaf] = []
-            await overlapped(
-                partial(self._restrict, boundary, leaf, blocks) for leaf in whole.leaves if leaf not in boundary.leaves
-            )
+            missing = [leaf for leaf in whole.leaves if leaf not in boundary.leaves]
+            await overlapped([partial(self._restrict, boundary, leaf, blocks) for leaf in missing])
         except BaseException:
             for name, changed in touched.items():
                 boundary.touched.setdefault(name, set()).update(changed)

@@ -99,11 +99,14 @@ def _without_last_block(page: ScanPage) -> tuple[Sequence[LogName], ItemColumns,
     return page.names, whole, rest
 
 
-async def overlapped(jobs: Iterable[Callable[[], Awaitable[None]]]) -> None:
+async def overlapped(jobs: Sequence[Callable[[], Awaitable[None]]]) -> None:
     """Runs jobs in their order, two at a time: the store reads for one while the other's blocks are hashed.
 
     If one fails, the other is cancelled, no more are begun, and what it raised is raised.
     """
+    if len(jobs) == 1:
+        await jobs[0]()
+        return
     failures: list[Exception] = []
     slots = trio.Semaphore(2)
 

@@ -118,6 +118,8 @@ class Peer:
     vain_hints: int = 0
     """Sessions in a row that followed its hints and brought nothing."""
     wake: trio.Event = field(default_factory=trio.Event)
+    timer: trio.CancelScope | None = None
+    """What ends the pause of the peer's task, while it makes one."""
     waiting: list[trio.MemorySendChannel[SyncReport]] = field(default_factory=list)
 
     @property
@@ -167,9 +169,19 @@ class Peer:
         has_brought = result.received or result.merged or result.skipped
         self.vain_hints = 0 if has_brought else min(self.vain_hints + 1, 2 * HINTS_VAIN_MAX)
 
+    @property
+    def next_at(self) -> float:
+        """When there is something to do with it."""
+        return min(self.due_at, self.ask_at) if self.hinted else self.due_at
+
     def poke(self) -> None:
         """Has the peer's task look at once whether there is something to do."""
         self.wake.set()
+
+    def rearm(self) -> None:
+        """Has the peer's task look when there is something to do: that is another time now."""
+        if self.timer is not None:
+            self.timer.deadline = self.next_at
 
     def stand(self, state: PeerState, reason: str) -> bool:
         """Notes how we stand; returns whether the state is another one now (the reason's figures may change always).
