@@ -112,8 +112,6 @@ class _Driver:
             case Settle():
                 await self._settle()
                 return None
-            case Claim(spans):
-                return await self._claim(spans)
             case Release(lost, came):
                 self.claims.release(self.holder, lost, came)
                 return None
@@ -147,6 +145,8 @@ class _Driver:
             case ReadWatermarks(names):
                 known = await self.store.watermarks(names)
                 return [known[name] for name in names]
+            case Claim(spans):
+                return await self._claim(spans)
             case Commit():
                 self.on_progress()
                 await self._commit(effect)
