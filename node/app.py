@@ -22,7 +22,7 @@ from node.admission.invitation import Inviter
 from node.admission.office import AdmissionOffice
 from node.admission.pairing import Pairing
 from node.clock import SystemClock
-from node.config import HttpPeer, ListenAddress, RunConfig
+from node.config import HttpPeer, ListenAddress, OperatorLimits, RunConfig
 from node.core import VERSION, Core, supervise
 from node.datadir import STORE_FILE, TOKEN_FILE, TOY_LEDGER_FILE, DataDir, NodeInfo
 from node.discovery.api import Announcement, Discovery
@@ -35,10 +35,13 @@ from node.http.admin_admission import add_admission_routes
 from node.http.admin_bundles import add_bundle_routes
 from node.http.admin_report import add_report_route
 from node.http.door import Door
+from node.http.limits import HttpLimits
 from node.http.server import HttpStatistics, Listener, open_listeners, serve_http
 from node.http.tls import server_context
 from node.http.toy import toy_router
+from node.http.turnstile import Turnstile
 from node.identity import Identity
+from node.limits_in_use import LimitsInUse
 from node.reach import Reach
 from node.status import Administration
 from node.store.sqlite import SqliteStore
@@ -48,7 +51,15 @@ from node.sync.toy_ledger import ToyLedger
 from node.sync.toy_peer import ToyPeers
 from node.transport.libp2p import Libp2pTransport
 from protocols.addresses import PeerAddress
-from protocols.limits import CLOCK_PLAUSIBLE_FROM_S, GC_YOUNG_OBJECTS, SALT_BYTES, SYNC_VERSION_MAX, THREAD_SWITCH_S
+from protocols.limits import (
+    CLOCK_PLAUSIBLE_FROM_S,
+    GC_YOUNG_OBJECTS,
+    HTTP_REQUESTS_PER_CLIENT_BURST,
+    HTTP_REQUESTS_PER_CLIENT_RATE,
+    SALT_BYTES,
+    SYNC_VERSION_MAX,
+    THREAD_SWITCH_S,
+)
 from protocols.model import MailboxId
 from protocols.sync.interest import Interest
 
@@ -99,6 +110,8 @@ async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None]
                 salt=partial(secrets.token_bytes, SALT_BYTES),
                 interest=Interest.of(config.topics) if config.topics else None,
                 admission=admission,
+                require_signed=config.require_signed,
+                sessions_in_max=config.limits.sync_sessions,
             )
             reports = Reports(
                 identity=identity,
@@ -126,7 +139,18 @@ async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None]
                     on_paired=lambda device: events.tell(EventKind.ACCESS, f"the phone {device.name!r} was paired"),
                 )
                 routes = toy_router(core.mailbox, identity.mailbox_id, door, pairing)
-                await nursery.start(partial(serve_http, [*phones, *secure], routes, statistics=statistics))
+                http_limits = _http_limits(config.limits)
+                turnstile = Turnstile(http_limits)
+                await nursery.start(
+                    partial(
+                        serve_http,
+                        [*phones, *secure],
+                        routes,
+                        limits=http_limits,
+                        statistics=statistics,
+                        turnstile=turnstile,
+                    )
+                )
                 plain = _plain_peers(config, core, data_dir)
                 nursery.start_soon(supervise, "plain peers", plain.run)
                 administration = Administration(
@@ -137,6 +161,7 @@ async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None]
                     mailbox_id=identity.mailbox_id,
                     name=config.name,
                     events=events,
+                    limits=LimitsInUse(core, config.limits, statistics=statistics, turnstile=turnstile),
                 )
                 desk = admin_router(administration, token, http=statistics)
                 tell_access = partial(events.tell, EventKind.ACCESS)
@@ -165,6 +190,18 @@ async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None]
                 events.tell(EventKind.STARTED, f"this mailbox started, version {VERSION}")
                 on_ready(info)
                 _freeze_what_is_loaded()
+
+
+def _http_limits(operator: OperatorLimits) -> HttpLimits:
+    burst_s = HTTP_REQUESTS_PER_CLIENT_BURST / HTTP_REQUESTS_PER_CLIENT_RATE
+    return HttpLimits(
+        connections_max=operator.connections,
+        connections_per_client_max=operator.connections_per_client,
+        requests_per_client_rate=float(operator.requests_per_client),
+        requests_per_client_burst=int(burst_s * operator.requests_per_client),
+        bodies_bytes_max=operator.bodies_bytes,
+        trust_loopback=operator.trust_loopback,
+    )
 
 
 def _tune_interpreter() -> None:

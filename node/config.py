@@ -6,9 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from protocols.addresses import PeerAddress
+from protocols.limits import (
+    HTTP_BODIES_BYTES_MAX,
+    HTTP_CONNECTIONS_MAX,
+    HTTP_CONNECTIONS_PER_CLIENT_MAX,
+    HTTP_REQUESTS_PER_CLIENT_RATE,
+    SYNC_SESSIONS_IN_MAX,
+)
 from protocols.model import Retention
 
-__all__ = ["HttpPeer", "ListenAddress", "RunConfig"]
+__all__ = ["HttpPeer", "ListenAddress", "OperatorLimits", "RunConfig"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,19 @@ class HttpPeer:
 
 
 @dataclass(frozen=True, slots=True)
+class OperatorLimits:
+    """The bounds that depend on the machine and on who its users are; reasons stand in `protocols.limits`."""
+
+    connections: int = HTTP_CONNECTIONS_MAX
+    connections_per_client: int = HTTP_CONNECTIONS_PER_CLIENT_MAX
+    requests_per_client: int = int(HTTP_REQUESTS_PER_CLIENT_RATE)
+    """Per second."""
+    bodies_bytes: int = HTTP_BODIES_BYTES_MAX
+    sync_sessions: int = SYNC_SESSIONS_IN_MAX
+    trust_loopback: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class RunConfig:
     """Everything `mailboxd run` can be told. Defaults are those of the design's section 4."""
 
@@ -47,6 +67,8 @@ class RunConfig:
     network: str = "main"
     password_file: Path | None = None
     only_trusted: bool = False
+    require_signed: bool = False
+    limits: OperatorLimits = field(default_factory=OperatorLimits)
     sync_interval_s: float = 30.0
     retention: Retention = field(default_factory=Retention)
     storage_limit_bytes: int | None = None

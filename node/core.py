@@ -25,6 +25,7 @@ from protocols.limits import (
     SALT_BYTES,
     SUPERVISE_PAUSE_FIRST_S,
     SUPERVISE_PAUSE_MAX_S,
+    SYNC_SESSIONS_IN_MAX,
     SYNC_VERSION_MAX,
     SYNC_VERSION_MIN,
 )
@@ -64,13 +65,16 @@ class Core:
         salt: Callable[[], bytes],
         interest: Interest | None = None,
         admission: Admission | None = None,
+        require_signed: bool = False,
+        sessions_in_max: int = SYNC_SESSIONS_IN_MAX,
         versions: tuple[int, int] = (SYNC_VERSION_MIN, SYNC_VERSION_MAX),
     ) -> Core:
         """Joins the parts. `jitter` spreads timers, `salt` gives SALT_BYTES fresh random bytes, for each session
         and for what must differ from one start to the next. `interest` limits syncs to some topics. `admission`
-        says who is let in (by default all). `versions` are the
-        lowest and the highest version of the sync protocol that it speaks."""
-        mailbox = Mailbox(store, clock=clock, retention=retention)
+        says who is let in (by default all). With `require_signed` only what its author signed is
+        taken. `sessions_in_max` bounds the sessions that others open at once. `versions` are the lowest and the highest
+        version of the sync protocol that it speaks."""
+        mailbox = Mailbox(store, clock=clock, retention=retention, require_signed=require_signed)
         serial = int.from_bytes(salt()) & ((1 << INDEX_SERIAL_BITS) - 1)
         index = LogIndex(store, own_boundary=mailbox.alive_from_s, serial=serial)
         doorkeeper = Doorkeeper(admission or Admission(), transport, network=network, entropy=partial(_enough, salt))
@@ -86,6 +90,7 @@ class Core:
             jitter=jitter,
             salt=salt,
             interest=interest,
+            sessions_in_max=sessions_in_max,
             versions=versions,
         )
         return cls(mailbox, index, Audit(store, index, clock), engine, transport, doorkeeper)

@@ -12,6 +12,7 @@ import trio
 
 from node.aside import aside
 from node.clock import Clock, StepWatch
+from node.signed import SignedOnly
 from node.store.api import Arrival, Position, PutResult, ReadPage, Room, Store, StoreError
 from protocols.limits import (
     CLOCK_SETTLE_S,
@@ -33,11 +34,13 @@ log = logging.getLogger(__name__)
 class Mailbox:
     """The core that HTTP and sync share. Its collaborators are ports; it does no I/O of its own."""
 
-    def __init__(self, store: Store, *, clock: Clock, retention: Retention) -> None:
+    def __init__(self, store: Store, *, clock: Clock, retention: Retention, require_signed: bool = False) -> None:
         self.store = store
         self.clock = clock
         self.retention = retention
         self._steps = StepWatch(settle_s=min(CLOCK_SETTLE_S, retention.retention_s))
+        self.signed_only = SignedOnly() if require_signed else None
+        """None if messages need not be signed."""
         self.stored = 0
         self.served = 0
         self._on_trouble: Callable[[StoreError], None] = lambda _error: None
@@ -66,8 +69,10 @@ class Mailbox:
         """Stores messages (log, seq, blob) that a client brings: all or none, durable on return. `client` says who it
         is (an address or a device), for fair shares of the room.
 
-        Raises StoreFull or StoreUnavailable; then nothing was stored.
+        Raises StoreFull or StoreUnavailable, or NotGenuine where messages must be signed; then nothing was stored.
         """
+        if self.signed_only is not None:
+            await self.signed_only.check(messages)
         stamp_s = self.retention.stamp(self.clock.now_s())
         if len(messages) > DIGEST_OFFLOAD_MESSAGES or sum(len(m[2]) for m in messages) > DIGEST_OFFLOAD_BYTES:
             arrivals = await aside(_arrivals, messages, stamp_s)
@@ -80,6 +85,17 @@ class Mailbox:
             raise
         self.stored += result.stored
         return result
+
+    async def take(self, arrivals: Sequence[Arrival], *, origin: object = None) -> PutResult:
+        """Stores what other mailboxes bring; what must be signed and is not counts as dropped. Durable on return.
+
+        Raises StoreFull or StoreUnavailable.
+        """
+        if self.signed_only is None:
+            return await self.store.put(arrivals, origin=origin)
+        genuine = await self.signed_only.genuine(arrivals)
+        result = await self.store.put(genuine, origin=origin)
+        return result._replace(dropped=result.dropped + len(arrivals) - len(genuine))
 
     async def read(
         self,

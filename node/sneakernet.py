@@ -288,7 +288,7 @@ async def take_record(mailbox: Mailbox, record: Record, *, maker: MailboxId, mak
     stored = known = dropped = 0
     wanted = await _admitted(mailbox, arrivals, maker)
     if wanted:
-        result = await mailbox.store.put(wanted, origin=maker)
+        result = await mailbox.take(wanted, origin=maker)
         stored, known, dropped = result.stored, result.known, result.dropped
     if merges:
         await mailbox.store.merge(merges)

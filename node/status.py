@@ -11,6 +11,7 @@ import trio
 from node.core import VERSION, Core
 from node.events import EventKind, Events
 from node.http.admin import AdminError
+from node.limits_in_use import LimitsInUse
 from node.reach import Reach
 from node.store.api import StoreError
 from node.sync.peers import Peer, SyncReport
@@ -36,6 +37,7 @@ class Administration:
         mailbox_id: MailboxId,
         name: str | None,
         events: Events,
+        limits: LimitsInUse,
     ) -> None:
         """`ports` are those on which others should reach this mailbox."""
         self._core = core
@@ -44,6 +46,7 @@ class Administration:
         self._plain = plain
         self._mailbox_id = mailbox_id
         self._events = events
+        self._limits = limits
         self.name = name
         self.serving = True
         """Whether phones are served (the mailbox mode is on)."""
@@ -91,6 +94,8 @@ class Administration:
             },
             "audit": self._audit(),
             "admission": self._admission(),
+            "limits": self._limits.rows(),
+            "require_signed": mailbox.signed_only is not None,
             "peers": await self.peers(),
         }
 

@@ -91,6 +91,12 @@ JUDGE_SLICE_MESSAGES: Final = 128
 """Blobs that are checked for their signature at a stretch before others get the reader: some 20 ms. It happens only
 where several stand under one key."""
 
+UNSIGNED_PAUSE_S: Final = 600.0
+UNSIGNED_REMEMBERED_MAX: Final = 65_536
+"""With `--require-signed`: for how long a position is not asked for again at which another mailbox had nothing that is
+signed, and of how many that is remembered. Long enough that what is not wanted costs next to nothing, and short enough
+that the genuine message is not missed for long if it comes to the same position later."""
+
 EXPIRY_BATCH_MESSAGES: Final = 500
 """Most messages removed in one transaction."""
 
@@ -967,6 +973,17 @@ HTTP_CONNECTIONS_PER_CLIENT_MAX: Final = 32
 
 HTTP_BODIES_BYTES_MAX: Final = 128 * MIB
 """Request bodies in memory, over all connections: two of the largest. One IP address may hold half of it."""
+
+HTTP_BODIES_BYTES_HIGHEST: Final = 64 * 1024 * MIB
+"""Most that can be set for it: more memory than any mailbox has."""
+
+HTTP_CONNECTIONS_HIGHEST: Final = 100_000
+HTTP_REQUESTS_PER_CLIENT_HIGHEST: Final = 1_000_000
+SYNC_SESSIONS_HIGHEST: Final = 256
+"""Most that can be set for connections, requests per second and sync sessions: beyond what one process is able to."""
+
+HTTP_CONNECTIONS_LOWEST: Final = 16
+"""Fewest connections that can be set: a browser takes six."""
 
 HTTP_BODY_FREE_BYTES: Final = 64 * KIB
 """Bodies up to this size don't count there, so that somebody's huge upload never turns away a chat message. The number

@@ -72,6 +72,7 @@ class World:
         sync_interval_s: float = 30.0,
         network: str = "sim",
         admission: Admission | None = None,
+        require_signed: bool = False,
     ) -> SimulatedMailbox:
         """A running mailbox. The same name has the same identity."""
         mailbox_id = MailboxId(hashlib.blake2b(name.encode(), digest_size=32).digest())
@@ -89,6 +90,7 @@ class World:
             jitter=random.Random(self._random.random()),
             salt=lambda: self._random.randbytes(SALT_BYTES),
             admission=admission,
+            require_signed=require_signed,
         )
         scope = trio.CancelScope()
         await self._nursery.start(_run, core, scope)

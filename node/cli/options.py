@@ -20,6 +20,8 @@ import click
 from node.config import HttpPeer, ListenAddress
 from protocols.addresses import PeerAddress
 from protocols.limits import (
+    HTTP_BODIES_BYTES_HIGHEST,
+    HTTP_BODY_BYTES_MAX,
     NAME_CHARS_MAX,
     NETWORK_TAG_CHARS_MAX,
     STORAGE_LIMIT_MIN_BYTES,
@@ -34,6 +36,7 @@ __all__ = [
     "FILE",
     "ID",
     "LISTEN_ADDRESS",
+    "MEMORY",
     "NAME",
     "NETWORK",
     "PEER",
@@ -47,6 +50,7 @@ __all__ = [
     "parse_listen_address",
     "parse_peer",
     "parse_size_bytes",
+    "whole",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -231,6 +235,26 @@ def _timeout_s(text: str) -> _ComputedSeconds:
     return _ComputedSeconds(seconds)
 
 
+def _whole(what: str, lowest: int, highest: int) -> Callable[[str], _Computed]:
+    def parse(text: str) -> _Computed:
+        text = text.strip()
+        if not (text.isascii() and text.isdigit() and len(text) < 12 and lowest <= int(text) <= highest):
+            raise ValueError(f"{text!r} is not a number of {what} from {lowest} to {highest}")
+        return _Computed(text)
+
+    return parse
+
+
+def _memory(text: str) -> _Computed:
+    size = parse_size_bytes(text)
+    if not HTTP_BODY_BYTES_MAX <= size <= HTTP_BODIES_BYTES_HIGHEST:
+        raise ValueError(
+            f"{text!r} is not between {HTTP_BODY_BYTES_MAX >> 20}MiB, one largest request,"
+            f" and {HTTP_BODIES_BYTES_HIGHEST >> 30}GiB"
+        )
+    return _Computed(size)
+
+
 def _network(text: str) -> str:
     if not _NETWORK.fullmatch(text) or len(text) > NETWORK_TAG_CHARS_MAX:
         raise ValueError(f"{text!r} is not 1 to {NETWORK_TAG_CHARS_MAX} of a-z, 0-9 and inner hyphens")
@@ -273,12 +297,18 @@ RETENTION: Final = _Parsed("DURATION", _retention, done=(Retention,))
 SYNC_INTERVAL: Final = _Parsed("SECONDS", _sync_interval_s, done=(_ComputedSeconds,), numbers=True)
 DURATION: Final = _Parsed("SECONDS", _timeout_s, done=(_ComputedSeconds,), numbers=True)
 STORAGE_LIMIT: Final = _Parsed("SIZE", _storage_limit, done=(_Computed,), numbers=True)
+MEMORY: Final = _Parsed("SIZE", _memory, done=(_Computed,), numbers=True)
 NETWORK: Final = _Parsed("TAG", _network)
 NAME: Final = _Parsed("TEXT", _name)
 SEQ: Final = _Parsed("SEQ", _seq, done=(int,))
 ID: Final = _Parsed("ID", _id)
 FILE: Final = _Parsed("FILE", _file, done=(Path,))
 DATA_DIR: Final = _Parsed("DIR", _data_dir, done=(Path,))
+
+
+def whole(what: str, lowest: int, highest: int) -> click.ParamType[Any]:
+    """A whole number of something, within bounds."""
+    return _Parsed("N", _whole(what, lowest, highest), done=(_Computed,), numbers=True)
 
 
 def data_dir_option(**settings: Any) -> Callable[[F], F]:

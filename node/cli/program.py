@@ -44,6 +44,7 @@ COMMANDS: Final = {
     "want": ("sneakernet", "Write down what this mailbox has, for another one to export the rest."),
     "export": ("sneakernet", "Write what another mailbox lacks into a file, to be carried there."),
     "import": ("sneakernet", "Take in the messages of a file that another mailbox exported."),
+    "limits": ("limits", "Show the limits, how much of each is in use, and what they are for."),
     "verify": ("verify", "Check every stored message for damage."),
     "doctor": ("doctor", "Look for what keeps this mailbox from working, and say what to do."),
     "demo": ("demo", "Show three mailboxes on this machine part and come together again."),

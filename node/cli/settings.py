@@ -16,10 +16,23 @@ from typing import Any, Final, TypeVar
 import click
 
 from node.cli import options as kinds
-from node.config import HttpPeer, ListenAddress, RunConfig
+from node.config import HttpPeer, ListenAddress, OperatorLimits, RunConfig
 from node.datadir import CONFIG_FILE, default_data_dir
 from protocols.addresses import PeerAddress
-from protocols.limits import CONFIG_FILE_BYTES_MAX, FIXED_PEERS_MAX, INTEREST_TOPICS_MAX
+from protocols.limits import (
+    CONFIG_FILE_BYTES_MAX,
+    FIXED_PEERS_MAX,
+    HTTP_BODIES_BYTES_MAX,
+    HTTP_CONNECTIONS_HIGHEST,
+    HTTP_CONNECTIONS_LOWEST,
+    HTTP_CONNECTIONS_MAX,
+    HTTP_CONNECTIONS_PER_CLIENT_MAX,
+    HTTP_REQUESTS_PER_CLIENT_HIGHEST,
+    HTTP_REQUESTS_PER_CLIENT_RATE,
+    INTEREST_TOPICS_MAX,
+    SYNC_SESSIONS_HIGHEST,
+    SYNC_SESSIONS_IN_MAX,
+)
 from protocols.model import Retention
 
 __all__ = ["LOG_LEVELS", "env_name", "misspelt_variables", "run_config", "run_options"]
@@ -122,6 +135,51 @@ _OPTIONS: Final = (
         default=False,
         help="Exchange messages only with mailboxes that `mailboxd trust` has let in.",
     ),
+    _option(
+        "--require-signed/--no-require-signed",
+        default=False,
+        help="Take only messages that their authors signed, as the app's are.",
+    ),
+    _option(
+        "--connections",
+        type=kinds.whole("connections", HTTP_CONNECTIONS_LOWEST, HTTP_CONNECTIONS_HIGHEST),
+        default=str(HTTP_CONNECTIONS_MAX),
+        show_default=True,
+        help="Connections of phones at once. `mailboxd limits` shows this and other limits, and what they are for.",
+    ),
+    _option(
+        "--connections-per-client",
+        type=kinds.whole("connections", 1, HTTP_CONNECTIONS_HIGHEST),
+        default=str(HTTP_CONNECTIONS_PER_CLIENT_MAX),
+        show_default=True,
+        help="Of these, from one address.",
+    ),
+    _option(
+        "--requests-per-client",
+        type=kinds.whole("requests per second", 1, HTTP_REQUESTS_PER_CLIENT_HIGHEST),
+        default=str(int(HTTP_REQUESTS_PER_CLIENT_RATE)),
+        show_default=True,
+        help="Requests per second from one address, sustained.",
+    ),
+    _option(
+        "--bodies-memory",
+        type=kinds.MEMORY,
+        default=f"{HTTP_BODIES_BYTES_MAX >> 20}MiB",
+        show_default=True,
+        help="Memory for requests that are on their way in.",
+    ),
+    _option(
+        "--sync-sessions",
+        type=kinds.whole("sessions", 2, SYNC_SESSIONS_HIGHEST),
+        default=str(SYNC_SESSIONS_IN_MAX),
+        show_default=True,
+        help="Syncs at once that other mailboxes began.",
+    ),
+    _option(
+        "--trust-loopback/--no-trust-loopback",
+        default=True,
+        help="Whether limits per client leave out clients on this machine, such as a reverse proxy.",
+    ),
     _option("--name", type=kinds.NAME, help="A name for people, shown in `status`."),
     _option(
         "--log-level",
@@ -165,12 +223,31 @@ def run_config(data_dir: Path | None, values: Mapping[str, Any]) -> RunConfig:
         network=values["network"],
         password_file=values["password_file"],
         only_trusted=values["only_trusted"],
+        require_signed=values["require_signed"],
+        limits=_operator_limits(values),
         sync_interval_s=float(values["sync_interval"]),
         retention=retention,
         storage_limit_bytes=None if values["storage_limit"] is None else int(values["storage_limit"]),
         log_level=values["log_level"].lower(),
         log_json=values["log_json"],
         name=values["name"],
+    )
+
+
+def _operator_limits(values: Mapping[str, Any]) -> OperatorLimits:
+    connections, per_client = int(values["connections"]), int(values["connections_per_client"])
+    if per_client > connections:
+        raise click.UsageError(
+            f"--connections-per-client {per_client} is more than --connections {connections}:"
+            " lower the one or raise the other"
+        )
+    return OperatorLimits(
+        connections=connections,
+        connections_per_client=per_client,
+        requests_per_client=int(values["requests_per_client"]),
+        bodies_bytes=int(values["bodies_memory"]),
+        sync_sessions=int(values["sync_sessions"]),
+        trust_loopback=values["trust_loopback"],
     )
 
 

@@ -82,6 +82,11 @@ def _status_lines(answer: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "index", _audit_text(answer["audit"])
     if "started" in answer:
         yield "started", f"{ago(answer['started'])}, version {answer.get('version', '?')}"
+    if answer.get("require_signed"):
+        yield "takes", "only messages that are signed by their authors (--require-signed)"
+    pressed = _pressure_text(answer.get("limits", ()))
+    if pressed:
+        yield "pressure", pressed
     states = Counter(str(peer["state"]) for peer in answer["peers"])
     summary = ", ".join(f"{number} {_STATE_WORDS.get(state, state)}" for state, number in sorted(states.items()))
     yield "neighbours", summary or "none known; see `mailboxd discover` and `mailboxd run --peer`"
@@ -96,6 +101,15 @@ def _admission_text(admission: Mapping[str, Any]) -> str:
     if admission["devices"]:
         parts.append(count_text(admission["devices"], "paired phone"))
     return ", ".join(parts)
+
+
+def _pressure_text(limits: Sequence[Mapping[str, Any]]) -> str:
+    """What strangers have to put up with at the moment; empty in quiet times."""
+    used = {row["name"]: row["used"] for row in limits}
+    pace_s, bits = used.get("PACE_MAX_S"), used.get("CHALLENGE_BITS_MAX")
+    if not pace_s and not bits:
+        return ""
+    return f"flooded: strangers wait {pace_s or 0:.1f} s, and work for {bits or 0} bits; see `mailboxd limits`"
 
 
 def _audit_text(audit: Mapping[str, Any]) -> str:

@@ -66,7 +66,7 @@ class Connection:
         self._sock = sock
         self._server = server
         self._limits = server.limits
-        self._is_counted = not server.doorkeeper.is_exempt(client)
+        self._is_counted = not server.turnstile.is_exempt(client)
         self.key = client_key(client)
         self.standing = Standing.STRANGER if self._is_counted else Standing.PAIRED
         self._scope = trio.CancelScope()
@@ -115,7 +115,7 @@ class Connection:
     async def _serve_requests(self) -> None:
         keep = True
         if self._is_counted:
-            self.standing = self._server.doorkeeper.standing(self.client, trio.current_time())
+            self.standing = self._server.turnstile.standing(self.client, trio.current_time())
             await self._park()
         while keep and not self._server.is_draining:
             self._is_answered = False
@@ -178,7 +178,7 @@ class Connection:
             await self._receive_body(head, HTTP_BODY_FREE_BYTES)
         self._release()
         if self._is_counted:
-            self._server.doorkeeper.answered(self.client, response.status, trio.current_time())
+            self._server.turnstile.answered(self.client, response.status, trio.current_time())
             if keep:
                 await self._park()
         if keep and not self._buffer:
@@ -191,7 +191,7 @@ class Connection:
 
     async def _park(self) -> None:
         """While strangers strain the mailbox, each of their connections waits for a while before it is read from."""
-        pace_s = self._server.doorkeeper.pressure.pace_s
+        pace_s = self._server.turnstile.pressure.pace_s
         if not pace_s or self.standing is not Standing.STRANGER:
             return
         phase, deadline_s = self._phase, self.deadline_s
@@ -211,7 +211,7 @@ class Connection:
         path, _, query = head.target.partition("?")
         methods = router.routes.get(path)
         if self._is_counted:
-            self.standing = server.doorkeeper.admit(
+            self.standing = server.turnstile.admit(
                 head,
                 self.client,
                 is_paired=self.principal.is_paired,
@@ -384,7 +384,7 @@ class Connection:
     def _misbehaved(self) -> None:
         self._server.stats.bad_requests += 1
         if self._is_counted:
-            self._server.doorkeeper.misbehaved(self.client, trio.current_time())
+            self._server.turnstile.misbehaved(self.client, trio.current_time())
 
     async def _time_is_up(self) -> None:
         if self._phase in (_Phase.SEND, _Phase.HANDLER):

@@ -20,12 +20,12 @@ import trio
 
 from node.config import ListenAddress
 from node.http.connection import Connection, turn_away
-from node.http.doorkeeper import Doorkeeper
 from node.http.limits import HttpLimits, MemoryBudget
 from node.http.messages import Router
 from node.http.sockets import ClientSocket
 from node.http.standing import Standing, client_key
 from node.http.tls import TlsSocket
+from node.http.turnstile import Turnstile
 from protocols.limits import (
     FILES_BESIDE_HTTP,
     FRESH_S,
@@ -62,12 +62,17 @@ class Listener:
 @dataclass(slots=True)
 class HttpStatistics:
     """What a server has done so far. `responses` counts by status, `turned_away` connections refused for want of room,
-    `bad_requests` those that broke HTTP or came too slowly."""
+    `bad_requests` those that broke HTTP or came too slowly. As of the last look: `busiest_client` has so many
+    connections, `bodies_bytes` of request bodies are in memory, `load` is the share of places for stores that is
+    taken."""
 
     responses: dict[int, int] = field(default_factory=dict)
     connections: int = 0
     accepted: int = 0
     turned_away: int = 0
+    busiest_client: int = 0
+    bodies_bytes: int = 0
+    load: float = 0.0
     bad_requests: int = 0
 
 
@@ -138,30 +143,30 @@ async def serve_http(
     *,
     limits: HttpLimits | None = None,
     statistics: HttpStatistics | None = None,
-    doorkeeper: Doorkeeper | None = None,
+    turnstile: Turnstile | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serves `router` on `listeners` until cancelled; `started` at once.
 
     Then it stops accepting, lets requests under way finish for up to `limits.grace_s`, and closes everything. Nothing
-    that clients or handlers do ends it. `doorkeeper` is for whoever wants to look at it, too.
+    that clients or handlers do ends it. `turnstile` is for whoever wants to look at it, too.
     """
     limits = limits or HttpLimits()
-    server = Server(router, limits, statistics or HttpStatistics(), doorkeeper or Doorkeeper(limits))
+    server = Server(router, limits, statistics or HttpStatistics(), turnstile or Turnstile(limits))
     await server.run(listeners, task_status=task_status)
 
 
 class Server:
     """What the connections of one server share."""
 
-    def __init__(self, router: Router, limits: HttpLimits, statistics: HttpStatistics, doorkeeper: Doorkeeper) -> None:
+    def __init__(self, router: Router, limits: HttpLimits, statistics: HttpStatistics, turnstile: Turnstile) -> None:
         self.router = router
         self.limits = limits
         self.stats = statistics
         self.now_s = trio.current_time()
         self.is_draining = False
         self.bodies = MemoryBudget(limits.bodies_bytes_max, share_bytes_max=limits.bodies_bytes_max // 2)
-        self.doorkeeper = doorkeeper
+        self.turnstile = turnstile
         # Those that could go for others, each longest first: between requests, told to wait, without a whole head.
         self.idle: dict[Connection, None] = {}
         self.parked: dict[Connection, None] = {}
@@ -217,10 +222,13 @@ class Server:
             begun_s = trio.current_time()
             await trio.sleep(pause_s)
             elapsed_s = trio.current_time() - begun_s
-            self.doorkeeper.look(elapsed_s=elapsed_s, late_s=elapsed_s - pause_s, share=self.router.load())
+            self.turnstile.look(elapsed_s=elapsed_s, late_s=elapsed_s - pause_s, share=self.router.load())
 
     def _tick(self) -> None:
         self.now_s = trio.current_time()
+        self.stats.busiest_client = max(self._per_client.values(), default=0)
+        self.stats.bodies_bytes = self.bodies.held_bytes
+        self.stats.load = self.router.load()
         self.common_headers = f"date: {formatdate(time.time(), usegmt=True)}\r\n{self._fixed_headers}".encode("latin-1")
 
     async def _accept(self, listener: Listener, connections: trio.Nursery) -> None:
@@ -244,7 +252,7 @@ class Server:
     def _has_room(self, client: str) -> bool:
         key = client_key(client)
         clients = NETWORK_CLIENTS if key.endswith("/64") else 1
-        if not self.doorkeeper.is_exempt(client) and (
+        if not self.turnstile.is_exempt(client) and (
             self._per_client[key] >= clients * self.limits.connections_per_client_max
         ):
             return False

@@ -33,6 +33,7 @@ from protocols.limits import (
     MISSING_ANSWER_MAX,
 )
 from protocols.model import LogName, MailboxId
+from protocols.operations import NotGenuine
 from protocols.toy_answers import AnswerWriter, encode_watermarks
 from protocols.toy_api import BadRequest, Family, StoreRequest, decode_get, decode_store
 
@@ -154,6 +155,8 @@ class _FamilyRoutes:
             size = len(request.body)
             wanted = await _aside(size, decode_store, request.body, self._family)
             watermarks = await self._deliver(wanted, _source_of(request.client))
+        except NotGenuine as error:
+            raise HttpError(400, str(error)) from None
         except StoreFull as error:
             raise HttpError(507, f"{error}.") from None
         except StoreError as error:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import trio
 
+from node.signed import SignedOnly
 from node.store.api import Store, StoredItem, StoreError, StoreFull
 from node.sync.claims import ClaimHolder, Claims
 from node.sync.index import LogIndex
@@ -60,6 +61,13 @@ class SessionTraffic:
     bytes_in: int = 0
     bytes_out: int = 0
     full: bool = False
+    unsigned: bool = False
+    """Whether something was left because this mailbox takes signed messages only."""
+
+    @property
+    def leaves(self) -> bool:
+        """Whether we have left something: trying again at once would change nothing."""
+        return self.full or self.unsigned
 
 
 @dataclass(slots=True)
@@ -73,6 +81,7 @@ class _Driver:
     is_full: Callable[[], bool]
     is_at_limit: Callable[[], bool]
     is_news: bool
+    signed_only: SignedOnly | None
     on_progress: Callable[[], None]
     turns: trio.Lock
     stack: AsyncExitStack
@@ -188,6 +197,10 @@ class _Driver:
         if self.is_full():
             self.traffic.full = True
             return Granted([])
+        if self.signed_only is not None:
+            worth = self.signed_only.worth_asking(spans)
+            self.traffic.unsigned = self.traffic.unsigned or len(worth) < len(spans)
+            spans = worth
         admitted = await self.store.admit(
             spans, origin=self.stream.peer, is_full=self.is_at_limit(), is_news=self.is_news
         )
@@ -225,8 +238,12 @@ class _Driver:
     async def _store(self, commit: Commit) -> None:
         peer = self.stream.peer
         try:
-            if commit.deliveries:
-                await self.store.put(commit.deliveries, origin=peer)
+            deliveries = commit.deliveries
+            if self.signed_only is not None:
+                deliveries = await self.signed_only.genuine(deliveries)
+                self.traffic.unsigned = self.traffic.unsigned or len(deliveries) < len(commit.deliveries)
+            if deliveries:
+                await self.store.put(deliveries, origin=peer)
             if commit.merges:
                 await self.store.merge([StoredItem(name, item) for name, item in commit.merges], origin=peer)
             if commit.watermarks:
@@ -264,10 +281,12 @@ async def run_session(
     is_at_limit: Callable[[], bool] = lambda: False,
     is_news: bool = False,
     turns: trio.Lock,
+    signed_only: SignedOnly | None = None,
     on_progress: Callable[[], None] = lambda: None,
 ) -> SessionResult:
     """Drives `session` to its end and counts its bytes in `traffic`. With `is_full` nothing is taken; with
-    `is_at_limit` only what may push out others (see `Store.admit`, also for `is_news`). What takes some time to compute
+    `is_at_limit` only what may push out others (see `Store.admit`, also for `is_news`), with `signed_only` only what is
+    signed. What takes some time to compute
     is done in `turns`, so that everybody else waits for one session at a time. `on_progress` is called whenever
     messages are moved.
 
@@ -288,6 +307,7 @@ async def run_session(
             is_full,
             is_at_limit,
             is_news,
+            signed_only,
             on_progress,
             turns,
             stack,

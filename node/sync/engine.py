@@ -105,6 +105,7 @@ class SyncEngine:
         jitter: random.Random,
         salt: Callable[[], bytes],
         interest: Interest | None = None,
+        sessions_in_max: int = SYNC_SESSIONS_IN_MAX,
         versions: tuple[int, int] = (SYNC_VERSION_MIN, SYNC_VERSION_MAX),
     ) -> None:
         self._mailbox = mailbox
@@ -117,13 +118,12 @@ class SyncEngine:
         self._jitter = jitter
         self._salt = salt
         self._versions = versions
-        self.interest = interest
-        """The topics that are kept in step with others; None: all."""
+        self.interest = interest  # the topics that are kept in step with others; None: all
         self._claims = Claims()
         self._turns = trio.Lock()
         self._dials = trio.CapacityLimiter(SYNC_DIALS_MAX)
-        self._out = Seats(seats_max=SYNC_SESSIONS_OUT_MAX, unproven_max=SYNC_STRANGERS_OUT_MAX)
-        self._in = Seats(seats_max=SYNC_SESSIONS_IN_MAX, unproven_max=SYNC_STRANGERS_IN_MAX)
+        self.seats_out = Seats(seats_max=SYNC_SESSIONS_OUT_MAX, unproven_max=SYNC_STRANGERS_OUT_MAX)
+        self.seats_in = Seats(seats_max=sessions_in_max, unproven_max=min(SYNC_STRANGERS_IN_MAX, sessions_in_max // 2))
         self._nursery: trio.Nursery | None = None
         self._started: set[MailboxId] = set()
         self.table = PeerTable()
@@ -258,7 +258,7 @@ class SyncEngine:
         for peer in self.table.all():
             if affected is not None and peer.mailbox_id not in affected:
                 continue
-            for seats in (self._in, self._out):
+            for seats in (self.seats_in, self.seats_out):
                 seats.end_all_of(peer.mailbox_id, "who is let in was changed")
             peer.failures = 0
             self._due_in(peer, PEER_RETRY_FIRST_S)
@@ -277,7 +277,7 @@ class SyncEngine:
         try:
             if peer.sessions >= PEER_SESSIONS_MAX:
                 raise NoSeat
-            async with self._in.take_nowait(peer.mailbox_id, proven=peer.trusted) as seat:
+            async with self.seats_in.take_nowait(peer.mailbox_id, proven=peer.trusted) as seat:
                 await self._converse(peer, stream, seat, only=None, incoming=True)
         except NoSeat:
             log.debug("mailbox %s: turned away, too many syncs at once", peer.mailbox_id.short)
@@ -372,7 +372,7 @@ class SyncEngine:
                 raise KeptOut(refused)
             await self._reach(peer)
             await self._door.admit(peer.mailbox_id)
-            async with self._out.take(peer.mailbox_id, proven=peer.trusted) as seat:
+            async with self.seats_out.take(peer.mailbox_id, proven=peer.trusted) as seat:
                 stream = await self._transport.open_stream(peer.mailbox_id, SYNC_PROTOCOL)
                 await self._converse(peer, stream, seat, only=only, incoming=False)
         except (KeptOut, RemoteProtocolError) as error:
@@ -446,6 +446,7 @@ class SyncEngine:
                     is_full=lambda: self._mailbox.is_full,
                     is_at_limit=lambda: self._mailbox.is_at_limit,
                     is_news=only is not None,
+                    signed_only=self._mailbox.signed_only,
                     on_progress=progress_teller(peer),
                 )
             if result is None:
@@ -527,10 +528,10 @@ class SyncEngine:
             moved = result.received or result.sent or result.merged
             peer.calm_syncs = 0 if reason or moved else peer.calm_syncs + 1
             self._rest(peer)
-        if not result.complete and not traffic.full:
+        if not result.complete and not traffic.leaves:
             # If it was the peer's sync, the next step is the peer's as well, and ours only if it doesn't come.
             self._due_in(peer, PEER_DIAL_GRACE_S if incoming else PEER_RETRY_FIRST_S)
-        elif result.skipped and not traffic.full:
+        elif result.skipped and not traffic.leaves:
             self._due_in(peer, PEER_DIAL_GRACE_S)  # whoever was to bring it may not have done so
         if result.full:  # a hint's session has not compared everything, as whoever waits here asked for
             peer.answer(
@@ -562,7 +563,7 @@ class SyncEngine:
                 peer.strikes += 1
                 shun_s = min(PEER_SHUN_MAX_S, PEER_SHUN_FIRST_S * 2.0 ** min(peer.strikes - 1, 10))
                 peer.shunned_until_at = trio.current_time() + shun_s
-                for seats in (self._in, self._out):
+                for seats in (self.seats_in, self.seats_out):
                     seats.end_all_of(peer.mailbox_id, reason)
             case _ if peer.mailbox_id in self._transport.connected():
                 state = PeerState.BEHIND

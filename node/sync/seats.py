@@ -62,6 +62,11 @@ class Seats:
         self._seats: set[Seat] = set()
         self._waiting: list[_Ticket] = []
 
+    @property
+    def taken(self) -> int:
+        """How many seats are taken."""
+        return self._held()
+
     @asynccontextmanager
     async def take(self, peer: MailboxId, *, proven: bool) -> AsyncIterator[Seat]:
         """A seat for as long as the context lasts; waits for one."""

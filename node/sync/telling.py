@@ -61,6 +61,8 @@ def what_is_left(result: SessionResult, traffic: SessionTraffic, *, incoming: bo
     """Why the two are not known to hold the same after a session; empty if they are."""
     if traffic.full:
         return "this mailbox has no room left: its disk is full, or its storage limit is reached"
+    if traffic.unsigned:
+        return "it has messages that are not signed by their authors, which this mailbox does not take"
     if not result.complete:
         if incoming:
             return "its last sync did not come to an end; there will be another"

@@ -213,7 +213,7 @@ class ToyPeers:
             return
         stamp_s = self._mailbox.retention.stamp(self._mailbox.clock.now_s())
         await self._note(peer, wanted)  # before they are stored: after a crash one is rather not taken than taken twice
-        result = await self._mailbox.store.put(
+        result = await self._mailbox.take(
             [Arrival(name, traded.seq, offered[traded], traded.digest, stamp_s) for traded in wanted], origin=peer.url
         )
         peer.received += result.stored

@@ -14,11 +14,11 @@ import pytest
 import trio
 
 import protocols
-from node.http.doorkeeper import Doorkeeper
 from node.http.head import Head
 from node.http.limits import HttpLimits
 from node.http.messages import STRANGER, Principal
 from node.http.toy import toy_router
+from node.http.turnstile import Turnstile
 from node.store.memory import MemoryStore
 from protocols.limits import KNOWN_BURST
 from tests.node.http.harness import MAILBOX_ID, Site, mailbox_over, receive_all, serving, until
@@ -27,7 +27,7 @@ LIMITS = HttpLimits(trust_loopback=False)
 STORE = b'{"blips": {"t": {"l": {"0": "aGVsbG8="}}}}'
 
 
-class Flooded(Doorkeeper):
+class Flooded(Turnstile):
     """One that feels strain all the time."""
 
     def __init__(self, *, bits: int = 8, pace_s: float = 0.0, limits: HttpLimits = LIMITS) -> None:
@@ -49,16 +49,16 @@ class OneToken:
 
 
 @asynccontextmanager
-async def flooded(doorkeeper: Doorkeeper, *, limits: HttpLimits = LIMITS) -> AsyncIterator[Site]:
+async def flooded(turnstile: Turnstile, *, limits: HttpLimits = LIMITS) -> AsyncIterator[Site]:
     router = toy_router(mailbox_over(MemoryStore()), MAILBOX_ID)
     router.door = OneToken()
-    async with serving(router, limits=limits, doorkeeper=doorkeeper) as site:
+    async with serving(router, limits=limits, turnstile=turnstile) as site:
         yield site
 
 
 async def test_a_stranger_has_to_work_for_a_store_and_reads_for_nothing() -> None:
-    doorkeeper = Flooded()
-    async with flooded(doorkeeper) as site:
+    turnstile = Flooded()
+    async with flooded(turnstile) as site:
         refused = await site.ask("POST", "/blips/store", STORE)
         assert refused.status == 429
         assert int(refused.headers["retry-after"]) > 0
@@ -69,7 +69,7 @@ async def test_a_stranger_has_to_work_for_a_store_and_reads_for_nothing() -> Non
         assert (await site.ask("OPTIONS", "/blips/store")).status == 200
         bad = await site.ask("POST", "/blips/store", STORE, headers=[("mailbox-proof", "nonsense")])
         assert (bad.status, "mailbox-challenge" in bad.headers) == (429, True)
-        assert doorkeeper.challenged == 2
+        assert turnstile.challenged == 2
 
 
 async def test_the_client_in_the_spec_works() -> None:
@@ -78,19 +78,19 @@ async def test_the_client_in_the_spec_works() -> None:
     )
     client: dict[str, Any] = {}
     exec(compile(source, "challenges.md", "exec"), client)
-    doorkeeper = Flooded(bits=12)
-    async with flooded(doorkeeper) as site:
+    turnstile = Flooded(bits=12)
+    async with flooded(turnstile) as site:
         answer = await trio.to_thread.run_sync(client["store"], site.url, STORE)
         assert answer == b'{"watermarks":{"t":{"l":0}}}'
-        assert (doorkeeper.challenged, doorkeeper.proven) == (1, 1)
+        assert (turnstile.challenged, turnstile.proven) == (1, 1)
         # A store that is refused for another reason is that client's own affair.
         with pytest.raises(urllib.error.HTTPError, match="400"):
             await trio.to_thread.run_sync(client["store"], site.url, b"no json")
 
 
 async def test_who_is_paired_or_known_is_not_asked_unless_it_asks_for_much() -> None:
-    doorkeeper = Flooded(bits=24, pace_s=2.0)
-    async with flooded(doorkeeper) as site:
+    turnstile = Flooded(bits=24, pace_s=2.0)
+    async with flooded(turnstile) as site:
         paired = [("authorization", "Bearer paired")]
         for _ in range(5):
             assert (await site.ask("POST", "/blips/store", STORE, headers=paired)).status == 201
@@ -103,10 +103,10 @@ async def test_who_is_paired_or_known_is_not_asked_unless_it_asks_for_much() -> 
 
 
 async def test_with_the_pressure_gone_nobody_is_asked() -> None:
-    doorkeeper = Flooded(bits=24)
-    async with flooded(doorkeeper) as site:
+    turnstile = Flooded(bits=24)
+    async with flooded(turnstile) as site:
         assert (await site.ask("POST", "/blips/store", STORE)).status == 429
-        doorkeeper.pressure.bits = 0
+        turnstile.pressure.bits = 0
         assert (await site.ask("POST", "/blips/store", STORE)).status == 201
 
 
@@ -129,9 +129,9 @@ async def connect_from(site: Site, source: str) -> trio.SocketStream:
 
 async def test_where_all_connections_are_taken_strangers_make_room_for_a_phone() -> None:
     limits = HttpLimits(trust_loopback=False, connections_max=20, connections_per_client_max=30)
-    doorkeeper = Flooded(bits=0, pace_s=60.0, limits=limits)
-    doorkeeper.acquaintances.vouched("127.0.0.9", trio.current_time())
-    async with flooded(doorkeeper, limits=limits) as site:
+    turnstile = Flooded(bits=0, pace_s=60.0, limits=limits)
+    turnstile.acquaintances.vouched("127.0.0.9", trio.current_time())
+    async with flooded(turnstile, limits=limits) as site:
         mine = await connect_from(site, "127.0.0.9")
         await mine.send_all(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
         assert (await mine.receive_some()).startswith(b"HTTP/1.1 200 ")
@@ -150,7 +150,7 @@ async def test_where_all_connections_are_taken_strangers_make_room_for_a_phone()
 
 async def test_connections_that_never_send_a_head_make_room() -> None:
     limits = HttpLimits(trust_loopback=False, connections_max=10, connections_per_client_max=30)
-    async with flooded(Doorkeeper(limits), limits=limits) as site:
+    async with flooded(Turnstile(limits), limits=limits) as site:
         slow = [await connect_from(site, "127.0.0.2") for _ in range(10)]
         for stream in slow:
             await stream.send_all(b"GET /")
@@ -167,7 +167,7 @@ async def test_connections_that_never_send_a_head_make_room() -> None:
 
 def test_what_is_on_this_machine_is_exempt_only_if_it_is_trusted() -> None:
     head = Head("POST", "/blips/store", {}, 0, keep_alive=True)
-    trusting, wary = Doorkeeper(HttpLimits()), Doorkeeper(LIMITS)
+    trusting, wary = Turnstile(HttpLimits()), Turnstile(LIMITS)
     assert (trusting.is_exempt("127.0.0.7"), wary.is_exempt("127.0.0.7")) == (True, False)
     assert trusting.is_exempt("::1")
     assert not trusting.is_exempt("192.0.2.1")

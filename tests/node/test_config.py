@@ -14,7 +14,7 @@ from node.cli import options
 from node.cli.program import main
 from node.cli.run import run
 from node.cli.settings import misspelt_variables, run_config
-from node.config import HttpPeer, ListenAddress, RunConfig
+from node.config import HttpPeer, ListenAddress, OperatorLimits, RunConfig
 from node.identity import Identity
 from protocols.addresses import PeerAddress
 from protocols.discovery import PeerInfo
@@ -52,7 +52,8 @@ def test_every_option_is_a_field_and_every_field_an_option() -> None:
     named = {param.name for param in run.params if isinstance(param, click.Option)} - {"help"}
     renamed = {"peer": "peers", "no_mdns": "mdns", "sync_interval": "sync_interval_s"}
     renamed |= {"storage_limit": "storage_limit_bytes", "topic": "topics"}
-    fields = {field.name for field in dataclasses.fields(RunConfig)}
+    renamed |= {"bodies_memory": "bodies_bytes"}
+    fields = {field.name for shape in (RunConfig, OperatorLimits) for field in dataclasses.fields(shape)} - {"limits"}
     assert {renamed.get(str(name), name) for name in named} == fields
 
 

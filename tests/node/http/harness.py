@@ -11,10 +11,10 @@ import trio
 
 from node.clock import SystemClock
 from node.config import ListenAddress
-from node.http.doorkeeper import Doorkeeper
 from node.http.messages import Router
 from node.http.server import HttpLimits, HttpStatistics, open_listeners, serve_http
 from node.http.toy import toy_router
+from node.http.turnstile import Turnstile
 from node.mailbox import Mailbox
 from node.store.api import Store
 from node.store.memory import MemoryStore
@@ -130,7 +130,7 @@ def answers(data: bytes, methods: Sequence[str] = ("POST",)) -> list[Answer]:
 
 @asynccontextmanager
 async def serving(
-    router: Router, *, limits: HttpLimits | None = None, doorkeeper: Doorkeeper | None = None
+    router: Router, *, limits: HttpLimits | None = None, turnstile: Turnstile | None = None
 ) -> AsyncIterator[Site]:
     """Serves `router` on a free loopback port."""
     statistics = HttpStatistics()
@@ -145,7 +145,7 @@ async def serving(
                     router,
                     limits=limits,
                     statistics=statistics,
-                    doorkeeper=doorkeeper,
+                    turnstile=turnstile,
                     task_status=task_status,
                 )
 

@@ -18,10 +18,10 @@ from protocols.challenges import CHALLENGE_HEADER, PROOF_HEADER, Challenger
 from protocols.errors import RemoteProtocolError
 from protocols.limits import CHALLENGE_KEY_BYTES, KNOWN_BURST, KNOWN_RATE, SHED_RETRY_AFTER_S
 
-__all__ = ["Doorkeeper"]
+__all__ = ["Turnstile"]
 
 
-class Doorkeeper:
+class Turnstile:
     """One server's. Clients are IP addresses, times any monotonic clock."""
 
     def __init__(self, limits: HttpLimits) -> None:
