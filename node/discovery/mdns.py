@@ -215,6 +215,8 @@ class _Run:
         speaker = Speaker(announced, addresses) if announced is not None and addresses else None
         ports = () if announced is None else (announced.http_port, announced.p2p_port)
         log.info("mDNS on %s", ", ".join(link.name for link in network.links))
+        if announced is not None and speaker is None:
+            log.warning("not announced: phones on other devices can't reach %s", ", ".join(announced.hosts))
         self.table.network_changed(network.interfaces, ports, trio.current_time())
         self._prober.wake()
         with MulticastSockets(network) as sockets:

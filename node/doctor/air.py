@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
+import ifaddr
 import trio
 
+from node.aside import aside
 from node.discovery.interfaces import Network, read_network
 from node.discovery.packets import Sighting, query, read_packet, services
 from node.discovery.sockets import MulticastSockets, receive
@@ -44,25 +46,22 @@ class Near:
 
 @dataclass(slots=True)
 class Air:
-    """What was there. `echoes` are addresses of ours from which our own packets came back to us, `others` those of
-    other devices that said anything; `fault` is why nothing could be sent at all."""
+    """What was there. `own` are all addresses of this machine, those of IPv6 links included. `echoes` are addresses of
+    ours from which our own packets came back to us, `others` those of other devices that said anything; `fault` is why
+    nothing could be sent at all."""
 
     network: Network
+    own: frozenset[str]
     echoes: set[str] = field(default_factory=set)
     others: set[str] = field(default_factory=set)
     near: dict[MailboxId, Near] = field(default_factory=dict)
     fault: str = ""
 
-    @property
-    def own(self) -> set[str]:
-        """The addresses of this machine."""
-        return {str(interface.ip) for interface in self.network.interfaces}
-
 
 async def look_around(*, listen_s: float = DOCTOR_LISTEN_S) -> Air:
     """Asks by multicast and listens for `listen_s`, then tries to reach whoever was found. Never raises because of the
     network."""
-    air = Air(await read_network())
+    air = Air(await read_network(), await aside(_own_addresses))
     if not air.network.links:
         return air
     try:
@@ -85,6 +84,14 @@ async def look_around(*, listen_s: float = DOCTOR_LISTEN_S) -> Air:
     return air
 
 
+def _own_addresses() -> frozenset[str]:
+    try:
+        ips = [ip.ip for adapter in ifaddr.get_adapters() for ip in adapter.ips]
+    except OSError:
+        return frozenset()
+    return frozenset(ip if isinstance(ip, str) else ip[0].partition("%")[0] for ip in ips)
+
+
 def _reason(group: BaseExceptionGroup[OSError]) -> str:
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
@@ -103,8 +110,6 @@ async def _listen(reader: trio.socket.SocketType, air: Air, sent: set[bytes]) ->
         if host in air.own:
             if data in sent:
                 air.echoes.add(host)
-        elif ip_address(host).is_link_local and data in sent:  # our own IPv6 packet: it has the link's own address
-            air.echoes.add(host)
         elif on_link(host, interfaces):
             air.others.add(host)
         for sighting in read_packet(data, source, None).sightings:

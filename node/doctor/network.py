@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from ipaddress import IPv6Address, ip_address
+from ipaddress import ip_address
 from typing import Any
 
 from node.doctor.air import Air, Near
@@ -75,7 +75,7 @@ def check_multicast(air: Air, *, connected: Sequence[Mapping[str, Any]] = ()) ->
 
 def _echoed(air: Air, own: set[str]) -> bool:
     """Whether something came back on a link with these addresses; IPv6 shows another address, and counts for all."""
-    return bool(own & air.echoes) or any(isinstance(ip_address(echo), IPv6Address) for echo in air.echoes - air.own)
+    return bool(own & air.echoes) or any(ip_address(echo).is_link_local for echo in air.echoes)
 
 
 def _is_here(air: Air, peer: Mapping[str, Any]) -> bool:
@@ -109,7 +109,7 @@ def check_isolation(air: Air, own: MailboxId | None) -> Finding:
     if closed:
         who = f"{str(closed[0].mailbox_id)[:8]} at {closed[0].host} port {closed[0].http_port}"
         return note(check, f"mailbox {who} is announced but refuses connections", "it may just have stopped")
-    return good(check, f"{len(near)} other mailbox{'es' * (len(near) > 1)} answer")
+    return good(check, f"{_mailboxes(len(near))} could be reached")
 
 
 def check_identity(air: Air, own: MailboxId | None) -> Finding:
@@ -135,7 +135,7 @@ def check_clocks(air: Air, own: MailboxId | None) -> Finding:
         return skipped(check, "no other mailbox told its time")
     off = [offset for offset in offsets if abs(offset) > DOCTOR_CLOCK_OFF_S]
     if not off:
-        return good(check, f"{len(offsets)} other mailbox{'es' * (len(offsets) > 1)} agree within a minute")
+        return good(check, f"within a minute of {_mailboxes(len(offsets))}")
     worst = max(off, key=abs)
     direction = "behind" if worst > 0 else "ahead of"
     text = f"this clock is {_duration(abs(worst))} {direction} that of another mailbox"
@@ -144,6 +144,10 @@ def check_clocks(air: Air, own: MailboxId | None) -> Finding:
     if abs(worst) > CLOCK_SKEW_MAX_S:
         return problem(check, f"{text}: they will not sync", "set the clock that is wrong; compare with a phone")
     return note(check, text, "set the clock that is wrong; compare with a phone")
+
+
+def _mailboxes(number: int) -> str:
+    return f"{number} other mailbox{'es' * (number > 1)}"
 
 
 def _duration(seconds: float) -> str:
@@ -187,7 +191,7 @@ def check_neighbours(peers: Sequence[Mapping[str, Any]] | None) -> Finding:
     if lost:
         who = f"{str(lost[0]['mailbox_id'])[:8]} is {lost[0]['state']}: {lost[0]['reason']}"
         return note(check, f"{len(lost)} of {len(peers)} are not in step, {who}", "`mailboxd peers` shows all of them")
-    return good(check, f"{len(peers)} other mailbox{'es' * (len(peers) > 1)} hold the same")
+    return good(check, f"the same as in {_mailboxes(len(peers))}")
 
 
 def check_firewall(answers: Sequence[Mapping[str, Any]] | None) -> Finding:
