@@ -17,7 +17,6 @@ import base58
 from blake3 import blake3
 
 from protocols.limits import (
-    DIGEST_BYTES,
     HANDLE_BYTES,
     ID_BYTES_MAX,
     RETENTION_DEFAULT_S,
@@ -165,7 +164,7 @@ def check_seq(seq: int) -> int:
 
 def digest_of(blob: bytes) -> bytes:
     """The 32-byte BLAKE3 digest by which a blob is known."""
-    return blake3(blob).digest(length=DIGEST_BYTES)
+    return blake3(blob).digest()
 
 
 def handle_of(name: LogName) -> bytes:

@@ -149,7 +149,7 @@ class _Driver:
             case ReadMessages(spans, alive_from_s, page_bytes, after):
                 self.on_progress()
                 page = await self.store.messages(spans, alive_from_s=alive_from_s, page_bytes=page_bytes, after=after)
-                self.read_bytes = sum([_ITEM_BYTES + len(blob) for _, _, blob in page.entries])
+                self.read_bytes = _ITEM_BYTES * len(page) + len(page.data)
                 return page
             case ReadWatermarks(names):
                 known = await self.store.watermarks(names)

@@ -29,6 +29,7 @@ __all__ = [
     "pack_ascending",
     "pack_varints",
     "unpack_ascending",
+    "unpack_varint_list",
     "unpack_varints",
     "varint_bytes",
     "varint_size",
@@ -105,6 +106,12 @@ def unpack_varints(data: bytes, what: str) -> Numbers:
     starts = np.concatenate(([0], ends[:-1] + 1))
     sizes = ends - starts + 1
     longest = int(sizes.max())
+    if longest == 2:  # the sizes of messages, mostly
+        highest = raw[ends]
+        is_long = sizes == 2
+        if not highest[is_long].all():
+            raise _not_shortest(what)
+        return np.where(is_long, highest.astype(np.uint64) << _u64(7) | (raw[starts] & 127), highest)
     too_long = longest > _VARINT_BYTES_MAX
     if too_long or raw[ends[sizes == _VARINT_BYTES_MAX]].max(initial=0) > 1 or (raw[ends[sizes > 1]] == 0).any():
         raise _not_shortest(what)
@@ -112,6 +119,19 @@ def unpack_varints(data: bytes, what: str) -> Numbers:
     for at in range(longest):
         has = sizes > at
         numbers[has] |= (raw[starts[has] + at] & 127).astype(np.uint64) << _u64(7 * at)
+    return numbers
+
+
+def unpack_varint_list(data: bytes, what: str) -> list[int]:
+    """The same as a list: soon done where all numbers but the first take a byte, as differences mostly do."""
+    if data.isascii():
+        return list(data)
+    head = 1
+    while head < _VARINT_BYTES_MAX and data[head - 1] > 127 and head < len(data):
+        head += 1
+    if data[head:].isascii():
+        return [*_unpack_few(data[:head], what), *data[head:]]
+    numbers: list[int] = unpack_varints(data, what).tolist()
     return numbers
 
 

@@ -20,7 +20,7 @@ from protocols.limits import (
     TRANSFER_SPANS_MAX,
 )
 from protocols.model import Item, check_id
-from protocols.sync.columns import unpack_varints
+from protocols.sync.columns import unpack_varint_list
 from protocols.sync.messages import Seqs
 from protocols.sync.wire import as_bytes, as_int, as_ints, as_text
 
@@ -136,8 +136,7 @@ def split(data: bytes, size: int, what: str) -> list[bytes]:
 
 
 def read_varints(value: Any, what: str, *, count_max: int) -> list[int]:
-    data = as_bytes(value, what)
-    numbers: list[int] = list(data) if data.isascii() else unpack_varints(data, what).tolist()  # a byte each, or not
+    numbers = unpack_varint_list(as_bytes(value, what), what)
     if len(numbers) > count_max:
         raise RemoteProtocolError("limit", f"more than {count_max} numbers in {what}")
     return numbers

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from unittest.mock import patch
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from protocols.sync.columns import (
     pack_ascending,
     pack_varints,
     unpack_ascending,
+    unpack_varint_list,
     unpack_varints,
     varint_bytes,
 )
@@ -46,7 +48,7 @@ numbers = st.one_of(
 def test_varints(values: list[int]) -> None:
     column = np.array(values, np.uint64)
     packed = pack_varints(column)
-    assert unpack_varints(packed, "x").tolist() == values
+    assert unpack_varints(packed, "x").tolist() == unpack_varint_list(packed, "x") == values
     assert len(packed) == varint_bytes(column).sum() == sum(max(1, -(-value.bit_length() // 7)) for value in values)
 
 
@@ -54,6 +56,20 @@ def test_varints(values: list[int]) -> None:
 def test_varints_have_one_form(data: bytes) -> None:
     with suppress(RemoteProtocolError):
         assert pack_varints(unpack_varints(data, "x")) == data
+
+
+@given(st.lists(st.sampled_from([b"\x00", b"\x7f", b"\x80\x01", b"\xff\x7f", b"\x80\x80\x01", b"\x80\x00", b"\x80"])))
+def test_varints_of_many_kinds(parts: list[bytes]) -> None:
+    """Whichever way is taken: all numbers, or none if one is cut off or too long."""
+    data = b"".join(parts) + bytes(40)
+    try:
+        numbers = unpack_varints(data, "x")
+    except RemoteProtocolError:
+        with pytest.raises(RemoteProtocolError):
+            unpack_varint_list(data, "x")
+    else:
+        assert unpack_varint_list(data, "x") == numbers.tolist()
+        assert pack_varints(numbers) == data
 
 
 @given(st.integers(1, 64), st.data())
