@@ -11,6 +11,7 @@ import trio
 import trio.testing
 
 from node import signed
+from node.aside import inline
 from node.signed import SignedOnly
 from node.store.api import Arrival
 from protocols.limits import UNSIGNED_PAUSE_S
@@ -43,6 +44,11 @@ def test_phones_are_told_what_is_not_signed_and_nothing_of_it_is_stored(tmp_path
 
 
 async def test_peers_keep_the_rest_without_penalty(autojump_clock: trio.testing.MockClock) -> None:
+    with inline():  # a thread takes no virtual time
+        await peers_keep_the_rest()
+
+
+async def peers_keep_the_rest() -> None:
     async with trio.open_nursery() as nursery:
         world = World(nursery)
         opaque = LogName("tea", "alice")
