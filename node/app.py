@@ -22,27 +22,35 @@ from node.admission.invitation import Inviter
 from node.admission.office import AdmissionOffice
 from node.admission.pairing import Pairing
 from node.clock import SystemClock
-from node.config import HttpPeer, ListenAddress, OperatorLimits, RunConfig
+from node.config import HttpPeer, ListenAddress, OperatorLimits, RunConfig, SettingsFile
 from node.core import VERSION, Core, supervise
 from node.datadir import STORE_FILE, TOKEN_FILE, TOY_LEDGER_FILE, DataDir, NodeInfo
 from node.discovery.api import Announcement, Discovery
 from node.discovery.mdns import MdnsDiscovery
 from node.discovery.none import NoDiscovery
+from node.doors import Doors
 from node.events import EventKind, Events
+from node.feed import Feed
 from node.happenings import tell_of
+from node.history import History
 from node.http.admin import admin_router, load_or_create_token
 from node.http.admin_admission import add_admission_routes
 from node.http.admin_bundles import add_bundle_routes
 from node.http.admin_report import add_report_route
+from node.http.dashboard import OPEN_PATHS, add_dashboard
 from node.http.door import Door
 from node.http.limits import HttpLimits
+from node.http.live import Live
 from node.http.server import HttpStatistics, Listener, open_listeners, serve_http
+from node.http.sessions import Sessions
 from node.http.tls import server_context
 from node.http.toy import toy_router
 from node.http.turnstile import Turnstile
 from node.identity import Identity
 from node.limits_in_use import LimitsInUse
+from node.overview import Overview
 from node.reach import Reach
+from node.settings import Settings
 from node.status import Administration
 from node.store.sqlite import SqliteStore
 from node.sync.peers import PeerState
@@ -70,8 +78,11 @@ _ADMIN: Final = ListenAddress("127.0.0.1", 0)
 log = logging.getLogger(__name__)
 
 
-async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None] = lambda _info: None) -> None:
+async def run_mailbox(
+    config: RunConfig, *, on_ready: Callable[[NodeInfo], None] = lambda _info: None, settings_file: SettingsFile
+) -> None:
     """Runs a mailbox until cancelled, then shuts it down in good order. `on_ready` is called once it can be used.
+    `settings_file` is where the dashboard's settings are kept.
 
     Raises DataDirError, IdentityError, StoreError, AdminError or OSError if it can't start; the messages say what
     to do.
@@ -123,7 +134,7 @@ async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None]
                 interest=core.engine.interest,
                 entropy=secrets.token_bytes,
             )
-            events = Events(clock)
+            events, doors = Events(clock), Doors(is_open=not config.paused)
             tell_of(core, events)
             reach = Reach(transport, config.network, partial(_known_addresses, core))
             async with trio.open_nursery() as nursery:
@@ -139,6 +150,7 @@ async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None]
                     on_paired=lambda device: events.tell(EventKind.ACCESS, f"the phone {device.name!r} was paired"),
                 )
                 routes = toy_router(core.mailbox, identity.mailbox_id, door, pairing)
+                routes.guard = doors.guard(routes.guard)
                 http_limits = _http_limits(config.limits)
                 turnstile = Turnstile(http_limits)
                 await nursery.start(
@@ -162,19 +174,44 @@ async def run_mailbox(config: RunConfig, *, on_ready: Callable[[NodeInfo], None]
                     name=config.name,
                     events=events,
                     limits=LimitsInUse(core, config.limits, statistics=statistics, turnstile=turnstile),
+                    doors=doors,
                 )
-                desk = admin_router(administration, token, http=statistics)
+                sessions = Sessions(identity.mailbox_id.short)
+                desk = admin_router(administration, token, http=statistics, sessions=sessions, open_paths=OPEN_PATHS)
                 tell_access = partial(events.tell, EventKind.ACCESS)
                 office = AdmissionOffice(admission, last_seen=door.last_seen, told=tell_access)
                 inviter = Inviter(pairing, identity.mailbox_id, lambda: [*_urls(secure), *_urls(phones)], clock)
                 add_admission_routes(desk, office, inviter.invite)
                 add_bundle_routes(desk, core.mailbox, network=config.network, interest=core.engine.interest)
                 add_report_route(desk, core.engine, reports)
+                overview = Overview(core, plain=plain, administration=administration, doors=doors)
+                overview.urls = (*_urls(phones), *_urls(secure))
+                history, live = History(clock, overview.reading), Live()
+                add_dashboard(
+                    desk,
+                    sessions=sessions,
+                    live=live,
+                    settings=Settings(
+                        settings_file,
+                        config,
+                        core=core,
+                        plain=plain,
+                        doors=doors,
+                        events=events,
+                        rename=administration.rename,
+                    ),
+                    on_login=partial(events.tell, EventKind.ACCESS, "somebody signed in to the dashboard"),
+                )
+                feed = Feed(live, overview=overview, events=events, history=history, store=store)
+                nursery.start_soon(supervise, "history", history.run)
+                nursery.start_soon(supervise, "dashboard", feed.run)
                 await nursery.start(serve_http, admin, desk)
                 discovery: Discovery = MdnsDiscovery() if config.mdns else NoDiscovery()
                 transport.on_connection(discovery.met)
                 nursery.start_soon(
-                    supervise, "discovery", partial(_discover, discovery, config, core, phones, p2p[0].port)
+                    supervise,
+                    "discovery",
+                    partial(doors.while_so, partial(_discover, discovery, config, core, phones, p2p[0].port)),
                 )
                 info = NodeInfo(
                     pid=os.getpid(),
@@ -263,7 +300,7 @@ def _plain_peers(config: RunConfig, core: Core, data_dir: DataDir) -> ToyPeers:
 
 
 async def _discover(
-    discovery: Discovery, config: RunConfig, core: Core, phones: Sequence[Listener], p2p_port: int
+    discovery: Discovery, config: RunConfig, core: Core, phones: Sequence[Listener], p2p_port: int, announced: bool
 ) -> None:
     announcement = Announcement(
         mailbox_id=core.transport.local,
@@ -273,7 +310,7 @@ async def _discover(
         network=config.network,
         hosts=tuple(listener.address.host for listener in phones if listener.address.port == phones[0].address.port),
     )
-    await discovery.run(announcement, core.engine.report)
+    await discovery.run(announcement if announced else None, core.engine.report)
 
 
 def _known_addresses(core: Core, mailbox_id: MailboxId) -> Sequence[PeerAddress]:

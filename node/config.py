@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 from protocols.addresses import PeerAddress
 from protocols.limits import (
@@ -15,7 +17,7 @@ from protocols.limits import (
 )
 from protocols.model import Retention
 
-__all__ = ["HttpPeer", "ListenAddress", "OperatorLimits", "RunConfig"]
+__all__ = ["HttpPeer", "ListenAddress", "OperatorLimits", "RunConfig", "SettingError", "SettingsFile"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +77,31 @@ class RunConfig:
     log_level: str = "info"
     log_json: bool = False
     name: str | None = None
+    paused: bool = False
+    """Whether the mailbox mode is off: phones are not served, and the mailbox is not announced."""
+
+
+class SettingError(Exception):
+    """A setting that can't be. `key` is the option's name, empty if it is about all; `text` is one line for people."""
+
+    def __init__(self, key: str, text: str) -> None:
+        super().__init__(text)
+        self.key = key
+        self.text = text
+
+
+class SettingsFile(Protocol):
+    """Where settings are kept; `node.cli.config_file` has the real one."""
+
+    def shown(self, config: RunConfig) -> dict[str, Any]:
+        """For each setting its `value`, as a user would type it, and in `locked` why it can't be changed, or None."""
+        ...
+
+    def check(self, changes: Mapping[str, Any]) -> RunConfig:
+        """The configuration with `changes` (option name -> value as in the file, None for the default). Raises
+        SettingError."""
+        ...
+
+    def save(self, changes: Mapping[str, Any]) -> None:
+        """Writes them, durably. Raises SettingError, or DataDirError."""
+        ...

@@ -40,7 +40,7 @@ class _Teller:
         if trio.current_effective_deadline() == -math.inf:  # we are stopping: it is we who go
             return
         if up:
-            self._events.tell_or_again(EventKind.MET, "connected again", mailbox_id, within_s=EVENT_MERGE_S)
+            self._events.tell_or_again(EventKind.MET, "connected", mailbox_id, within_s=EVENT_MERGE_S)
         else:
             self._events.tell_or_again(EventKind.LOST, "the connection was lost", mailbox_id, within_s=EVENT_MERGE_S)
 

@@ -9,6 +9,7 @@ from typing import Any
 import trio
 
 from node.core import VERSION, Core
+from node.doors import Doors
 from node.events import EventKind, Events
 from node.http.admin import AdminError
 from node.limits_in_use import LimitsInUse
@@ -38,6 +39,7 @@ class Administration:
         name: str | None,
         events: Events,
         limits: LimitsInUse,
+        doors: Doors,
     ) -> None:
         """`ports` are those on which others should reach this mailbox."""
         self._core = core
@@ -48,9 +50,8 @@ class Administration:
         self._events = events
         self._limits = limits
         self.name = name
-        self.serving = True
-        """Whether phones are served (the mailbox mode is on)."""
-        self._started_s = core.mailbox.clock.now_s()
+        self._doors = doors
+        self.started_s = core.mailbox.clock.now_s()
 
     async def status(self) -> dict[str, Any]:
         """The contract's fields and a few more for people. Raises AdminError if the store fails."""
@@ -66,9 +67,9 @@ class Administration:
             "mailbox_id": str(self._mailbox_id),
             "peer_id": self._mailbox_id.peer_id,
             "name": self.name,
-            "serving": self.serving,
+            "serving": self._doors.is_open,
             "version": VERSION,
-            "started": rfc3339(self._started_s),
+            "started": rfc3339(self.started_s),
             "retention_s": mailbox.retention.retention_s,
             "messages": totals.messages,
             "logs": totals.logs,
@@ -78,14 +79,9 @@ class Administration:
             "storage_limit": totals.storage_limit_bytes,
             "storage_used": totals.used_bytes,
             "evicted": self._evicted(),
-            "room": self._room(),
+            "room": self.room(),
             "fingerprint": view.fingerprint,
-            "relayed": {
-                "stored": mailbox.stored,
-                "served": mailbox.served,
-                "synced_in": counters.synced_in + sum(peer.received for peer in self._plain.peers),
-                "synced_out": counters.synced_out + sum(peer.sent for peer in self._plain.peers),
-            },
+            "relayed": self.relayed(),
             "sessions": {
                 "count": counters.sessions,
                 "round_trips": counters.round_trips,
@@ -99,10 +95,24 @@ class Administration:
             "peers": await self.peers(),
         }
 
-    def _room(self) -> dict[str, int] | None:
+    def rename(self, name: str | None) -> None:
+        """Another name for people."""
+        self.name = name
+
+    def room(self) -> dict[str, int] | None:
         """The narrowest of the bounds that there are: what is left for messages, and of how much."""
         rooms = self._core.mailbox.store.rooms()
         return min(rooms, key=lambda room: room.free_bytes)._asdict() if rooms else None
+
+    def relayed(self) -> dict[str, int]:
+        """Messages since the start: from and to phones, from and to other mailboxes."""
+        mailbox, counters = self._core.mailbox, self._core.engine.counters
+        return {
+            "stored": mailbox.stored,
+            "served": mailbox.served,
+            "synced_in": counters.synced_in + self._plain.received,
+            "synced_out": counters.synced_out + self._plain.sent,
+        }
 
     def event_counts(self) -> dict[str, int]:
         """How many events of each kind there were since the start."""

@@ -1303,6 +1303,47 @@ FRESH_S: Final = 1.0
 NETWORK_CLIENTS: Final = 4
 """An IPv6 /64 may have as many connections as so many clients: whoever has one address in it has all of them, but a
 LAN's phones share one, too."""
+DASHBOARD_CODE_S: Final = 120.0
+"""A login link is good for so long: time to paste it into a browser, and no more."""
+
+DASHBOARD_CODES_MAX: Final = 8
+"""Login links that are good at once; the oldest goes."""
+
+DASHBOARD_SECRET_BYTES: Final = 32
+"""Random bytes in a code, in a session's cookie and in its key: nobody guesses 256 bits."""
+
+DASHBOARD_SESSION_S: Final = 7 * 86400.0
+"""A session that nobody uses ends after so long; a page that is open uses it."""
+
+DASHBOARD_SESSIONS_MAX: Final = 16
+"""Sessions at once, more than one person has browsers; the one unused for longest goes."""
+
+LIVE_LISTENERS_MAX: Final = 16
+"""Pages that are told of changes at once: each costs a connection and a few dozen kilobytes a second at most."""
+
+LIVE_HEARTBEAT_S: Final = 15.0
+"""A page hears something at least this often: so both sides learn of a connection that is dead."""
+
+LIVE_TICK_S: Final = 1.0
+"""How often it is looked whether something changed, while a page is open: eyes need no more."""
+
+LIVE_NEIGHBOURS_MAX: Final = 64
+"""Neighbours that the page is sent, those in trouble first: 20 KB, and more than fit on a screen."""
+
+LIVE_TOPICS_MAX: Final = 8
+"""Topics that the page is sent; the others are summed up."""
+
+CENSUS_PAUSE_S: Final = 60.0
+"""Counting by topic reads every key: while a page is open it is done this often at most."""
+
+CENSUS_SHARE: Final = 0.02
+"""And it takes no more than this part of the time, however large the store is."""
+
+PAUSED_RETRY_S: Final = 60
+"""What phones are told about when to come back while the mailbox mode is off."""
+
+SETTING_CHARS_MAX: Final = 500
+"""A setting's text as it comes from the page: an address is a third of that."""
 
 # --- the command line ------------------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "status": ("status", "Show what a running mailbox holds and how it stands with its neighbours."),
     "peers": ("status", "Show the other mailboxes that a running one knows."),
     "sync": ("status", "Compare with neighbours now, and wait for the result."),
+    "dashboard": ("dashboard", "Open the dashboard of a running mailbox in the browser."),
     "password": ("admission", "Set, clear or look after the password that mailboxes share."),
     "trust": ("admission", "Let a mailbox in without a password."),
     "distrust": ("admission", "Never exchange anything with a mailbox, whatever password it has."),

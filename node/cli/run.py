@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from node.cli.config_file import ConfigFile
 from node.cli.program import EXIT_INTERRUPTED, fail
 from node.cli.settings import misspelt_variables, run_config, run_options
 from node.config import RunConfig
@@ -50,7 +51,9 @@ def run(data_dir: Path | None, **values: Any) -> None:
     import trio  # noqa: PLC0415 - what it needs for running, `run --help` does not
 
     try:
-        trio.run(_serve, config, restrict_keyboard_interrupt_to_checkpoints=True)
+        trio.run(
+            _serve, config, ConfigFile(click.get_current_context()), restrict_keyboard_interrupt_to_checkpoints=True
+        )
     except KeyboardInterrupt:
         raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
     except BaseExceptionGroup as group:
@@ -59,7 +62,7 @@ def run(data_dir: Path | None, **values: Any) -> None:
         _end([error])
 
 
-async def _serve(config: RunConfig) -> None:
+async def _serve(config: RunConfig, settings_file: ConfigFile) -> None:
     """Runs the mailbox until a signal comes; the first asks it to stop, the second ends the process."""
     import trio  # noqa: PLC0415
 
@@ -78,7 +81,7 @@ async def _serve(config: RunConfig) -> None:
         with stop:
             from node.app import run_mailbox  # noqa: PLC0415 - takes a second: signals are heard before
 
-            await run_mailbox(config, on_ready=lambda info: _greet(config, info))
+            await run_mailbox(config, on_ready=lambda info: _greet(config, info), settings_file=settings_file)
         nursery.cancel_scope.cancel()
     if stop.cancelled_caught:
         log.info("stopped")

@@ -35,7 +35,15 @@ from protocols.limits import (
 )
 from protocols.model import Retention
 
-__all__ = ["LOG_LEVELS", "env_name", "misspelt_variables", "run_config", "run_options"]
+__all__ = [
+    "LOG_LEVELS",
+    "checked_value",
+    "env_name",
+    "misspelt_variables",
+    "read_config_file",
+    "run_config",
+    "run_options",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -180,6 +188,12 @@ _OPTIONS: Final = (
         default=True,
         help="Whether limits per client leave out clients on this machine, such as a reverse proxy.",
     ),
+    _option(
+        "--paused/--not-paused",
+        default=False,
+        help="Begin with the mailbox mode off: phones are not served and the mailbox is not announced, until it is "
+        "switched on in the dashboard.",
+    ),
     _option("--name", type=kinds.NAME, help="A name for people, shown in `status`."),
     _option(
         "--log-level",
@@ -231,6 +245,7 @@ def run_config(data_dir: Path | None, values: Mapping[str, Any]) -> RunConfig:
         log_level=values["log_level"].lower(),
         log_json=values["log_json"],
         name=values["name"],
+        paused=values["paused"],
     )
 
 
@@ -267,16 +282,17 @@ def _load_config_file(context: click.Context, data_dir: Path | None) -> Path | N
     }
     defaults: dict[str, Any] = {}
     try:
-        for key, value in _read(path).items():
+        for key, value in read_config_file(path).items():
             param = _known(key, options)
-            defaults[str(param.name)] = _checked(context, key, value, param)
+            defaults[str(param.name)] = checked_value(context, key, value, param)
     except ValueError as error:
         raise click.UsageError(f"{path}: {error}", context) from None
     context.default_map = defaults
     return data_dir
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_config_file(path: Path) -> dict[str, Any]:
+    """What stands in `config.toml`; a missing file is an empty one. Raises ValueError."""
     try:
         # O_NONBLOCK: a pipe in its place must not hang the start.
         with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123
@@ -307,7 +323,8 @@ def _known(key: str, options: Mapping[str, click.Option]) -> click.Option:
     raise ValueError(f"{key!r} is not an option; {hint}")
 
 
-def _checked(context: click.Context, key: str, value: Any, param: click.Option) -> Any:
+def checked_value(context: click.Context, key: str, value: Any, param: click.Option) -> Any:
+    """`value` as it may stand in the file for that option. Raises ValueError."""
     if param.is_flag and not isinstance(value, bool):
         raise ValueError(f"{key}: {value!r} should be true or false")
     if param.multiple:

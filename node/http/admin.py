@@ -2,7 +2,8 @@
 
 Three guards, in this order. The Host header must name this machine by a loopback name or address, and an Origin must be
 the same: so a web page elsewhere can't reach us by pointing its own name at 127.0.0.1 (DNS rebinding). And every
-request must carry the token from the data directory, which only the user can read.
+request must carry the token from the data directory, which only the user can read, or be one of a session of the
+dashboard, which began with the token.
 
 Pages and event streams can be added as further routes; a handler may answer with an async iterator.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 import hmac
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -22,6 +23,7 @@ from node.http.head import Head
 from node.http.messages import HttpError, Request, Response, Router
 from node.http.metrics import exposition
 from node.http.server import HttpStatistics
+from node.http.sessions import Sessions
 from protocols.limits import ADMIN_BODY_BYTES_MAX, ADMIN_TOKEN_BYTES
 
 __all__ = ["AdminError", "AdminPort", "admin_router", "load_or_create_token"]
@@ -30,7 +32,11 @@ _JSON: Final = "application/json"
 _LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _HEADERS: Final = (
     ("cache-control", "no-store"),
-    ("content-security-policy", "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"),
+    (
+        "content-security-policy",
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "frame-ancestors 'none'; base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'",
+    ),
     ("cross-origin-resource-policy", "same-origin"),
     ("referrer-policy", "no-referrer"),
     ("x-content-type-options", "nosniff"),
@@ -85,10 +91,14 @@ def admin_router(
     *,
     http: HttpStatistics | None = None,
     allowed_hosts: Sequence[str] = (),
+    sessions: Sessions | None = None,
+    open_paths: Set[str] = frozenset(),
 ) -> Router:
     """The administration's routes. `http` are the statistics of the phones' server, for the metrics. `allowed_hosts`
-    are further values of the Host header without port, for a listener that is not on loopback."""
-    router = Router(headers=_HEADERS, guard=_guard(token, _LOOPBACK_HOSTS | {host.lower() for host in allowed_hosts}))
+    are further values of the Host header without port, for a listener that is not on loopback. A request of one of
+    `sessions` needs no token, and `open_paths` need nothing at all but to come from this machine's own pages."""
+    hosts = _LOOPBACK_HOSTS | {host.lower() for host in allowed_hosts}
+    router = Router(headers=_HEADERS, guard=_guard(token, hosts, sessions, open_paths))
 
     async def status(_request: Request) -> Response:
         return _json(await _ask(port.status))
@@ -144,8 +154,16 @@ def _sync_request(request: Request) -> str | None:
 # --- guards -------------------------------------------------------------------------------------------------------
 
 
-def _guard(token: str, hosts: frozenset[str]) -> Callable[[Head, str], None]:
+def _guard(
+    token: str, hosts: frozenset[str], sessions: Sessions | None, open_paths: Set[str]
+) -> Callable[[Head, str], None]:
     expected = f"Bearer {token}".encode()
+
+    def is_of_a_session(head: Head) -> bool:
+        if sessions is None or not sessions.admits(head.headers):
+            return False
+        # A browser says where a request that changes something comes from; what doesn't is no page of ours.
+        return head.method in ("GET", "HEAD") or "origin" in head.headers
 
     def guard(head: Head, _client: str) -> None:
         host = head.headers.get("host", "").lower()
@@ -154,6 +172,10 @@ def _guard(token: str, hosts: frozenset[str]) -> Callable[[Head, str], None]:
         origin = head.headers.get("origin")
         if origin is not None and origin.lower() != f"http://{host}":
             raise HttpError(403, "The administration does not answer to other origins.")
+        if head.headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and head.method != "GET":
+            raise HttpError(403, "The administration does not answer to other sites.")
+        if head.target in open_paths or is_of_a_session(head):
+            return
         given = head.headers.get("authorization", "").encode("latin-1")
         scheme, _, rest = given.partition(b" ")
         if not hmac.compare_digest(scheme.title() + b" " + rest.strip(), expected):

@@ -61,6 +61,11 @@ class AdminClient:
         headers = self._headers | {"Content-Type": "application/octet-stream"}
         return _parsed(_request(self._url, "POST", path, body, headers, timeout_s=self._timeout_s))
 
+    def dashboard_link(self) -> str:
+        """A link that lets one browser into the dashboard, once and soon. The code stands behind `#`: browsers keep
+        that to themselves. Raises ClientError."""
+        return f"{self._url}/#{self.post('/admin/login-code')['code']}"
+
     def status(self) -> dict[str, Any]:
         """What `mailboxd status --json` prints. Raises ClientError."""
         answer: dict[str, Any] = self.get("/admin/status")

@@ -68,6 +68,9 @@ class _Collector(Collector):
             _gauge("mailboxd_logs", "Logs with at least one message.", status["logs"]),
             _gauge("mailboxd_topics", "Topics with at least one message.", status["topics"]),
             _gauge("mailboxd_stored_bytes", "Content of the messages held.", status["bytes"], "bytes"),
+            _counter(
+                "mailboxd_evicted_messages", "Let go before their time to make room.", status["evicted"]["messages"]
+            ),
             _gauge("mailboxd_retention_seconds", "How long messages live.", status["retention_s"], "seconds"),
             _gauge("mailboxd_index_blocks", "Blocks of messages in the index.", audit["of"]),
             _counter(

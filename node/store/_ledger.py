@@ -112,6 +112,11 @@ class Ledger:
         pages: int = one(self.db, "PRAGMA page_count") - one(self.db, "PRAGMA freelist_count")
         return pages * STORE_PAGE_BYTES
 
+    def keep_to(self, budget: Budget) -> None:
+        """Another storage limit from now on. What is too much is let go when there is need for room."""
+        self.budget = budget
+        self.db.execute(f"PRAGMA journal_size_limit = {budget.wal_bytes}")
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All that happens inside is committed durably, or none of it. Raises sqlite3.Error."""

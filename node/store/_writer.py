@@ -69,7 +69,7 @@ class Writer:
 
     def __init__(self, path: Path, *, budget: Budget, requests_per_commit_max: int | None = None) -> None:
         self._path = path
-        self._budget = budget
+        self.budget = budget
         self._requests_per_commit_max = requests_per_commit_max
         self._announce: Callable[[Change], None] = lambda change: None
         self._token: trio.lowlevel.TrioToken | None = None
@@ -175,9 +175,9 @@ class Writer:
     # --- in the writer thread --------------------------------------------------------------------------------------
 
     def _open(self) -> tuple[Ledger, sqlite3.Connection]:
-        connection = connect_writer(self._path, wal_bytes_max=self._budget.wal_bytes)
+        connection = connect_writer(self._path, wal_bytes_max=self.budget.wal_bytes)
         try:
-            return Ledger(connection, budget=self._budget), connection
+            return Ledger(connection, budget=self.budget), connection
         except BaseException:
             connection.close()
             raise
@@ -225,7 +225,7 @@ class Writer:
                 break
             messages += job.messages
             size += job.bytes
-            if jobs and (job.is_alone or messages > COMMIT_BATCH_MESSAGES or size > self._budget.batch_bytes):
+            if jobs and (job.is_alone or messages > COMMIT_BATCH_MESSAGES or size > self.budget.batch_bytes):
                 self._held_back = job
                 break
             jobs.append(job)

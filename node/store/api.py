@@ -25,6 +25,7 @@ from protocols.sync.effects import Delivery, Page, Span
 __all__ = [
     "Admission",
     "Arrival",
+    "Census",
     "Change",
     "Evictions",
     "ItemColumns",
@@ -41,6 +42,7 @@ __all__ = [
     "StoreFull",
     "StoreUnavailable",
     "StoredItem",
+    "TopicShare",
     "VerifyReport",
 ]
 
@@ -209,6 +211,21 @@ class Room(NamedTuple):
     is_limit: bool = False
 
 
+class TopicShare(NamedTuple):
+    """How much of what is stored belongs to one topic; `bytes` of blobs."""
+
+    topic: str
+    messages: int
+    bytes: int
+
+
+class Census(NamedTuple):
+    """`oldest_s` is the smallest first stored of all, None where nothing is held. `topics` are the largest by bytes."""
+
+    oldest_s: int | None
+    topics: Sequence[TopicShare]
+
+
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
     """What a check of the whole store found. `problems` are sentences for a user; empty means sound."""
@@ -344,6 +361,16 @@ class Store(abc.ABC):
     @abc.abstractmethod
     def statistics(self) -> Statistics:
         """The totals as of the last commit; costs nothing."""
+
+    @abc.abstractmethod
+    async def census(self, *, topics_max: int) -> Census:
+        """Counts everything by topic and returns the `topics_max` largest. Costs a look at every key, in a thread.
+        Raises StoreUnavailable."""
+
+    @abc.abstractmethod
+    async def limit_storage(self, limit_bytes: int | None) -> None:
+        """Another storage limit from now on. What is above a lower one is let go only when something new comes.
+        Raises StoreUnavailable."""
 
     @abc.abstractmethod
     def rooms(self) -> Sequence[Room]:

@@ -21,6 +21,7 @@ from node.store._variants import Occupancy, rank, settle
 from node.store.api import (
     Admission,
     Arrival,
+    Census,
     Change,
     Evictions,
     ItemColumns,
@@ -34,6 +35,7 @@ from node.store.api import (
     StoredItem,
     StoreFull,
     StoreUnavailable,
+    TopicShare,
     VerifyReport,
 )
 from protocols.limits import EVICT_AHEAD_PART, MESSAGE_OVERHEAD_BYTES, MESSAGES_PAGE_MAX, SEQ_MAX
@@ -516,6 +518,20 @@ class MemoryStore(Store):
                 state = self._find(LogName(topic, log))
                 if state is not None and state.seqs:
                     yield ScanPage([LogName(topic, log)], _columns([state.items(0, SEQ_MAX)]))
+
+    async def census(self, *, topics_max: int) -> Census:
+        await self._turn()
+        shares = []
+        for topic, logs in self._topics.items():
+            sizes = [item.size for log in logs.values() for item in log.items(0, SEQ_MAX)]
+            if sizes:
+                shares.append(TopicShare(topic, len(sizes), sum(sizes)))
+        oldest_s = min((age for age, held in self._ages.items() if held), default=None)
+        return Census(oldest_s, sorted(shares, key=lambda share: (-share.bytes, share.topic))[:topics_max])
+
+    async def limit_storage(self, limit_bytes: int | None) -> None:
+        await self._turn()
+        self._limit_bytes = limit_bytes
 
     def statistics(self) -> Statistics:
         held = self._occupancy

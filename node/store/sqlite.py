@@ -17,6 +17,7 @@ import trio
 
 from node.store import _readers
 from node.store._budget import Budget
+from node.store._census import census
 from node.store._eviction import Evictor, RoomMade
 from node.store._housekeeping import disk_room
 from node.store._ledger import Ledger
@@ -31,6 +32,7 @@ from node.store._writer import Job, Writer
 from node.store.api import (
     Admission,
     Arrival,
+    Census,
     Change,
     Evictions,
     ItemColumns,
@@ -274,6 +276,18 @@ class SqliteStore(Store):
     def statistics(self) -> Statistics:
         held = self._writer.occupancy
         return Statistics(held.messages, held.bytes, held.logs, held.topics, self._limit_bytes, self._used_bytes())
+
+    async def census(self, *, topics_max: int) -> Census:
+        return await self._readers.run(lambda connection: census(connection, topics_max))
+
+    async def limit_storage(self, limit_bytes: int | None) -> None:
+        def work(ledger: Ledger) -> tuple[None, Change]:
+            ledger.keep_to(Budget(limit_bytes))
+            return None, Change()
+
+        await self._writer.do(Job(work, messages=0))
+        self._writer.budget = Budget(limit_bytes)
+        self._limit_bytes = limit_bytes
 
     def rooms(self) -> Sequence[Room]:
         rooms = (

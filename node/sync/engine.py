@@ -25,9 +25,9 @@ from node.sync.claims import Claims
 from node.sync.driver import SessionTraffic, run_session
 from node.sync.index import LogIndex
 from node.sync.news import News
-from node.sync.peers import Peer, PeerState, PeerTable, SessionEnd, SyncReport
+from node.sync.peers import Peer, PeerState, PeerTable, SessionEnd, SyncReport, sync_with
 from node.sync.seats import NoSeat, Seat, Seats
-from node.sync.telling import progress_teller, tell, what_is_left
+from node.sync.telling import progress_teller, refusal_code, tell, what_is_left
 from node.transport.api import PeerUnreachable, Stream, StreamBroken, Transport
 from protocols.addresses import PeerAddress
 from protocols.errors import RemoteProtocolError
@@ -154,9 +154,7 @@ class SyncEngine:
             self._nursery = nursery
             try:
                 nursery.start_soon(self.news.run)
-                for address in self._fixed_peers:
-                    if peer := self._meet(address.mailbox_id):
-                        peer.fixed |= {address}
+                self.name_peers(self._fixed_peers)
                 for peer in self.table.all():
                     self._start(peer)
                 await trio.sleep_forever()
@@ -298,6 +296,19 @@ class SyncEngine:
         peer.last_seen_at = trio.current_time()
         self._start(peer)
         return peer
+
+    def name_peers(self, addresses: Sequence[PeerAddress]) -> None:
+        """These are the addresses that the user names now. Whom nobody knows any more is parted with."""
+        self._fixed_peers = addresses
+        for address in addresses:
+            self._meet(address.mailbox_id)
+        changed, gone = self.table.name(addresses)
+        for peer in changed:
+            self._due_in(peer, 0.0)
+        for peer in gone:
+            peer.poke()
+            if self._nursery is not None:
+                self._nursery.start_soon(self._transport.disconnect, peer.mailbox_id)
 
     def _start(self, peer: Peer) -> None:
         if self._nursery is not None and peer.mailbox_id not in self._started:
@@ -572,7 +583,7 @@ class SyncEngine:
         level = logging.WARNING if state is PeerState.REFUSED else logging.INFO
         if isinstance(error, KeptOut) and not (peer.fixed or peer.last_sync_s is not None):
             level = logging.DEBUG  # strangers could fill a disk with it; `peers` tells it
-        if peer.stand(state, reason):
+        if peer.stand(state, reason, refusal_code(error)):
             log.log(level, "mailbox %s: sync failed: %s", peer.mailbox_id.short, reason)
         if not incoming:
             self._retry(peer)
@@ -585,14 +596,4 @@ class SyncEngine:
     async def sync_now(self, mailbox_id: MailboxId | None = None) -> list[SyncReport]:
         """Syncs with one peer or with all, at once, and returns how it went. An unknown peer gives an empty list."""
         known = self.table.all() if mailbox_id is None else [self.table.get(mailbox_id)]
-        peers = [peer for peer in known if peer is not None]
-        send, receive = trio.open_memory_channel[SyncReport](len(peers))
-        reports: list[SyncReport] = []
-        async with send, receive:
-            for peer in peers:
-                peer.waiting.append(send)
-                peer.poke()
-            with suppress(trio.EndOfChannel):
-                while len(reports) < len(peers):
-                    reports.append(await receive.receive())
-        return sorted(reports, key=lambda report: report.mailbox_id)
+        return await sync_with([peer for peer in known if peer is not None])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import trio
 
@@ -24,7 +24,22 @@ from protocols.limits import (
 from protocols.model import MailboxId
 from protocols.sync.session import Checkpoint, SessionResult
 
-__all__ = ["Peer", "PeerState", "PeerTable", "SessionEnd", "SyncProgress", "SyncReport"]
+__all__ = [
+    "NO_ROOM_HERE",
+    "NO_ROOM_THERE",
+    "Peer",
+    "PeerState",
+    "PeerTable",
+    "SessionEnd",
+    "SyncProgress",
+    "SyncReport",
+    "sync_with",
+]
+
+
+NO_ROOM_HERE: Final = "this mailbox has no room left: its disk is full, or its storage limit is reached"
+NO_ROOM_THERE: Final = "it has no room left"
+"""Two of the reasons for which a peer is behind, which people can do something about."""
 
 
 class PeerState(enum.Enum):
@@ -78,6 +93,8 @@ class Peer:
     discovered: frozenset[PeerAddress] = frozenset()
     state: PeerState = PeerState.BEHIND
     reason: str = "not met yet"
+    refusal: str = ""
+    """The code with which one of the two refused the last session, as in the sync spec; empty if that is not why."""
     settled: PeerState = PeerState.BEHIND
     """The last state but `SYNCING`: several sessions at once don't make the same state news."""
     last_sync_s: float | None = None
@@ -183,7 +200,7 @@ class Peer:
         if self.timer is not None:
             self.timer.deadline = self.next_at
 
-    def stand(self, state: PeerState, reason: str) -> bool:
+    def stand(self, state: PeerState, reason: str, refusal: str = "") -> bool:
         """Notes how we stand; returns whether the state is another one now (the reason's figures may change always).
         While a peer is shunned it stays refused: why is worth more than what its other sessions or its connection do.
         """
@@ -192,6 +209,8 @@ class Peer:
         self.state, self.reason = state, reason
         if state is PeerState.SYNCING:
             return False
+        if state is not PeerState.REFUSED or refusal:  # what is only restored keeps it
+            self.refusal = refusal
         news, self.settled = state is not self.settled, state
         return news
 
@@ -244,3 +263,31 @@ class PeerTable:
 
     def remove(self, peer: Peer) -> None:
         self._peers.pop(peer.mailbox_id, None)
+
+    def name(self, addresses: Sequence[PeerAddress]) -> tuple[list[Peer], list[Peer]]:
+        """Makes these the addresses that the user names. Returns the peers that have others than before, and those that
+        nobody knows of any more, which are removed."""
+        named: dict[MailboxId, frozenset[PeerAddress]] = {}
+        for address in addresses:
+            named[address.mailbox_id] = named.get(address.mailbox_id, frozenset()) | {address}
+        changed = [peer for peer in self.all() if peer.fixed != named.get(peer.mailbox_id, frozenset())]
+        for peer in changed:
+            peer.fixed = named.get(peer.mailbox_id, frozenset())
+        gone = [peer for peer in changed if not peer.addresses]
+        for peer in gone:
+            self.remove(peer)
+        return [peer for peer in changed if peer.addresses], gone
+
+
+async def sync_with(peers: Sequence[Peer]) -> list[SyncReport]:
+    """Has each peer's task sync at once, and returns how it went."""
+    send, receive = trio.open_memory_channel[SyncReport](len(peers))
+    reports: list[SyncReport] = []
+    async with send, receive:
+        for peer in peers:
+            peer.waiting.append(send)
+            peer.poke()
+        with suppress(trio.EndOfChannel):
+            while len(reports) < len(peers):
+                reports.append(await receive.receive())
+    return sorted(reports, key=lambda report: report.mailbox_id)

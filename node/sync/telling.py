@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 import trio
 
+from node.admission.doorkeeper import KeptOut
 from node.sync.driver import SessionTraffic
-from node.sync.peers import Peer
+from node.sync.peers import NO_ROOM_HERE, NO_ROOM_THERE, Peer
 from protocols.limits import SYNC_LOGGED_MESSAGES_MIN, SYNC_PROGRESS_S
-from protocols.sync.session import SessionResult
+from protocols.sync.session import SessionRefused, SessionResult
 
-__all__ = ["progress_teller", "tell", "what_is_left"]
+__all__ = ["progress_teller", "refusal_code", "tell", "what_is_left"]
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ def tell(peer: Peer, result: SessionResult, *, loudly: bool) -> None:
 def what_is_left(result: SessionResult, traffic: SessionTraffic, *, incoming: bool) -> str:
     """Why the two are not known to hold the same after a session; empty if they are."""
     if traffic.full:
-        return "this mailbox has no room left: its disk is full, or its storage limit is reached"
+        return NO_ROOM_HERE
     if traffic.unsigned:
         return "it has messages that are not signed by their authors, which this mailbox does not take"
     if not result.complete:
@@ -70,7 +71,14 @@ def what_is_left(result: SessionResult, traffic: SessionTraffic, *, incoming: bo
     if result.settled:
         return ""
     if result.peer is not None and result.peer.is_full:
-        return "it has no room left"
+        return NO_ROOM_THERE
     if result.skipped:
         return "what is missing is coming from another mailbox at the moment"
     return f"{result.gone} messages that it announced did not come"
+
+
+def refusal_code(error: Exception) -> str:
+    """The code of a refusal, `admission` where one does not let the other in; empty if it is none."""
+    if isinstance(error, KeptOut):
+        return "admission"
+    return error.code if isinstance(error, SessionRefused) else ""

@@ -98,7 +98,19 @@ class ToyPeers:
         self._own_id = own_id
         self._is_met = is_met
         self._only_topics = only_topics
+        self._nursery: trio.Nursery | None = None
+        self._received_before = self._sent_before = 0  # with those that are named no longer
         mailbox.store.subscribe(self._on_change)
+
+    @property
+    def received(self) -> int:
+        """Messages taken from all since the start."""
+        return self._received_before + sum(peer.received for peer in self.peers)
+
+    @property
+    def sent(self) -> int:
+        """Messages given to all since the start."""
+        return self._sent_before + sum(peer.sent for peer in self.peers)
 
     def _on_change(self, change: Change) -> None:
         if change.stored:
@@ -110,14 +122,30 @@ class ToyPeers:
         """Runs until cancelled."""
         try:
             async with trio.open_nursery() as nursery:
+                self._nursery = nursery
                 for peer in self.peers:
                     nursery.start_soon(self._tend, peer)
                 await trio.sleep_forever()
         finally:
+            self._nursery = None
             self._ledger.close()
 
+    def name(self, urls: Sequence[str]) -> None:
+        """Other mailboxes than before; of those that stay, what is known stays."""
+        before = {peer.url: peer for peer in self.peers}
+        for gone in [peer for url, peer in before.items() if url not in urls]:
+            self._received_before += gone.received
+            self._sent_before += gone.sent
+        self.peers = [before.get(url) or ToyPeer(url) for url in urls]
+        self._locks |= {url: trio.Lock() for url in urls if url not in self._locks}
+        for peer in before.values():
+            peer.news.set()  # those that are gone must notice
+        for peer in self.peers:
+            if peer.url not in before and self._nursery is not None:
+                self._nursery.start_soon(self._tend, peer)
+
     async def _tend(self, peer: ToyPeer) -> None:
-        while True:
+        while peer in self.peers:
             await self.sync(peer)
             pause_s = self._interval_s * self._jitter.uniform(0.8, 1.2)
             with trio.move_on_after(pause_s):

@@ -158,7 +158,7 @@ async def test_nothing_is_open_to_other_origins() -> None:
         assert answer.status == 405
         assert not any(name.startswith("access-control") for name in answer.headers)
         page = await site.ask("GET", "/admin/status", headers=[BEARER])
-        assert "default-src 'self'" in page.headers["content-security-policy"]
+        assert "default-src 'none'" in page.headers["content-security-policy"]
         assert page.headers["cache-control"] == "no-store"
 
 

@@ -34,6 +34,7 @@ def status(peers: int = 3, **more: Any) -> dict[str, Any]:
         "bytes": 2**40,
         "storage_limit": 2**41,
         "room": {"free_bytes": 2**40, "of_bytes": 2**41},
+        "evicted": {"messages": 4, "bytes": 5},
         "retention_s": 604800,
         "relayed": {"stored": 3, "served": 7, "synced_in": 0, "synced_out": 1},
         "sessions": {"count": 4, "round_trips": 5, "bytes_in": 6, "bytes_out": 7},

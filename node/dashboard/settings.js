@@ -1,0 +1,150 @@
+// The settings: each is changed by itself, at once, and checked by the mailbox as its options are.
+
+import { byId, h } from "./dom.js";
+import { ask, Refused } from "./session.js";
+import { count } from "./words.js";
+
+const FIELDS = [
+  { key: "name", label: "Name", help: "For people; it is shown here and in mailboxd status.", placeholder: "Library, 1st floor" },
+  { key: "storage-limit", label: "Storage limit", help: "How much to store at the most, for example 2GiB. Empty: all but a reserve of the disk.", placeholder: "none" },
+  { key: "retention", label: "Messages live for", help: "A number and s, m, h or d; a week (7d) at the most. Best the same on all mailboxes.", placeholder: "7d" },
+  { key: "peer", label: "Internet mailboxes", help: "Mailboxes that are not in this network, one on a line: an address with /p2p/… (mailboxd identity shows it there) or an http(s):// URL.", lines: true, placeholder: "/dns4/mailbox.example.org/tcp/4001/p2p/12D3Koo…" },
+];
+
+let tell = () => {};
+let holds = () => 0;
+
+/** Builds the form. `say` shows a line to the user, `messages` gives how many are stored now. */
+export async function openSettings(say, messages) {
+  tell = say;
+  holds = messages;
+  const shown = await (await ask("GET", "/admin/settings")).json();
+  byId("settings").replaceChildren(mode(shown.paused), ...FIELDS.map((field) => setting(field, shown[field.key])));
+}
+
+async function change(key, value) {
+  return (await ask("POST", "/admin/settings", { [key]: value })).json();
+}
+
+function mode(paused) {
+  const toggle = h("button", { type: "button", class: "switch", role: "switch", id: "mode", "aria-checked": String(!paused.value), "aria-labelledby": "mode-label", "aria-describedby": "mode-help", disabled: paused.locked !== null });
+  const wrong = h("p", { class: "wrong", role: "alert", hidden: true });
+  toggle.addEventListener("click", async () => {
+    const wanted = toggle.getAttribute("aria-checked") !== "true";
+    if (!wanted && !(await confirmed("Switch the mailbox mode off?", "Phones can’t leave or fetch messages here until it is on again. What is stored stays, and other mailboxes that are connected still get it.", "Switch off"))) return;
+    toggle.disabled = true;
+    wrong.hidden = true;
+    try {
+      const shown = await change("paused", !wanted);
+      toggle.setAttribute("aria-checked", String(!shown.paused.value));
+      tell(wanted ? "The mailbox mode is on." : "The mailbox mode is off.");
+    } catch (error) {
+      explain(wrong, error);
+    }
+    toggle.disabled = false;
+    toggle.focus();
+  });
+  return h("div", { class: "setting mode" },
+    h("div", {},
+      h("span", { class: "label", id: "mode-label" }, "Mailbox mode"),
+      h("p", { class: "help", id: "mode-help" }, "Serve phones, and announce this mailbox in the network."),
+      paused.locked && h("p", { class: "locked" }, lockedText(paused.locked)),
+      wrong),
+    toggle);
+}
+
+function setting(field, { value, locked }) {
+  const id = `setting-${field.key}`;
+  const asText = (given) => (field.lines ? given.join("\n") : given);
+  const attributes = { id, name: field.key, "aria-describedby": `${id}-help ${id}-wrong`, placeholder: field.placeholder, disabled: locked !== null, autocomplete: "off", spellcheck: "false", maxlength: field.lines ? null : 200 };
+  const input = field.lines ? h("textarea", { ...attributes, rows: 3 }) : h("input", { ...attributes, type: "text" });
+  input.value = asText(value);
+  let kept = input.value;
+  const save = h("button", { type: "submit", class: "primary", hidden: true }, "Save");
+  const wrong = h("p", { class: "wrong", id: `${id}-wrong`, role: "alert", hidden: true });
+  const form = h("form", { class: "setting", novalidate: true },
+    h("label", { for: id }, field.label),
+    h("p", { class: "help", id: `${id}-help` }, field.help),
+    h("div", { class: "edit" }, input, save),
+    locked && h("p", { class: "locked" }, lockedText(locked)),
+    wrong);
+  const good = () => {
+    wrong.hidden = true;
+    input.removeAttribute("aria-invalid");
+  };
+  input.addEventListener("input", () => {
+    save.hidden = input.value === kept;
+    good();
+  });
+  input.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    input.value = kept;
+    save.hidden = true;
+    good();
+  });
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    if (input.value === kept) return;
+    if (field.key === "retention" && !(await agreedToForget(kept, input.value))) return;
+    save.disabled = true;
+    good();
+    try {
+      const shown = await change(field.key, given(field, input.value));
+      input.value = kept = asText(shown[field.key].value);
+      save.hidden = true;
+      tell(`${field.label}: saved.`);
+      input.focus();
+    } catch (error) {
+      explain(wrong, error);
+      input.setAttribute("aria-invalid", "true");
+      input.focus();
+    }
+    save.disabled = false;
+  });
+  return form;
+}
+
+/** What the mailbox is told: null for the default. */
+function given(field, text) {
+  if (field.lines) {
+    const lines = text.split("\n").map((line) => line.trim()).filter(Boolean);
+    return lines.length ? lines : null;
+  }
+  return text.trim() || null;
+}
+
+const SECONDS = { s: 1, m: 60, h: 3600, d: 86400 };
+const seconds = (text) => {
+  const found = /^([\d.]+)\s*([smhd])$/.exec(text.trim() || "7d");
+  return found ? Number(found[1]) * SECONDS[found[2]] : NaN;
+};
+
+async function agreedToForget(before, after) {
+  if (!(seconds(after) < seconds(before)) || !holds()) return true;
+  return confirmed("Let messages die sooner?", `${count(holds(), "message is", "messages are")} stored here. Those that are older than ${after.trim() || "7d"} are deleted at once, and can’t be brought back from here.`, "Delete the older ones");
+}
+
+const lockedText = (why) => `Can’t be changed here: ${why}.`;
+
+function explain(place, error) {
+  place.textContent = error instanceof Refused ? error.message : "The mailbox can’t be reached; nothing was changed.";
+  place.hidden = false;
+}
+
+/** Asks the user; resolves to whether they agreed. */
+function confirmed(title, text, yes) {
+  const dialog = byId("confirm");
+  byId("confirm-title").textContent = title;
+  byId("confirm-text").textContent = text;
+  const [no, agree] = dialog.querySelectorAll("button");
+  agree.textContent = yes;
+  dialog.returnValue = "";
+  dialog.showModal();
+  no.focus();
+  return new Promise((resolve) => {
+    const close = (event) => dialog.close(event.currentTarget.value);
+    no.onclick = close;
+    agree.onclick = close;
+    dialog.onclose = () => resolve(dialog.returnValue === "yes");
+  });
+}

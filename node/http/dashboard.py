@@ -1,0 +1,112 @@
+"""The dashboard's routes: the page itself, how one gets in, the live stream, and the settings.
+
+The page's files are the same on every mailbox and hold nothing of anybody's, so they are served without a login; what
+they show is asked for with one (`node.http.sessions`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from node.config import SettingError
+from node.dashboard import page_files
+from node.http.live import Live
+from node.http.messages import Handler, HttpError, Request, Response, Router
+from node.http.sessions import Sessions
+from node.settings import Settings
+from protocols.limits import ADMIN_BODY_BYTES_MAX, FIXED_PEERS_MAX, SETTING_CHARS_MAX
+
+__all__ = ["OPEN_PATHS", "add_dashboard"]
+
+_JSON: Final = "application/json"
+_LOGIN: Final = "/admin/login"
+OPEN_PATHS: Final = frozenset({_LOGIN, *page_files()})
+"""What is served to whoever can reach the administration at all."""
+
+
+class _Login(msgspec.Struct):
+    code: str
+
+
+def add_dashboard(
+    router: Router,
+    *,
+    sessions: Sessions,
+    live: Live,
+    settings: Settings,
+    on_login: Callable[[], object],
+) -> None:
+    """Adds the routes. `on_login` is called when somebody got in."""
+
+    async def code(_request: Request) -> Response:
+        return _json({"code": sessions.new_code()})
+
+    async def login(request: Request) -> Response:
+        got = sessions.exchange(_decoded(request, _Login).code)
+        if got is None:
+            raise HttpError(403, "This link was used already or is too old; `mailboxd dashboard` makes a new one.")
+        on_login()
+        return Response(200, msgspec.json.encode({"key": got.key}), _JSON, (("set-cookie", got.set_cookie),))
+
+    async def logout(request: Request) -> Response:
+        forgotten = sessions.end(request.headers)
+        live.wake()
+        return Response(204, headers=(("set-cookie", forgotten),))
+
+    async def stream(request: Request) -> Response:
+        if request.method == "HEAD":
+            return Response(200, content_type="text/event-stream")
+        bearer = "authorization" in request.headers  # the token never ends
+        listener = live.listen(while_true=lambda: bearer or sessions.admits(request.headers))
+        return Response(200, listener, "text/event-stream")
+
+    async def show(_request: Request) -> Response:
+        return _json(settings.shown())
+
+    async def change(request: Request) -> Response:
+        try:
+            await settings.change(_changes(_decoded(request, dict[str, Any])))
+        except SettingError as error:
+            return Response(400, msgspec.json.encode({"key": error.key, "text": error.text}), _JSON)
+        return _json(settings.shown())
+
+    for path, (content, content_type) in page_files().items():
+        router.get(path, _constant(content, content_type))
+    router.post("/admin/login-code", code, takes_json=False, body_bytes_max=ADMIN_BODY_BYTES_MAX)
+    router.post(_LOGIN, login, body_bytes_max=ADMIN_BODY_BYTES_MAX)
+    router.post("/admin/logout", logout, takes_json=False, body_bytes_max=ADMIN_BODY_BYTES_MAX)
+    router.get("/admin/live", stream)
+    router.get("/admin/settings", show)
+    router.post("/admin/settings", change, body_bytes_max=ADMIN_BODY_BYTES_MAX)
+
+
+def _constant(content: bytes, content_type: str) -> Handler:
+    async def answer(_request: Request) -> Response:
+        return Response(200, content, content_type)
+
+    return answer
+
+
+def _json(value: object) -> Response:
+    return Response(200, msgspec.json.encode(value), _JSON)
+
+
+def _decoded(request: Request, kind: Any) -> Any:
+    try:
+        return msgspec.json.decode(request.body, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise HttpError(400, "The body is not what this route takes.") from None
+
+
+def _changes(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Only what a setting can be: a text, a list of texts, true or false, or null. Raises SettingError."""
+    for key, value in given.items():
+        texts = value if isinstance(value, list) else [value]
+        if not all(isinstance(text, str | bool | None) for text in texts) or len(texts) > FIXED_PEERS_MAX:
+            raise SettingError(key, "this should be a text, a list of texts, true, false or null")
+        if any(isinstance(text, str) and len(text) > SETTING_CHARS_MAX for text in texts):
+            raise SettingError(key, f"this is longer than {SETTING_CHARS_MAX} characters")
+    return given
