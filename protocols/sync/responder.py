@@ -64,6 +64,7 @@ class Responder:
     def _compare(self, question: News | Survey | About) -> Steps[Standing | Surveyed]:
         self._result.full = not isinstance(question, About)
         if question.again:
+            yield Settle()  # what we were just given is to be in the picture, or it would come a second time
             yield from self._context.look_again()
             self._telling = Telling(self._context)
         match question:

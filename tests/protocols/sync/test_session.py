@@ -13,6 +13,8 @@ from protocols.limits import (
     VARIANTS_MAX,
 )
 from protocols.model import LogName, Retention, digest_of, handle_of
+from protocols.sync.common import Steps
+from protocols.sync.effects import Commit, OpenView, Settle
 from protocols.sync.session import SessionRefused, SessionResult, initiate, respond
 from tests.protocols.operation_maker import Author
 from tests.protocols.sync.world import HOUR_S, NOW_S, Box, Side, assert_equal, name_of, run_pair, sync
@@ -72,6 +74,28 @@ def test_news_on_both_sides_of_one_log() -> None:
     assert result is not None
     assert (result.received, result.sent) == (2, 1)
     assert_equal(one, other)
+
+
+def test_who_was_given_something_looks_again_when_it_is_stored() -> None:
+    """Before that, the same would be offered and taken a second time."""
+    one, other = filled(3, 10), Box()
+    seen: list[type] = []
+
+    def watched(session: Steps[SessionResult]) -> Steps[SessionResult]:
+        result: object = None
+        while True:
+            try:
+                effect = session.send(result)
+            except StopIteration as stop:
+                found: SessionResult = stop.value
+                return found
+            seen.append(type(effect))
+            result = yield effect
+
+    outcome = run_pair(Side(one, initiate(one.config())), Side(other, watched(respond(other.config()))))
+    assert outcome.responder.result is not None and outcome.responder.result.received == 30
+    again = seen.index(OpenView, seen.index(Commit))
+    assert seen[again - 1] is Settle
 
 
 def test_a_hint_takes_two_round_trips() -> None:
