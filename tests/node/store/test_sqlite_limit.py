@@ -85,7 +85,7 @@ async def test_a_store_from_before_sources_is_taken_over(tmp_path: Path) -> None
     database.close()
     async with SqliteStore.open(path, storage_limit_bytes=LIMIT // 4) as store:
         assert store.statistics().messages == len(held)
-        for seq in range(200):
+        for seq in range(150):
             await store.put([arrival(chance, 2, seq, 10_000)], client=f"10.0.0.{seq}")
         assert 0 < store.evictions.messages < len(held)  # what nobody is known to have brought is one share
         assert list((await store.verify()).problems) == []
