@@ -21,10 +21,11 @@ from node.admission.files import load_admission
 from node.admission.invitation import Inviter
 from node.admission.office import AdmissionOffice
 from node.admission.pairing import Pairing
+from node.admission.pins import Pins
 from node.clock import SystemClock
 from node.config import HttpPeer, ListenAddress, OperatorLimits, RunConfig, SettingsFile
 from node.core import VERSION, Core, supervise
-from node.datadir import STORE_FILE, TOKEN_FILE, TOY_LEDGER_FILE, DataDir, NodeInfo
+from node.datadir import PINS_FILE, STORE_FILE, TOKEN_FILE, TOY_LEDGER_FILE, DataDir, NodeInfo
 from node.discovery.api import Announcement, Discovery
 from node.discovery.mdns import MdnsDiscovery
 from node.discovery.none import NoDiscovery
@@ -53,7 +54,7 @@ from node.reach import Reach
 from node.settings import Settings
 from node.status import Administration
 from node.store.sqlite import SqliteStore
-from node.sync.peers import PeerState
+from node.sync.peers import PeerState, SessionEnd
 from node.sync.reports import Reports
 from node.sync.toy_ledger import ToyLedger
 from node.sync.toy_peer import ToyPeers
@@ -163,7 +164,14 @@ async def run_mailbox(
                         turnstile=turnstile,
                     )
                 )
-                plain = _plain_peers(config, core, data_dir)
+                pins = Pins(
+                    data_dir.path / PINS_FILE,
+                    admission,
+                    is_connected=lambda mailbox_id: mailbox_id in transport.connected(),
+                    told=partial(events.tell, EventKind.ACCESS),
+                )
+                core.engine.on_session(partial(_pin, core, pins))
+                plain = _plain_peers(config, core, data_dir, pins)
                 nursery.start_soon(supervise, "plain peers", plain.run)
                 administration = Administration(
                     core,
@@ -175,6 +183,7 @@ async def run_mailbox(
                     events=events,
                     limits=LimitsInUse(core, config.limits, statistics=statistics, turnstile=turnstile),
                     doors=doors,
+                    notice=pins.notice,
                 )
                 sessions = Sessions(identity.mailbox_id.short)
                 desk = admin_router(administration, token, http=statistics, sessions=sessions, open_paths=OPEN_PATHS)
@@ -279,7 +288,14 @@ async def _p2p_address(config: RunConfig, data_dir: DataDir) -> ListenAddress:
     return address
 
 
-def _plain_peers(config: RunConfig, core: Core, data_dir: DataDir) -> ToyPeers:
+def _pin(core: Core, pins: Pins, end: SessionEnd) -> None:
+    """Whoever was synced with is remembered by where it is."""
+    peer = core.engine.table.get(end.peer)
+    if end.error is None and peer is not None and peer.discovered:
+        pins.met(end.peer, [(address.host, address.port) for address in sorted(peer.discovered)])
+
+
+def _plain_peers(config: RunConfig, core: Core, data_dir: DataDir, pins: Pins) -> ToyPeers:
     def is_met(text: str) -> bool:
         try:
             return MailboxId.parse(text) in core.transport.connected()
@@ -295,6 +311,7 @@ def _plain_peers(config: RunConfig, core: Core, data_dir: DataDir) -> ToyPeers:
         jitter=random.Random(),
         own_id=str(core.transport.local),
         is_met=is_met,
+        why_not=pins.why_not,
         only_topics=config.topics,
     )
 

@@ -29,6 +29,7 @@ __all__ = [
     "IDENTITY_FILE",
     "NODE_FILE",
     "PASSWORD_FILE",
+    "PINS_FILE",
     "STORE_FILE",
     "TOKEN_FILE",
     "TOY_LEDGER_FILE",
@@ -54,6 +55,7 @@ TOKEN_FILE: Final = "admin-token"
 TOY_LEDGER_FILE: Final = "plain-peers.sqlite3"
 PASSWORD_FILE: Final = "password.key"
 TRUST_FILE: Final = "trust.json"
+PINS_FILE: Final = "pins.json"
 DEVICES_FILE: Final = "devices.json"
 
 _TEMP_PREFIX: Final = ".mailboxd-new-"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -40,8 +40,9 @@ class Administration:
         events: Events,
         limits: LimitsInUse,
         doors: Doors,
+        notice: Callable[[MailboxId], str | None] = lambda _mailbox_id: None,
     ) -> None:
-        """`ports` are those on which others should reach this mailbox."""
+        """`ports` are those on which others should reach this mailbox. `notice` says what is odd about a neighbour."""
         self._core = core
         self._reach = reach
         self._ports = [*dict.fromkeys(ports)][:REACH_PORTS_MAX]
@@ -49,6 +50,7 @@ class Administration:
         self._mailbox_id = mailbox_id
         self._events = events
         self._limits = limits
+        self._notice = notice
         self.name = name
         self._doors = doors
         self.started_s = core.mailbox.clock.now_s()
@@ -182,7 +184,7 @@ class Administration:
     async def peers(self) -> list[dict[str, Any]]:
         """One dictionary for each known mailbox, in the order of their ids; plain ones after the others."""
         return [
-            *(_peer(peer) for peer in self._core.engine.table.all()),
+            *(_peer(peer, self._notice(peer.mailbox_id)) for peer in self._core.engine.table.all()),
             *(_plain_peer(peer) for peer in self._plain.peers),
         ]
 
@@ -229,11 +231,12 @@ def rfc3339(time_s: float) -> str:
     return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _peer(peer: Peer) -> dict[str, Any]:
+def _peer(peer: Peer, notice: str | None) -> dict[str, Any]:
     return {
         "mailbox_id": str(peer.mailbox_id),
         "state": peer.state.value,
         "reason": peer.reason,
+        "notice": notice,
         "last_sync": None if peer.last_sync_s is None else rfc3339(peer.last_sync_s),
         "last_sync_bytes": peer.last_sync_bytes,
         "last_sync_round_trips": peer.last_sync_round_trips,
@@ -251,6 +254,7 @@ def _plain_peer(peer: ToyPeer) -> dict[str, Any]:
         "mailbox_id": peer.mailbox_id or peer.url,
         "state": peer.state.value,
         "reason": peer.reason,
+        "notice": None,
         "last_sync": None if peer.last_sync_s is None else rfc3339(peer.last_sync_s),
         "last_sync_bytes": peer.last_bytes,
         "last_sync_round_trips": peer.round_trips,

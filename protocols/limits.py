@@ -1194,6 +1194,10 @@ PAIRING_BODY_BYTES_MAX: Final = 4 * KIB
 ADMISSION_FILE_BYTES_MAX: Final = MIB
 """Largest file about who is let in: all that TRUST_MAX and DEVICES_MAX allow, twice over."""
 
+PINS_MAX: Final = 1_024
+"""Places (URLs, addresses with ports) of which it is remembered who answered there; the one confirmed longest ago is
+forgotten. Only mailboxes that were synced with, and that the user named, get there."""
+
 TRUST_MAX: Final = 4_096
 """Mailboxes that can be trusted or distrusted: a user names them one by one."""
 # --- the dashboard ---------------------------------------------------------------------------------------------

@@ -175,6 +175,8 @@ def peers(data_dir: Path | None, as_json: bool) -> None:
         click.echo(_peer_table(known))
         for peer in known:
             click.echo(f"\n{peer['mailbox_id']}  {escape_controls(str(peer.get('software') or ''))}".rstrip())
+            if peer.get("notice"):
+                click.echo(f"  NOTE: {escape_controls(str(peer['notice']))}")
             for address in peer.get("addresses") or ["no address known"]:
                 click.echo(f"  {escape_controls(str(address))}")
 

@@ -72,6 +72,7 @@ class ToyPeer:
 
 class ToyPeers:
     """Keeps in step with all plain mailboxes of `urls`. `own_id` and `is_met` tell which are reached otherwise.
+    `why_not` says why the mailbox that answers at a URL, with this id, is not to be used.
     With `only_topics` no others are exchanged."""
 
     def __init__(
@@ -85,6 +86,7 @@ class ToyPeers:
         jitter: random.Random,
         own_id: str,
         is_met: Callable[[str], bool],
+        why_not: Callable[[str, str | None], str | None] = lambda _url, _mailbox_id: None,
         only_topics: Set[str] = frozenset(),
     ) -> None:
         self.peers = [ToyPeer(url) for url in urls]
@@ -97,6 +99,7 @@ class ToyPeers:
         self._jitter = jitter
         self._own_id = own_id
         self._is_met = is_met
+        self._why_not = why_not
         self._only_topics = only_topics
         self._nursery: trio.Nursery | None = None
         self._received_before = self._sent_before = 0  # with those that are named no longer
@@ -182,6 +185,8 @@ class ToyPeers:
         peer.mailbox_id = _endpoint_id(await self._exchange(peer, "GET", "/health"))
         if peer.mailbox_id == self._own_id:
             return PeerState.REFUSED, "this is our own address"
+        if (why_not := self._why_not(peer.url, peer.mailbox_id)) is not None:
+            return PeerState.REFUSED, why_not
         if peer.mailbox_id is not None and self._is_met(peer.mailbox_id):
             return PeerState.IN_SYNC, "it is met directly, which is better"
         now_s = int(self._mailbox.clock.now_s())

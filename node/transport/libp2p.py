@@ -17,6 +17,7 @@ from typing import Any
 
 import trio
 from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.security.noise.exceptions import PeerIDMismatchesPubkey
 from libp2p.stream_muxer.exceptions import MuxedStreamEOF
 from libp2p.utils import encode_delim, read_delim
 
@@ -338,6 +339,11 @@ class Libp2pTransport(Transport):
 def _reason(error: Exception) -> str:
     if isinstance(error, trio.TooSlowError):
         return "no answer in time"
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, PeerIDMismatchesPubkey):
+            return "another mailbox answers there; its identity was changed, or somebody poses as it"
+        cause = cause.__cause__ or cause.__context__
     if isinstance(error, OSError):
         # trio says that all attempts failed; why they did is in the cause.
         causes = error.__cause__.exceptions if isinstance(error.__cause__, ExceptionGroup) else (error,)
