@@ -70,14 +70,16 @@ class IndexView:
         prefixes.setflags(write=False)
         return prefixes
 
-    def rows(self, lo: int, hi: int) -> Iterator[memoryview]:
+    def rows(self, lo: int, hi: int) -> list[memoryview]:
         """See `LogTable.rows`."""
+        found: list[memoryview] = []
         for number in range(self._leaf_with(lo), len(self.leaves)):
             offset = self._offsets[number]
             if offset >= hi:
-                return
+                break
             rows = memoryview(self.leaves[number].columns.rows)
-            yield rows[LOG_ROW_BYTES * max(lo - offset, 0) : LOG_ROW_BYTES * (hi - offset)]
+            found.append(rows[LOG_ROW_BYTES * max(lo - offset, 0) : LOG_ROW_BYTES * (hi - offset)])
+        return found
 
     def changed_since(self, serial: int) -> Rows:
         """See `LogTable.changed_since`. Every log, if the serial is not one of this index."""

@@ -105,11 +105,10 @@ def surveyed(context: Context, said: Survey) -> Surveyed:
     """The answer to a survey, as far as it fits into a frame."""
     table = context.table
     answer = _Answer()
-    for region in said.regions:
+    for region, (lo, hi) in zip(said.regions, table.all_bounds(said.regions), strict=True):
         if not answer.has_room:
             answer.until = region.lower
             break
-        lo, hi = table.bounds(region.lower, region.upper)
         if region.mode == SHOW:
             _list(answer, region, lo, hi)
         elif table.fingerprint(lo, hi) != region.fingerprint:
@@ -122,11 +121,12 @@ def _refine(table: KeyedTable, answer: _Answer, region: Region, lo: int, hi: int
     which is why a survey ends."""
     if hi - lo > SURVEY_LISTED_LOGS:
         parts = min(SURVEY_PARTS_MAX, -(-(hi - lo) // SURVEY_PART_LOGS))
-        places = [region.lower, *table.cuts(lo, hi, parts), region.upper]
+        places = [(region.lower, lo), *table.cuts(lo, hi, parts), (region.upper, hi)]
         if len(places) > 2:
-            for lower, upper in pairwise(places):
-                fingerprint = table.fingerprint(*table.bounds(lower, upper))
-                answer.regions.append(Region(lower, upper, FP, fingerprint))
+            answer.regions += [
+                Region(lower, upper, FP, table.fingerprint(first, end))
+                for (lower, first), (upper, end) in pairwise(places)
+            ]
             return
     _list(answer, region, lo, hi)
 
@@ -152,7 +152,7 @@ def _fitted(table: KeyedTable, answer: _Answer) -> Surveyed:
         count = int(np.searchsorted(prefixes[rows[:count]], np.uint64(answer.until)))  # a place is not cut
         listing = table.listing(rows[:count])
     regions = [
-        region._replace(upper=min(region.upper, answer.until))
+        region if region.upper <= answer.until else region._replace(upper=answer.until)
         for region in answer.regions
         if region.lower < answer.until
     ]

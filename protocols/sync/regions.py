@@ -9,7 +9,11 @@ are all FP. FP regions have FINGERPRINT_BYTES each. A gap can't be expressed (it
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import reduce
+from operator import or_
 from typing import Any, Final, NamedTuple
+
+import numpy as np
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.limits import FINGERPRINT_BYTES, RANGES_MAX
@@ -86,11 +90,11 @@ def pack_regions(regions: Sequence[Region]) -> list[Any]:
         bounds.pop()
     if len(modes) > RANGES_MAX:
         raise LocalProtocolError(f"{len(modes)} regions in one message")
-    packed = [bound.to_bytes(_PLACE_BYTES, "big") for bound in bounds]
-    width = max((len(bound.rstrip(b"\0")) for bound in packed), default=0)
+    width = len(pack_place(reduce(or_, bounds, 0)))
+    packed = np.array(bounds, ">u8").view(np.uint8).reshape(-1, _PLACE_BYTES)
     return [
         width,
-        b"".join([bound[:width] for bound in packed]),
+        packed[:, :width].tobytes(),
         b"" if modes.count(FP) == len(modes) else bytes(modes),
         b"".join([region.fingerprint for region in regions]),
     ]
@@ -111,9 +115,10 @@ def unpack_regions(value: Any, allowed: Collection[int]) -> list[Region]:
     as_bytes(fingerprints, "fingerprints", length=FINGERPRINT_BYTES * modes.count(FP))
     regions: list[Region] = []
     lower = at = 0
-    for index, mode in enumerate(modes):
-        piece = packed[index * width : (index + 1) * width]
-        upper = int.from_bytes(piece.ljust(_PLACE_BYTES, b"\0"), "big") if index < len(modes) - 1 else END
+    padded = np.zeros((len(modes) - 1, _PLACE_BYTES), np.uint8)
+    padded[:, :width] = np.frombuffer(packed, np.uint8).reshape(-1, width) if width else 0
+    uppers: list[int] = padded.view(">u8").reshape(-1).tolist()
+    for mode, upper in zip(modes, (*uppers, END), strict=True):
         if upper <= lower:
             raise RemoteProtocolError("ranges", "bounds are not strictly ascending")
         if mode == FP and FP in allowed:

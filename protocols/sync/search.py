@@ -129,11 +129,8 @@ class Search:
         table = self._table
         if not len(table):
             return [Region(0, END, SHOW)]
-        places = [0, *table.cuts(0, len(table), table.first_parts()), END]
-        return [
-            Region(lower, upper, FP, table.fingerprint(*table.bounds(lower, upper)))
-            for lower, upper in pairwise(places)
-        ]
+        places = [(0, 0), *table.cuts(0, len(table), table.first_parts()), (END, len(table))]
+        return [Region(lower, upper, FP, table.fingerprint(lo, hi)) for (lower, lo), (upper, hi) in pairwise(places)]
 
     def _next_survey(self) -> Survey:
         regions = self._regions[-SURVEY_REGIONS_ASKED_MAX:]
@@ -211,16 +208,16 @@ class Search:
         at = 0
         spans: list[tuple[int, int, int]] = []
         listed: list[Region] = []
-        for region in reply.regions:
+        for region, (lo, hi) in zip(reply.regions, self._table.all_bounds(reply.regions), strict=True):
             while at < len(asked.regions) and asked.regions[at].upper <= region.lower:
                 at += 1
             if at == len(asked.regions) or not _is_within(region, asked.regions[at]) or region.upper > reply.until:
                 raise RemoteProtocolError("ranges", "an answer to what was not asked")
             if region.mode == LIST:
-                spans.append((*self._table.bounds(region.lower, region.upper), reply.counts[len(spans)]))
+                spans.append((lo, hi, reply.counts[len(spans)]))
                 listed.append(region)
             elif asked.regions[at].mode == FP and region[:2] != asked.regions[at][:2]:
-                self._take_part(region)
+                self._take_part(region, lo, hi)
             else:
                 raise RemoteProtocolError("ranges", "a region was not split")
         if listed:
@@ -236,15 +233,14 @@ class Search:
             elif region.upper > until:
                 self._regions.append(Region(until, region.upper, SHOW))
 
-    def _take_part(self, region: Region) -> None:
-        lo, hi = self._table.bounds(region.lower, region.upper)
+    def _take_part(self, region: Region, lo: int, hi: int) -> None:
         mine = self._table.fingerprint(lo, hi)
         if mine == region.fingerprint:
             return
         if hi - lo <= SURVEY_LISTED_LOGS:
             self._regions.append(Region(region.lower, region.upper, SHOW))
         else:
-            self._regions.append(region._replace(fingerprint=mine))
+            self._regions.append(Region(region.lower, region.upper, FP, mine))
 
     def _take_lists(self, regions: Sequence[Region], spans: Sequence[tuple[int, int, int]], listing: Listing) -> None:
         matches = self._table.match(listing.width, listing.fragments, spans)

@@ -37,12 +37,14 @@ from protocols.sync.listing import (
     select,
 )
 from protocols.sync.reconcile import Budget
-from protocols.sync.regions import END
+from protocols.sync.regions import END, Region
 
 __all__ = ["KeyedTable", "Matches"]
 
 _RANGE: Final = b"LR"
 _ROW: Final = b"LI"
+_COPIED_ROWS: Final = 1024
+"""Up to so many rows it costs less to copy them than to hash them piece by piece."""
 _HASH: Final = np.dtype(f"V{FINGERPRINT_BYTES}")
 
 
@@ -78,7 +80,10 @@ class KeyedTable:
 
     def fingerprint(self, lo: int, hi: int) -> bytes:
         """Keyed hash over the rows lo..hi-1."""
-        return self._hash((lo, hi))
+        if hi - lo > _COPIED_ROWS:
+            return self._hash((lo, hi))
+        self._budget.spend(hi - lo)
+        return blake3(b"".join((_RANGE, *self.table.rows(lo, hi))), key=self._key).digest(FINGERPRINT_BYTES)
 
     def rest(self, excluded: Rows) -> bytes:
         """Keyed hash over all rows but the excluded ones (ascending)."""
@@ -119,18 +124,31 @@ class KeyedTable:
         lo = int(prefixes.searchsorted(np.uint64(lower))) if lower else 0
         return lo, len(prefixes) if upper >= END else int(prefixes.searchsorted(np.uint64(upper)))
 
-    def cuts(self, lo: int, hi: int, parts: int) -> list[int]:
-        """Places that cut the rows lo..hi-1 into so many parts of nearly equal size, ascending: each is the shortest
-        one (most zeros at its end) between two rows. Fewer where rows can't be told apart."""
-        places: list[int] = []
+    def all_bounds(self, regions: Sequence[Region]) -> list[tuple[int, int]]:
+        """The same for the places of each region."""
+        if len(regions) <= FEW:
+            return [self.bounds(region.lower, region.upper) for region in regions]
+        prefixes = self.table.prefixes
+        los = prefixes.searchsorted(np.array([region.lower for region in regions], np.uint64)).tolist()
+        ends = np.array([min(region.upper, END - 1) for region in regions], np.uint64)
+        his = prefixes.searchsorted(ends).tolist()
+        return [
+            (lo, len(prefixes) if region.upper >= END else hi) for region, lo, hi in zip(regions, los, his, strict=True)
+        ]
+
+    def cuts(self, lo: int, hi: int, parts: int) -> list[tuple[int, int]]:
+        """Places that cut the rows lo..hi-1 into so many parts of nearly equal size, ascending, each with the first
+        row behind it: each is the shortest one (most zeros at its end) between two rows. Fewer where rows can't be told
+        apart."""
+        places: list[tuple[int, int]] = []
         prefixes = self.table.prefixes
         for part in range(1, parts):
             row = lo + (hi - lo) * part // parts
             before, after = int(prefixes[row - 1]), int(prefixes[row])
             if before != after and row > lo:
                 place = after >> (differing := (before ^ after).bit_length() - 1) << differing
-                if not places or place > places[-1]:
-                    places.append(place)
+                if not places or place > places[-1][0]:
+                    places.append((place, row))
         return places
 
     def first_parts(self) -> int:

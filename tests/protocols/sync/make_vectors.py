@@ -223,7 +223,9 @@ def _hashes() -> dict[str, Any]:
             for lo, hi in ((0, count), (0, 0), (1, 3), (count - 1, count))
         ],
         "rest": [{"without": row, "hex": table.rest(np.array([row], np.int64)).hex()} for row in range(count)],
-        "cuts": [{"before_row": row, "place": number(table.cuts(row - 1, row + 1, 2)[0])} for row in range(1, count)],
+        "cuts": [
+            {"before_row": row, "place": number(table.cuts(row - 1, row + 1, 2)[0][0])} for row in range(1, count)
+        ],
         "listing": plain_listing(table.listing(np.arange(count))),
         "status_fingerprint": box.fingerprint(0),
     }

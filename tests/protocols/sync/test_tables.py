@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from protocols.errors import RemoteProtocolError
 from protocols.model import LogName
 from protocols.sync.reconcile import Budget
-from protocols.sync.regions import END
+from protocols.sync.regions import END, FP, Region
 from protocols.sync.tables import KeyedTable
 from tests.protocols.sync import by_the_spec as spec
 from tests.protocols.sync.world import Log, View
@@ -86,14 +88,24 @@ def test_parts_are_even_and_none_is_empty(handles: list[bytes], parts: int, data
         return
     lo = data.draw(st.integers(0, len(mine) - 1))
     hi = data.draw(st.integers(lo + 1, len(mine)))
-    cuts = table.cuts(lo, hi, parts)
+    found = table.cuts(lo, hi, parts)
+    cuts = [place for place, _ in found]
     assert len(cuts) < parts
     bounds = [table.bounds(place, END)[0] for place in cuts]
+    assert bounds == [row for _, row in found]
     assert all(one < other for one, other in zip([lo, *bounds], [*bounds, hi], strict=True) if cuts)
     assert cuts == [spec.cut_between(mine[row - 1], mine[row]) for row in bounds]
     if len(set(mine)) == len(mine):
         wanted = {lo + (hi - lo) * part // parts for part in range(1, parts)} - {lo}
         assert set(bounds) == wanted
+
+
+@given(handles, st.lists(st.tuples(st.integers(0, END - 1), st.integers(1, END)), max_size=40))
+def test_the_rows_of_many_regions(handles: list[bytes], places: list[tuple[int, int]]) -> None:
+    table, mine = table_of(handles), places_of(handles)
+    regions = [Region(lower, upper, FP) for lower, upper in places]
+    for region, (lo, hi) in zip(regions, table.all_bounds(regions), strict=True):
+        assert (lo, hi) == (bisect_left(mine, region.lower), bisect_left(mine, region.upper))
 
 
 @given(handles, st.data())
