@@ -81,6 +81,7 @@ class _Driver:
     is_full: Callable[[], bool]
     is_at_limit: Callable[[], bool]
     is_news: bool
+    alive_from_s: Callable[[], int]
     signed_only: SignedOnly | None
     on_progress: Callable[[], None]
     turns: trio.Lock
@@ -238,7 +239,8 @@ class _Driver:
     async def _store(self, commit: Commit) -> None:
         peer = self.stream.peer
         try:
-            deliveries = commit.deliveries
+            alive_from_s = self.alive_from_s()  # a session may last, and a clock may be set meanwhile
+            deliveries = [one for one in commit.deliveries if one.first_stored_s >= alive_from_s]
             if self.signed_only is not None:
                 deliveries = await self.signed_only.genuine(deliveries)
                 self.traffic.unsigned = self.traffic.unsigned or len(deliveries) < len(commit.deliveries)
@@ -280,13 +282,14 @@ async def run_session(
     is_full: Callable[[], bool],
     is_at_limit: Callable[[], bool] = lambda: False,
     is_news: bool = False,
+    alive_from_s: Callable[[], int] = lambda: 0,
     turns: trio.Lock,
     signed_only: SignedOnly | None = None,
     on_progress: Callable[[], None] = lambda: None,
 ) -> SessionResult:
     """Drives `session` to its end and counts its bytes in `traffic`. With `is_full` nothing is taken; with
     `is_at_limit` only what may push out others (see `Store.admit`, also for `is_news`), with `signed_only` only what is
-    signed. What takes some time to compute
+    signed; never what has died since it was asked for, going by `alive_from_s`. What takes some time to compute
     is done in `turns`, so that everybody else waits for one session at a time. `on_progress` is called whenever
     messages are moved.
 
@@ -307,6 +310,7 @@ async def run_session(
             is_full,
             is_at_limit,
             is_news,
+            alive_from_s,
             signed_only,
             on_progress,
             turns,

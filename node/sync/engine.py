@@ -457,6 +457,7 @@ class SyncEngine:
                     is_full=lambda: self._mailbox.is_full,
                     is_at_limit=lambda: self._mailbox.is_at_limit,
                     is_news=only is not None,
+                    alive_from_s=self._mailbox.alive_from_s,
                     signed_only=self._mailbox.signed_only,
                     on_progress=progress_teller(peer),
                 )
@@ -525,7 +526,7 @@ class SyncEngine:
         peer.interest = None if result.peer_interest is None else result.peer_interest.packed
         peer.topics_shared = None if result.interest is None else len(result.interest)
         if result.checkpoint is not None:
-            peer.checkpoint = result.checkpoint
+            peer.agreed(result.checkpoint)
         reason = what_is_left(result, traffic, incoming=incoming)
         if reason:
             peer.stand(PeerState.BEHIND, reason)

@@ -176,6 +176,13 @@ class Peer:
         doublings = self.vain_hints - HINTS_VAIN_MAX
         return min(HINT_PAUSE_MAX_S, HINT_COALESCE_S * 2.0**doublings) if doublings > 0 else 0.0
 
+    def agreed(self, checkpoint: Checkpoint) -> None:
+        """Takes what a session left. Of two that crossed the one that began first may end last: its picture is older,
+        and what changed between the two would be told once more."""
+        known = self.checkpoint
+        if known is None or known.interest_id != checkpoint.interest_id or known.serial < checkpoint.serial:
+            self.checkpoint = checkpoint
+
     def forget_hints(self) -> None:
         """Forgets what it has announced."""
         self.hinted.clear()

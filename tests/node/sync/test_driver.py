@@ -87,6 +87,7 @@ async def drive(
     claims: Claims | None = None,
     traffic: SessionTraffic | None = None,
     is_full: Callable[[], bool] = lambda: False,
+    alive_from_s: Callable[[], int] = lambda: 0,
 ) -> SessionResult:
     async with MemoryStore() as other:
         return await run_session(
@@ -97,8 +98,19 @@ async def drive(
             claims=claims or Claims(now_at=trio.current_time),
             traffic=traffic or SessionTraffic(),
             is_full=is_full,
+            alive_from_s=alive_from_s,
             turns=trio.Lock(),
         )
+
+
+async def test_what_has_died_since_it_was_asked_for_is_not_stored() -> None:
+    def session() -> Session:
+        yield Commit([delivery(1), delivery(2)._replace(first_stored_s=300)])
+        return SessionResult()
+
+    store = MemoryStore()
+    await drive(session(), store=store, alive_from_s=lambda: 200)
+    assert [item.seq for item in await store.items(LOG, 0, 9)] == [2]
 
 
 def claiming(seen: list[Any], *spans: Span) -> Session:

@@ -10,6 +10,7 @@ from node.sync.peers import Peer, PeerState, PeerTable, SyncReport
 from protocols.addresses import PeerAddress
 from protocols.limits import PEERS_MAX
 from protocols.model import MailboxId
+from protocols.sync.session import Checkpoint
 
 
 def identity(number: int) -> MailboxId:
@@ -87,3 +88,12 @@ async def test_whoever_waits_is_answered_once_and_may_be_gone() -> None:
     assert receive.receive_nowait().error is None
     with pytest.raises(trio.WouldBlock):
         receive.receive_nowait()
+
+
+def test_an_older_picture_does_not_replace_a_newer_one() -> None:
+    peer = Peer(MailboxId(bytes(32)))
+    for serial in (3, 5, 4):
+        peer.agreed(Checkpoint(serial))
+    assert peer.checkpoint == Checkpoint(5)
+    peer.agreed(Checkpoint(4, b"other topics"))
+    assert peer.checkpoint == Checkpoint(4, b"other topics")
