@@ -207,9 +207,10 @@ class NoResurrection(Invariant):
             return
         fetched = way.fetched.get((host.name, item.digest), 0) + 1
         way.fetched[host.name, item.digest] = fetched
-        # A mailbox whose date jumped ahead forgot it, and rightly takes it again; so may one at the moment of its end.
-        left_s = item.first_stored_s + host.retention.retention_s - host.clock.now_s()
-        is_excused = host.clock.has_stepped or abs(left_s) < _ABOUT_ITS_END_S
+        # A mailbox whose date was beyond its end since it was written forgot it, and rightly takes it again; so may one
+        # at the moment of its end.
+        end_s = item.first_stored_s + host.retention.retention_s - _ABOUT_ITS_END_S
+        is_excused = host.clock.has_shown(end_s, since=way.written_s)
         if fetched > 1 + host.wipes + host.crashes and not is_excused:
             self.broken(f"{host.name} fetched {where} {fetched} times")
 
@@ -288,7 +289,7 @@ class Silence(Invariant):
             return
         pair = (host.name, end.peer)
         before, times = self._equal_since.get(pair, (None, 0))
-        total = self.world.recorder.holding(host.name).total
+        total = self.world.recorder.holding(host.name).dated
         times = times + 1 if before == total else 1
         self._equal_since[pair] = total, times
         if times < 3:

@@ -47,7 +47,8 @@ class SimulatedClock:
         self._error_s = offset_s
         self._drift_ppm = drift_ppm
         self._since = trio.current_time()
-        self.has_stepped = False
+        self._shown: list[tuple[float, float]] = []
+        """(when, the date just before) of each step."""
 
     @property
     def error_s(self) -> float:
@@ -57,9 +58,20 @@ class SimulatedClock:
     def now_s(self) -> float:
         return EPOCH_S + trio.current_time() + self.error_s
 
+    @property
+    def has_stepped(self) -> bool:
+        """Whether it ever did."""
+        return bool(self._shown)
+
+    def has_shown(self, date_s: float, *, since: float) -> bool:
+        """Whether it showed this date or a later one at any time since then (the world's)."""
+        # Between two steps it only goes forward.
+        return self.now_s() >= date_s or any(shown_s >= date_s for at, shown_s in self._shown if at >= since)
+
     def change(self, *, step_s: float, drift_ppm: float | None) -> None:
         """Steps it, and has it drift otherwise from now on (None: as before)."""
-        self.has_stepped = self.has_stepped or step_s != 0
+        if step_s:
+            self._shown.append((trio.current_time(), self.now_s()))
         self._error_s = self.error_s + step_s
         self._since = trio.current_time()
         if drift_ppm is not None:

@@ -71,6 +71,8 @@ class Holding:
     items: dict[Held, int] = field(default_factory=dict)
     """-> first stored (Unix seconds)."""
     total: int = 0
+    dated: int = 0
+    """The same over the messages and their dates."""
     promised: dict[tuple[LogName, int], float] = field(default_factory=dict)
     """Acknowledged to phones -> when."""
 
@@ -159,6 +161,7 @@ class Recorder:
             self.judge.stored(host, stored, change.origin, again=_key(stored) in holding.items)
             holding.items[_key(stored)] = stored.item.first_stored_s
             holding.total ^= self._sum(_key(stored))
+            holding.dated ^= self._dated_sum(_key(stored), first_stored_s)
             way = self.ways.get((stored.name, stored.item.seq))
             if way is not None:
                 if change.origin is None:
@@ -168,10 +171,12 @@ class Recorder:
                 way.by.setdefault(host.name, now)
                 way.first_stored_s = min(way.first_stored_s or stored.item.first_stored_s, stored.item.first_stored_s)
         for merged in change.merged:
+            holding.dated ^= self._dated_sum(_key(merged), holding.items[_key(merged)])
+            holding.dated ^= self._dated_sum(_key(merged), merged.item.first_stored_s)
             holding.items[_key(merged)] = merged.item.first_stored_s
         for removed in change.removed:
             holding.total ^= self._sum(_key(removed))
-            del holding.items[_key(removed)]
+            holding.dated ^= self._dated_sum(_key(removed), holding.items.pop(_key(removed)))
 
     def _sum(self, held: Held) -> int:
         known = self._sums.get(held)
@@ -179,6 +184,9 @@ class Recorder:
             digest = hashlib.blake2b(repr(held).encode(), digest_size=8).digest()
             known = self._sums[held] = int.from_bytes(digest)
         return known
+
+    def _dated_sum(self, held: Held, first_stored_s: int) -> int:
+        return self._sum(held) * (2 * first_stored_s + 1) % 2**64
 
     # --- how it looks ----------------------------------------------------------------------------------------------
 
