@@ -51,6 +51,7 @@ from node.identity import Identity
 from node.limits_in_use import LimitsInUse
 from node.overview import Overview
 from node.reach import Reach
+from node.service.notify import notifier
 from node.settings import Settings
 from node.status import Administration
 from node.store.sqlite import SqliteStore
@@ -235,6 +236,9 @@ async def run_mailbox(
                 data_dir.publish(info)
                 events.tell(EventKind.STARTED, f"this mailbox started, version {VERSION}")
                 on_ready(info)
+                manager = notifier()
+                manager.tell("READY=1", f"STATUS=mailbox {identity.mailbox_id.short} serves phones at {info.http[0]}")
+                nursery.start_soon(supervise, "watchdog", partial(manager.keep_alive, store))
                 _freeze_what_is_loaded()
 
 

@@ -77,6 +77,7 @@ class RunConfig:
     log_level: str = "info"
     log_json: bool = False
     name: str | None = None
+    keep_awake: bool = False
     paused: bool = False
     """Whether the mailbox mode is off: phones are not served, and the mailbox is not announced."""
 

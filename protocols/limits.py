@@ -1505,6 +1505,22 @@ REACH_FRAME_BYTES_MAX: Final = 2048
 REACH_NEIGHBOURS_MAX: Final = 3
 """So many neighbours are asked at once: one may be wrong, three are not."""
 
+SERVICE_WATCHDOG_S: Final = 60.0
+"""A mailbox that does not tell systemd for so long that it is well is started again: longer than the longest commit on
+an SD card that is being worn out."""
+
+SERVICE_RESTART_S: Final = 5.0
+"""The service manager waits so long before it starts a mailbox again that has ended."""
+
+SERVICE_START_S: Final = 600.0
+"""A start may take so long: millions of messages are read on a slow disk."""
+
+UPDATE_ANSWER_BYTES_MAX: Final = 8 * MIB
+"""What says which release is the newest: PyPI lists all of them in it."""
+
+UPDATE_TIMEOUT_S: Final = 10.0
+"""And each wait for it."""
+
 # --- scenarios ----------------------------------------------------------------------------------------------
 
 SCENARIO_FILE_BYTES_MAX: Final = 256 * KIB

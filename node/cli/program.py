@@ -41,6 +41,8 @@ COMMANDS: Final = {
     "discover": ("discover", "Look for mailboxes on the local network."),
     "put": ("messages", "Store a message in a running mailbox."),
     "get": ("messages", "Read messages from a running mailbox."),
+    "service": ("service", "Have the mailbox start at login and run in the background."),
+    "update": ("update", "Say whether a newer release is out, if you name a place to ask."),
     "report": ("report", "Have this mailbox and PEER sign what both hold at one moment, or check such a report."),
     "want": ("sneakernet", "Write down what this mailbox has, for another one to export the rest."),
     "export": ("sneakernet", "Write what another mailbox lacks into a file, to be carried there."),

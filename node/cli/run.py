@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from node.config import RunConfig
 from node.datadir import DataDirError, NodeInfo
 from node.identity import IdentityError
 from node.logs import set_up_logging
+from node.service.awake import can_keep_awake, kept_awake
 
 __all__ = ["run"]
 
@@ -50,10 +52,13 @@ def run(data_dir: Path | None, **values: Any) -> None:
         log.warning("%s is not known and has no effect; did you mean %s?", variable, meant)
     import trio  # noqa: PLC0415 - what it needs for running, `run --help` does not
 
+    if config.keep_awake and not can_keep_awake():
+        fail("--keep-awake needs the extra `desktop`: pip install 'mailboxd[desktop]' where this mailboxd is installed")
     try:
-        trio.run(
-            _serve, config, ConfigFile(click.get_current_context()), restrict_keyboard_interrupt_to_checkpoints=True
-        )
+        with kept_awake() if config.keep_awake else nullcontext():
+            trio.run(
+                _serve, config, ConfigFile(click.get_current_context()), restrict_keyboard_interrupt_to_checkpoints=True
+            )
     except KeyboardInterrupt:
         raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
     except BaseExceptionGroup as group:
@@ -66,6 +71,8 @@ async def _serve(config: RunConfig, settings_file: ConfigFile) -> None:
     """Runs the mailbox until a signal comes; the first asks it to stop, the second ends the process."""
     import trio  # noqa: PLC0415
 
+    from node.service.notify import notifier  # noqa: PLC0415
+
     async def watch(stop: trio.CancelScope, *, task_status: trio.TaskStatus[None]) -> None:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             task_status.started()
@@ -73,6 +80,7 @@ async def _serve(config: RunConfig, settings_file: ConfigFile) -> None:
                 if stop.cancel_called:
                     os._exit(EXIT_INTERRUPTED)
                 log.info("%s: stopping; once more ends it at once", signal.Signals(number).name)
+                notifier().tell("STOPPING=1")
                 stop.cancel()
 
     async with trio.open_nursery() as nursery:

@@ -194,6 +194,11 @@ _OPTIONS: Final = (
         help="Begin with the mailbox mode off: phones are not served and the mailbox is not announced, until it is "
         "switched on in the dashboard.",
     ),
+    _option(
+        "--keep-awake/--no-keep-awake",
+        default=False,
+        help="Keep this machine from going to sleep while the mailbox serves (needs the extra `desktop`).",
+    ),
     _option("--name", type=kinds.NAME, help="A name for people, shown in `status`."),
     _option(
         "--log-level",
@@ -246,6 +251,7 @@ def run_config(data_dir: Path | None, values: Mapping[str, Any]) -> RunConfig:
         log_json=values["log_json"],
         name=values["name"],
         paused=values["paused"],
+        keep_awake=values["keep_awake"],
     )
 
 
