@@ -72,8 +72,9 @@ class _Running:
 
 
 @contextmanager
-def office(data_dir: Path | None) -> Iterator[tuple[Office, bool]]:
-    """The office of the mailbox on a data directory, and whether it runs; what goes wrong becomes one line."""
+def office(data_dir: Path | None, *, makes: bool = False) -> Iterator[tuple[Office, bool]]:
+    """The office of the mailbox on a data directory, and whether it runs; what goes wrong becomes one line. `makes`: a
+    directory that is not there yet is made."""
     path = data_dir or default_data_dir()
     try:
         with AdminClient.open(path) as client:
@@ -84,6 +85,8 @@ def office(data_dir: Path | None) -> Iterator[tuple[Office, bool]]:
         fail(str(error))
     else:
         return
+    if not (makes or path.is_dir()):
+        fail(f"there is no mailbox at {path}; the first `mailboxd run` makes one")
     try:
         with DataDir.open(path):  # nobody starts it meanwhile
             yield _on_files(path), False
@@ -135,7 +138,7 @@ def set_(data_dir: Path | None) -> None:
         secret = stretch(given)
     except ValueError as error:
         fail(str(error))
-    with office(data_dir) as (desk, is_running):
+    with office(data_dir, makes=True) as (desk, is_running):
         state = desk.set_password(secret.hex())
     when = "from now on" if is_running else "from its next start"
     click.echo(f"the password is set; {when} this mailbox exchanges messages only with those that have the same")
@@ -220,7 +223,7 @@ def distrust(data_dir: Path | None, mailbox: str, undo: bool) -> None:
 
 
 def _decide(data_dir: Path | None, mailbox: str, stance: str, undo: bool) -> str:
-    with office(data_dir) as (desk, _):
+    with office(data_dir, makes=True) as (desk, _):
         state = desk.state()
         found = _whole_id(mailbox)
         if found is None:
