@@ -1395,6 +1395,12 @@ CLIENT_ANSWER_BYTES_MAX: Final = 256 * MIB
 CLIENT_DECODE_BYTES: Final = 64 * KIB
 """JSON from this size on is read and written in a worker thread: below, a thread costs more than it saves."""
 
+CLIENT_PROOFS_MAX: Final = 3
+"""Tries of one request at a flooded mailbox that asks for work. With more, it has others to serve first."""
+
+CLIENT_PROOF_BITS_MAX: Final = 20
+"""Work that is done for it: a second of Python. For more, the client waits until the flood is over."""
+
 CLIENT_IDLE_S: Final = 50.0
 """An idle connection is not used again after so long: mailboxes close theirs after 60 s."""
 
@@ -1457,6 +1463,9 @@ CLIENT_DELIVERY_PAGE: Final = 256
 
 CLIENT_COMMIT_WORKS_MAX: Final = 512
 """Pieces of work that share one commit of the client's file: more gain nothing."""
+
+CHAT_SECRET_CHARS_MIN: Final = 6
+"""Shortest shared word of the example chat. It takes a sentence to withstand somebody who tries words for days."""
 
 CHAT_TEXT_BYTES_MAX: Final = 64 * KIB
 """Longest line of the example chat: a page of text is a twentieth of it."""

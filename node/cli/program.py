@@ -50,6 +50,7 @@ COMMANDS: Final = {
     "limits": ("limits", "Show the limits, how much of each is in use, and what they are for."),
     "verify": ("verify", "Check every stored message for damage."),
     "doctor": ("doctor", "Look for what keeps this mailbox from working, and say what to do."),
+    "chat": ("chat", "Chat over mailboxes, in a terminal."),
     "demo": ("demo", "Show three mailboxes on this machine part and come together again."),
     "bench": ("bench", "Measure speed and traffic on this machine."),
 }

@@ -14,7 +14,7 @@ import trio
 
 from node.client.deliveries import Deliveries, Message
 from node.client.desk import Desk
-from node.client.link import Link, Stamp
+from node.client.link import Link
 from node.client.seat import Seat
 from node.client.store import ClientStore, ClientStoreError, state_of
 from node.discovery.api import Discovery, Found, Lost
@@ -55,19 +55,18 @@ class MailboxState:
 class Client:
     """See `open_client`. All methods are for trio tasks of the loop in which it was opened."""
 
-    def __init__(self, desk: Desk, book: Book, policy: Policy, *, stamp: Stamp | None, gap_patience_s: float) -> None:
+    def __init__(self, desk: Desk, book: Book, policy: Policy, *, gap_patience_s: float) -> None:
         self._desk = desk
         self._book = book
         self._rota: Rota[str] = Rota(policy)
         self._family = Family(policy.family)
-        self._stamp = stamp
         self._gap_patience_s = gap_patience_s
         self._seats: dict[str, Seat] = {}
         self._wake = trio.Event()
         self._news = trio.Event()
         self._nearby: dict[str, Mailbox] = {}
         self._watchers: list[Callable[[MailboxState, bool], None]] = []
-        self._deliveries = Deliveries(desk, book, self._wait_for_news)
+        self._deliveries = Deliveries(desk, book, self._wait_for_news, self._announce)
 
     # --- what an application does ------------------------------------------------------------------------------------
 
@@ -108,6 +107,12 @@ class Client:
         while sum(self._is_flushed(seat) for seat in self._seats.values()) < mailboxes:
             await self._wait_for_news()
 
+    async def caught_up(self) -> None:
+        """Waits until a mailbox has been asked what is new and the application has taken all of that. What waits for
+        messages before it does not count. For use beside the task that takes `messages`."""
+        while not (self._deliveries.is_idle and any(self._book.ledger(s.ledger).has_met for s in self._seats.values())):
+            await self._wait_for_news()
+
     def _is_flushed(self, seat: Seat) -> bool:
         return seat.is_open and self._book.behind(seat.ledger) == 0
 
@@ -144,8 +149,7 @@ class Client:
         return MailboxState(seat.link.mailbox.url, seat.mailbox_id, seat.is_named, reason == "", reason, behind)
 
     def _new_seat(self, address: Mailbox, *, is_named: bool) -> Seat:
-        link = Link(address, stamp=self._stamp)
-        return Seat(link, self._desk, self._book, self._family, is_named=is_named, on_news=self._announce)
+        return Seat(Link(address), self._desk, self._book, self._family, is_named=is_named, on_news=self._announce)
 
     def _seat(self, key: str, seat: Seat) -> None:
         self._seats[key] = seat
@@ -288,15 +292,14 @@ async def open_client(
     own_log: str | None = None,
     policy: str = "each",
     check: Check | None = None,
-    stamp: Stamp | None = None,
     gap_patience_s: float = CLIENT_GAP_PATIENCE_S,
 ) -> AsyncIterator[Client]:
     """A running client with its memory in `data_dir`, which no other program may use at the same time.
 
     It follows `topics` and talks to the named `mailboxes` and to those that `discovery` finds (for example
     `MdnsDiscovery()`). `own_log` names the log to write in when the directory is new; otherwise it gets a random id.
-    `policy` is the generation of the app whose times it keeps (`each` or `round-robin`). `check` turns messages away,
-    `stamp` adds headers to requests; delivery waits `gap_patience_s` for messages that nobody has.
+    `policy` is the generation of the app whose times it keeps (`each` or `round-robin`). `check` turns messages away;
+    delivery waits `gap_patience_s` for messages that nobody has.
 
     Raises ClientStoreError, at once or later, when nothing can be written any more.
     """
@@ -307,7 +310,7 @@ async def open_client(
         for name, record in await trio.to_thread.run_sync(store.records, topics):
             book.restore(name, record)
         desk = Desk(store)
-        client = Client(desk, book, POLICIES[policy], stamp=stamp, gap_patience_s=gap_patience_s)
+        client = Client(desk, book, POLICIES[policy], gap_patience_s=gap_patience_s)
         failure: Exception | None = None
         async with trio.open_nursery() as outer:
             await outer.start(desk.run)

@@ -32,16 +32,25 @@ class Message:
 class Deliveries(AsyncIterator[Message]):
     """Asks the book what is next. Asking for a message says that the one before was taken."""
 
-    def __init__(self, desk: Desk, book: Book, wait: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, desk: Desk, book: Book, wait: Callable[[], Awaitable[None]], on_idle: Callable[[], None]
+    ) -> None:
+        """`wait` waits for news, `on_idle` is called when the last message was taken."""
         self._desk = desk
         self._book = book
         self._wait = wait
+        self._on_idle = on_idle
         self._page: deque[Message] = deque()
         self._handed_out: Message | None = None
         self._skipped: dict[LogName, int] = {}
 
     def __aiter__(self) -> Deliveries:
         return self
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is left to be taken."""
+        return self._handed_out is None and not self._page and self._book.pick(1) is None
 
     async def __anext__(self) -> Message:
         """Waits for the next message. Cancelled, it loses nothing."""
@@ -62,6 +71,8 @@ class Deliveries(AsyncIterator[Message]):
         self._book.delivered(name, message.seq, is_late=message.is_late)
         self._handed_out = None
         await self._note(name)
+        if self.is_idle:
+            self._on_idle()
 
     async def _turn_page(self) -> bool:
         """Reads what is next; False if there is nothing."""

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TypeAlias
 
 import httptools
 import trio
 
+from protocols.challenges import CHALLENGE_HEADER, PROOF_HEADER, read_challenge, solve
 from protocols.client.address import Mailbox
 from protocols.client.answers import Cause, Refused, judge
+from protocols.errors import RemoteProtocolError
 from protocols.limits import (
     CLIENT_ANSWER_BYTES_MAX,
     CLIENT_CONNECT_TIMEOUT_S,
     CLIENT_HEAD_BYTES_MAX,
     CLIENT_IDLE_S,
+    CLIENT_PROOF_BITS_MAX,
+    CLIENT_PROOFS_MAX,
     CLIENT_RATE_MIN,
     CLIENT_STALL_S,
     KIB,
 )
 
-__all__ = ["Link", "Stamp"]
-
-Stamp: TypeAlias = Callable[[Mailbox, str, bytes], Awaitable[Mapping[str, str]]]
-"""Further headers for a request to a mailbox with this path and body, for whatever a mailbox may ask of strangers."""
+__all__ = ["Link"]
 
 _RECEIVE_BYTES = 64 * KIB
 
@@ -37,6 +36,7 @@ class _Answer:
     def __init__(self) -> None:
         self.body = bytearray()
         self.retry_after: str | None = None
+        self.challenge: str | None = None
         self.received_bytes = 0
         self.is_in_body = self.is_complete = self.has_length = False
 
@@ -44,6 +44,8 @@ class _Answer:
         name = name.lower()
         if name == b"retry-after":
             self.retry_after = value.decode("latin-1")
+        elif name == CHALLENGE_HEADER.encode():
+            self.challenge = value.decode("latin-1")
         self.has_length |= name in (b"content-length", b"transfer-encoding")
 
     def on_headers_complete(self) -> None:
@@ -59,39 +61,46 @@ class _Answer:
 class Link:
     """Requests to one mailbox, one at a time."""
 
-    def __init__(self, mailbox: Mailbox, *, stamp: Stamp | None = None) -> None:
+    def __init__(self, mailbox: Mailbox) -> None:
         self.mailbox = mailbox
-        self._stamp = stamp
         self._stream: trio.abc.Stream | None = None
         self._used_at = 0.0
         self._lock = trio.Lock()
 
     async def request(self, method: str, path: str, body: bytes = b"") -> bytes:
-        """The body of the answer to one request (`body` is JSON). Raises Refused."""
+        """The body of the answer to one request (`body` is JSON). Works for it if a flooded mailbox asks for that.
+        Raises Refused."""
+        proof = ""
+        for _ in range(CLIENT_PROOFS_MAX):
+            status, answer = await self._ask(method, path, body, proof)
+            if status != 429 or answer.challenge is None or not path.endswith("/store"):  # reading is never asked for
+                break
+            proof = f"{PROOF_HEADER}: {await _solve(answer.challenge)}\r\n"
+        refused = judge(status, answer.retry_after, bytes(answer.body[:KIB]), now=datetime.now(UTC))
+        if refused is not None:
+            raise refused
+        return bytes(answer.body)
+
+    async def _ask(self, method: str, path: str, body: bytes, headers: str) -> tuple[int, _Answer]:
         mailbox = self.mailbox
         head = f"{method} {mailbox.path}{path} HTTP/1.1\r\nHost: {mailbox.authority}\r\nUser-Agent: mailboxd-client\r\n"
         if mailbox.token is not None:
             head += f"Authorization: Bearer {mailbox.token}\r\n"
         if body:
             head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-        if self._stamp is not None:
-            head += "".join(f"{name}: {value}\r\n" for name, value in (await self._stamp(mailbox, path, body)).items())
+        head += headers
         async with self._lock:
             is_reused = self._stream is not None and trio.current_time() - self._used_at < CLIENT_IDLE_S
             try:
-                answer = await self._exchange(head.encode("ascii") + b"\r\n" + body, is_reused=is_reused)
+                status, keep, answer = await self._exchange(head.encode("ascii") + b"\r\n" + body, is_reused=is_reused)
             except BaseException:
                 await self._drop()
                 raise
-            status, keep, found = answer
             if keep:
                 self._used_at = trio.current_time()
             else:
                 await self._drop()
-        refused = judge(status, found.retry_after, bytes(found.body[:KIB]), now=datetime.now(UTC))
-        if refused is not None:
-            raise refused
-        return bytes(found.body)
+        return status, answer
 
     async def aclose(self) -> None:
         """Closes the connection; a following request opens another."""
@@ -154,6 +163,16 @@ class Link:
             except (OSError, trio.BrokenResourceError, ssl.SSLError, ssl.CertificateError) as error:
                 raise Refused(Cause.UNREACHABLE, f"no connection: {_reason(error)}") from None
         raise Refused(Cause.UNREACHABLE, "no connection in time")
+
+
+async def _solve(challenge: str) -> str:
+    try:
+        bits, _ = read_challenge(challenge)
+    except RemoteProtocolError as error:
+        raise Refused(Cause.BUSY, f"it is flooded, and {error}") from None
+    if bits > CLIENT_PROOF_BITS_MAX:
+        raise Refused(Cause.BUSY, "it is flooded, and asks for more work than a message is worth")
+    return await trio.to_thread.run_sync(solve, challenge)
 
 
 class _Ended(Exception):
