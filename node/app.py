@@ -38,7 +38,7 @@ from node.http.admin import admin_router, load_or_create_token
 from node.http.admin_admission import add_admission_routes
 from node.http.admin_bundles import add_bundle_routes
 from node.http.admin_report import add_report_route
-from node.http.dashboard import OPEN_PATHS, add_dashboard
+from node.http.dashboard import OPEN_PATHS, add_access, add_dashboard
 from node.http.door import Door
 from node.http.limits import HttpLimits
 from node.http.live import Live
@@ -212,6 +212,7 @@ async def run_mailbox(
                     ),
                     on_login=partial(events.tell, EventKind.ACCESS, "somebody signed in to the dashboard"),
                 )
+                add_access(desk, office, inviter.invite)
                 feed = Feed(live, overview=overview, events=events, history=history, store=store)
                 nursery.start_soon(supervise, "history", history.run)
                 nursery.start_soon(supervise, "dashboard", feed.run)

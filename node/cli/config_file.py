@@ -6,6 +6,7 @@ found by reading lines until they are TOML. A comment behind a changed value sta
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -35,6 +36,8 @@ class ConfigFile:
             if isinstance(param, click.Option)
         }
         self._values = dict(context.params)
+        # What holds where neither the user nor the file says something.
+        self._defaults = context.command.make_context("run", [], resilient_parsing=True).params
 
     def shown(self, config: RunConfig) -> dict[str, Any]:
         """See `SettingsFile`."""
@@ -50,24 +53,9 @@ class ConfigFile:
 
     def check(self, changes: Mapping[str, Any]) -> RunConfig:
         """See `SettingsFile`."""
-        values = dict(self._values)
-        for key, value in changes.items():
-            if key not in _KEYS:
-                raise SettingError(key, "this can't be changed here")
-            if why := self._why_locked(key):
-                raise SettingError(key, why)
-            param = self._params[key]
-            given = param.get_default(_without_file(self._context)) if value is None else value
-            try:
-                if value is not None:
-                    checked_value(self._context, key, value, param)
-                values[str(param.name)] = param.type_cast_value(self._context, given)
-            except ValueError as error:
-                raise SettingError(key, str(error).removeprefix(f"{key}: ")) from None
-            except click.UsageError as error:
-                raise SettingError(key, error.message) from None
+        values = self._with(changes)
         try:
-            config = run_config(self._context.params["data_dir"], {k: v for k, v in values.items() if k != "data_dir"})
+            config = run_config(values.pop("data_dir"), values)
         except click.UsageError as error:
             raise SettingError(next(iter(changes), ""), error.message) from None
         self._read()
@@ -79,10 +67,27 @@ class ConfigFile:
         if len(text.encode()) > CONFIG_FILE_BYTES_MAX:
             raise SettingError("", f"{self._path} would become too large")
         write_file(self._path.resolve(), text.encode())
+        self._values = self._with(changes)
+
+    def _with(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """All values, by their options' names in Python, with `changes`. Raises SettingError."""
+        values = dict(self._values)
         for key, value in changes.items():
+            if key not in _KEYS:
+                raise SettingError(key, "this can't be changed here")
+            if why := self._why_locked(key):
+                raise SettingError(key, why)
             param = self._params[key]
-            given = param.get_default(_without_file(self._context)) if value is None else value
-            self._values[str(param.name)] = param.type_cast_value(self._context, given)
+            name = str(param.name)
+            if value is None:
+                values[name] = self._defaults[name]
+                continue
+            try:
+                given = checked_value(self._context, key, value, param)
+            except ValueError as error:
+                raise SettingError(key, str(error).removeprefix(f"{key}: ")) from None
+            values[name] = param.type_cast_value(self._context, given)
+        return values
 
     def _read(self) -> str:
         try:
@@ -98,11 +103,6 @@ class ConfigFile:
         if source is click.core.ParameterSource.ENVIRONMENT:
             return f"given in the environment as {env_name(key)}, which comes first; unset it to change it here"
         return None
-
-
-def _without_file(context: click.Context) -> click.Context:
-    """The same command's context with the program's own defaults."""
-    return click.Context(context.command, info_name=context.info_name)
 
 
 # --- editing -------------------------------------------------------------------------------------------------------
@@ -132,7 +132,7 @@ def edited(text: str, changes: Mapping[str, Any]) -> str:
 def _statements(text: str) -> Iterator[str]:
     """Each statement with the comments and empty lines before it, as one piece; what is left at the end as another."""
     before: list[str] = []
-    for line in text.splitlines(keepends=True):
+    for line in re.findall(r"[^\n]*\n|[^\n]+$", text):
         if not before and (not line.strip() or line.lstrip().startswith("#")):
             yield line
             continue

@@ -2,7 +2,8 @@
 
 `index.html` is the frame, `dashboard.css` all looks. Of the scripts `main.js` joins the others: `session.js` (getting
 in, requests), `stream.js` (live values), `state.js` (verdict, figures, neighbours), `chart.js` (traffic), `lists.js`
-(topics, events), `settings.js`; `dom.js` and `words.js` help. What a peer or a client can choose is only set as text.
+(topics, events), `settings.js`, `access.js` (password, phones); `confirm.js`, `dom.js` and `words.js` help. What a peer
+or a client can choose is only set as text.
 """
 
 from __future__ import annotations

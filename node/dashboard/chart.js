@@ -3,7 +3,7 @@
 import { byId, s, say } from "./dom.js";
 import { clockTime, count, dayTime, number } from "./words.js";
 
-const BARS = { hour: 60, week: 84 }; // a minute, and two hours
+const BARS = { hour: 60, week: 56 }; // a minute, and three hours
 const WIDTH = 1000;
 const HEIGHT = 220;
 const LEFT = 46;
@@ -23,10 +23,10 @@ function bars(ring, number_of_bars, now) {
   return { each, sums };
 }
 
-/** A round number not below `value`: 1, 2, 5, 10, 20 … */
+/** A round number not below `value`: 10, 15, 20, 30, 40, 60, 80, 100 … */
 function round_up(value) {
   const power = 10 ** Math.floor(Math.log10(Math.max(1, value)));
-  return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value);
+  return [1, 1.5, 2, 3, 4, 6, 8, 10].map((step) => Math.ceil(step * power)).find((step) => step >= value);
 }
 
 export function showChart(history, span) {
@@ -85,7 +85,7 @@ function labels(most_in, most_out, zero, scale, sums, each, span) {
     at("y", "out", "0", percent(zero + (most_out * scale) / 2, HEIGHT)),
     at("y", number(most_out), "0", percent(zero + most_out * scale, HEIGHT)),
   ];
-  const ticks = span === "hour" ? 6 : 7;
+  const ticks = span === "hour" ? 4 : 7;
   for (let tick = 0; tick < ticks; tick += 1) {
     const bar = sums[Math.round((tick * sums.length) / ticks)];
     const text = span === "hour" ? clockTime(bar.from) : new Date(bar.from * 1000).toLocaleDateString("en-GB", { weekday: "short", day: "numeric" });

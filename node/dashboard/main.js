@@ -1,5 +1,6 @@
 // Joins the parts: signs in, opens the stream, and shows what comes.
 
+import { openAccess } from "./access.js";
 import { showChart } from "./chart.js";
 import { byId, say } from "./dom.js";
 import { showEvents, showTopics } from "./lists.js";
@@ -80,6 +81,7 @@ async function main() {
       if (isUp) return;
       isUp = true;
       await openSettings(toast, () => now.state?.messages ?? 0).catch(() => {});
+      await openAccess(toast).catch(() => {});
     },
     down: () => {
       isUp = false;

@@ -1,5 +1,6 @@
 // The settings: each is changed by itself, at once, and checked by the mailbox as its options are.
 
+import { confirmed } from "./confirm.js";
 import { byId, h } from "./dom.js";
 import { ask, Refused } from "./session.js";
 import { count } from "./words.js";
@@ -57,7 +58,7 @@ function setting(field, { value, locked }) {
   const id = `setting-${field.key}`;
   const asText = (given) => (field.lines ? given.join("\n") : given);
   const attributes = { id, name: field.key, "aria-describedby": `${id}-help ${id}-wrong`, placeholder: field.placeholder, disabled: locked !== null, autocomplete: "off", spellcheck: "false", maxlength: field.lines ? null : 200 };
-  const input = field.lines ? h("textarea", { ...attributes, rows: 3 }) : h("input", { ...attributes, type: "text" });
+  const input = field.lines ? h("textarea", { ...attributes, rows: Math.min(8, Math.max(2, 2 * value.length)) }) : h("input", { ...attributes, type: "text" });
   input.value = asText(value);
   let kept = input.value;
   const save = h("button", { type: "submit", class: "primary", hidden: true }, "Save");
@@ -126,25 +127,7 @@ async function agreedToForget(before, after) {
 
 const lockedText = (why) => `Can’t be changed here: ${why}.`;
 
-function explain(place, error) {
+export function explain(place, error) {
   place.textContent = error instanceof Refused ? error.message : "The mailbox can’t be reached; nothing was changed.";
   place.hidden = false;
-}
-
-/** Asks the user; resolves to whether they agreed. */
-function confirmed(title, text, yes) {
-  const dialog = byId("confirm");
-  byId("confirm-title").textContent = title;
-  byId("confirm-text").textContent = text;
-  const [no, agree] = dialog.querySelectorAll("button");
-  agree.textContent = yes;
-  dialog.returnValue = "";
-  dialog.showModal();
-  no.focus();
-  return new Promise((resolve) => {
-    const close = (event) => dialog.close(event.currentTarget.value);
-    no.onclick = close;
-    agree.onclick = close;
-    dialog.onclose = () => resolve(dialog.returnValue === "yes");
-  });
 }

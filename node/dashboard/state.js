@@ -54,20 +54,22 @@ function figures(state, topics, now) {
   const used = room ? Math.min(1, Math.max(0, 1 - room.free_bytes / room.of_bytes)) : 0;
   const limit = state.storage_limit;
   const storage = limit !== null
-    ? `of ${bytes(limit)} allocated`
+    ? `of ${bytes(limit)} allocated; the messages themselves: ${bytes(state.bytes)}`
     : room ? `${bytes(room.free_bytes)} free on this disk` : "";
-  const oldest = topics?.oldest_s
-    ? [`oldest from ${ago(topics.oldest_s, now)}`, `next to expire ${topics.next_expiry_s > now ? `in ${span(topics.next_expiry_s - now)}` : "now"}`]
-    : [`each lives for ${span(state.retention_s)}`];
+  const expiry = topics?.oldest_s
+    ? `The oldest is from ${dayTime(topics.oldest_s)}; the next one expires ${topics.next_expiry_s > now ? `in ${span(topics.next_expiry_s - now)}` : "now"}.`
+    : `Each lives for ${span(state.retention_s)}.`;
   return [
-    tile("Messages now", number(state.messages), oldest.join(", ")),
-    tile("Storage", bytes(state.bytes), storage, room && meter(100 * used, used > 0.97 ? "bad" : used > 0.85 ? "warn" : "")),
-    tile("From and to phones", `${number(relayed.stored)} · ${number(relayed.served)}`, "left here · fetched here"),
-    tile("From and to mailboxes", `${number(relayed.synced_in)} · ${number(relayed.synced_out)}`, `received · sent, since ${ago(state.started_s, now)}`),
+    tile("Messages now", number(state.messages), expiry),
+    tile("Storage", bytes(limit !== null ? state.used_bytes : state.bytes), storage, room && meter(100 * used, used > 0.97 ? "bad" : used > 0.85 ? "warn" : "")),
+    pair("Relayed for phones", [relayed.stored, "left here"], [relayed.served, "fetched here"]),
+    pair("Relayed between mailboxes", [relayed.synced_in, "received"], [relayed.synced_out, "sent"]),
   ];
 }
 
 const tile = (name, big, note, extra) => h("div", {}, h("dt", {}, name), h("dd", {}, h("div", { class: "big" }, big), extra, h("div", { class: "note" }, note)));
+
+const pair = (name, ...rows) => h("div", {}, h("dt", {}, name), h("dd", { class: "pair" }, ...rows.flatMap(([value, word]) => [h("b", {}, number(value)), h("span", {}, word)])));
 
 export const meter = (percent, tone = "") => h("div", { class: `meter ${tone}`.trim(), "aria-hidden": "true" }, h("i", { "width%": Math.max(0, Math.min(100, percent)).toFixed(1) }));
 
@@ -76,7 +78,7 @@ function neighbour(one, now) {
   const title = one.mailbox_id ? `Mailbox ${short(one.mailbox_id)}` : "Plain mailbox";
   const parts = [];
   if (one.progress && one.progress.expected) parts.push(`${number(one.progress.received)} of ${count(one.progress.expected, "message")} received`);
-  else if (one.standing !== "same" && one.reason) parts.push(one.reason);
+  else if (one.standing !== "same" && one.reason) parts.push(one.reason.replace(`${short(one.mailbox_id)} `, ""));
   if (remedy) parts.push(remedy);
   if (one.last_sync_s !== null) parts.push(`last in step ${ago(one.last_sync_s, now)}`);
   if (one.bytes_in + one.bytes_out) parts.push(`${bytes(one.bytes_in)} in, ${bytes(one.bytes_out)} out`);

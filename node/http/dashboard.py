@@ -11,15 +11,19 @@ from typing import Any, Final
 
 import msgspec
 
+from node.admission.office import AdmissionOffice
+from node.admission.policy import AdmissionError
+from node.aside import aside
 from node.config import SettingError
 from node.dashboard import page_files
 from node.http.live import Live
 from node.http.messages import Handler, HttpError, Request, Response, Router
 from node.http.sessions import Sessions
 from node.settings import Settings
-from protocols.limits import ADMIN_BODY_BYTES_MAX, FIXED_PEERS_MAX, SETTING_CHARS_MAX
+from protocols.admission.secret import stretch
+from protocols.limits import ADMIN_BODY_BYTES_MAX, CODE_S, FIXED_PEERS_MAX, SETTING_CHARS_MAX
 
-__all__ = ["OPEN_PATHS", "add_dashboard"]
+__all__ = ["OPEN_PATHS", "add_access", "add_dashboard"]
 
 _JSON: Final = "application/json"
 _LOGIN: Final = "/admin/login"
@@ -31,6 +35,10 @@ class _Login(msgspec.Struct):
     code: str
 
 
+class _Password(msgspec.Struct):
+    password: str | None
+
+
 def add_dashboard(
     router: Router,
     *,
@@ -39,7 +47,7 @@ def add_dashboard(
     settings: Settings,
     on_login: Callable[[], object],
 ) -> None:
-    """Adds the routes. `on_login` is called when somebody got in."""
+    """Adds the page, its login, stream and settings. `on_login` is called when somebody got in."""
 
     async def code(_request: Request) -> Response:
         return _json({"code": sessions.new_code()})
@@ -83,11 +91,42 @@ def add_dashboard(
     router.post("/admin/settings", change, body_bytes_max=ADMIN_BODY_BYTES_MAX)
 
 
+def add_access(router: Router, office: AdmissionOffice, invite: Callable[[float], dict[str, Any]]) -> None:
+    """Adds what the page needs about who is let in, beside the administration's own routes: a password as it is typed,
+    and a pairing code as a picture. `invite` makes such a code for so many seconds."""
+
+    async def password(request: Request) -> Response:
+        wanted = _decoded(request, _Password).password
+        try:
+            # In a thread: making a password hard to guess takes a while, on purpose.
+            secret = None if wanted is None else (await aside(stretch, wanted)).hex()
+            return _json(office.set_password(secret))
+        except (AdmissionError, ValueError) as error:
+            return Response(400, msgspec.json.encode({"key": "password", "text": str(error)}), _JSON)
+
+    async def pair(_request: Request) -> Response:
+        try:
+            invitation = invite(float(CODE_S))
+        except AdmissionError as error:
+            return Response(400, msgspec.json.encode({"key": "pair", "text": str(error)}), _JSON)
+        return _json({**invitation, "squares": _squares(invitation["uri"])})
+
+    router.post("/admin/new-password", password, body_bytes_max=ADMIN_BODY_BYTES_MAX)
+    router.post("/admin/pair-picture", pair, takes_json=False, body_bytes_max=ADMIN_BODY_BYTES_MAX)
+
+
 def _constant(content: bytes, content_type: str) -> Handler:
     async def answer(_request: Request) -> Response:
         return Response(200, content, content_type)
 
     return answer
+
+
+def _squares(text: str) -> list[str]:
+    """A QR code, a line of `1` (dark) and `0` for each row, without the quiet zone."""
+    import segno  # noqa: PLC0415 - only for who pairs a phone
+
+    return ["".join(str(square & 1) for square in row) for row in segno.make(text, error="l", micro=False).matrix]
 
 
 def _json(value: object) -> Response:
