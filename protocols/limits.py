@@ -467,6 +467,13 @@ CLAIM_PATIENCE_S: Final = 10.0
 """How long a session may be denied what another one is fetching. Then it fetches it, too: a few megabytes twice are
 better than a peer that claims everything and delivers nothing."""
 
+REFUSED_PAUSE_S: Final = 900.0
+"""For how long nobody is asked for what the store had no room for, although it is not full (a large message in the last
+few megabytes): to carry 48 MiB in vain at every sync would cost more than to have it a quarter of an hour late."""
+
+REFUSED_LOGS_MAX: Final = 4096
+"""Logs of which such messages are remembered; the longest known are forgotten."""
+
 CLAIMS_WAITED_MAX: Final = 16_384
 """Logs of which it is remembered since when somebody waits; beyond that nobody has to wait."""
 

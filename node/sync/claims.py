@@ -14,7 +14,15 @@ from operator import itemgetter
 
 import trio
 
-from protocols.limits import CLAIM_PATIENCE_S, CLAIMS_MAX, CLAIMS_OVER_MAX, CLAIMS_PER_LOG_MAX, CLAIMS_WAITED_MAX
+from protocols.limits import (
+    CLAIM_PATIENCE_S,
+    CLAIMS_MAX,
+    CLAIMS_OVER_MAX,
+    CLAIMS_PER_LOG_MAX,
+    CLAIMS_WAITED_MAX,
+    REFUSED_LOGS_MAX,
+    REFUSED_PAUSE_S,
+)
 from protocols.model import LogName
 from protocols.sync.effects import Span
 from protocols.sync.messages import Seqs
@@ -53,6 +61,8 @@ class Claims:
         self._over: deque[ClaimHolder] = deque(maxlen=CLAIMS_OVER_MAX)
         self._waited: dict[LogName, tuple[float, list[Seqs]]] = {}
         """Since when some session has asked in vain for these spans, which others are fetching."""
+        self._refused: dict[LogName, tuple[float, list[Seqs]]] = {}
+        """Until when these spans are not asked for, as there was no room for them; those that end first come first."""
 
     @property
     def held(self) -> int:
@@ -83,6 +93,29 @@ class Claims:
                 holder.change(holder.asked, name, _some(union(holder.asked.get(name, ()), free), free))
             granted += [Span(name, *span) for span in free]
         return granted
+
+    def refuse(self, spans: Iterable[Span]) -> None:
+        """The store had no room for these: nobody asks for them for REFUSED_PAUSE_S."""
+        until_at = self._now_at() + REFUSED_PAUSE_S
+        for name, refused in _by_log(spans):
+            _, before = self._refused.pop(name, (until_at, []))
+            self._refused[name] = until_at, _some(union(before, refused), refused)
+        while len(self._refused) > REFUSED_LOGS_MAX:
+            del self._refused[next(iter(self._refused))]
+
+    def affordable(self, spans: Sequence[Span]) -> tuple[list[Span], list[Span]]:
+        """These spans (ascending within a log) without what the store had no room for lately, and that."""
+        while self._refused and self._refused[next(iter(self._refused))][0] <= self._now_at():
+            del self._refused[next(iter(self._refused))]
+        if not self._refused:
+            return list(spans), []
+        free: list[Span] = []
+        refused: list[Span] = []
+        for name, asked in _by_log(spans):
+            left = minus(asked, self._refused[name][1] if name in self._refused else ())
+            free += [Span(name, *span) for span in left]
+            refused += [Span(name, *span) for span in minus(asked, left)]
+        return free, refused
 
     def release(self, holder: ClaimHolder, lost: Sequence[Span], came: Sequence[Span] = ()) -> None:
         """Of what was asked for, `lost` did not come, and is free again; `came` did (ascending within a log)."""

@@ -25,6 +25,7 @@ from protocols.limits import (
 from protocols.sync.effects import (
     Claim,
     Commit,
+    Delivery,
     Effect,
     GiveWay,
     Granted,
@@ -205,8 +206,10 @@ class _Driver:
         admitted = await self.store.admit(
             spans, origin=self.stream.peer, is_full=self.is_at_limit(), is_news=self.is_news
         )
-        self.traffic.full = self.traffic.full or bool(admitted.refused)
-        return Granted(self.claims.take(self.holder, admitted.wanted), admitted.evicted)
+        wanted, no_room = self.claims.affordable(admitted.wanted)
+        self.traffic.full = self.traffic.full or bool(admitted.refused or no_room)
+        # What there was no room for is treated as what was let go to make room: it is not to come, for now.
+        return Granted(self.claims.take(self.holder, wanted), [*admitted.evicted, *no_room])
 
     async def _commit(self, commit: Commit) -> None:
         self._check()
@@ -245,7 +248,7 @@ class _Driver:
                 deliveries = await self.signed_only.genuine(deliveries)
                 self.traffic.unsigned = self.traffic.unsigned or len(deliveries) < len(commit.deliveries)
             if deliveries:
-                await self.store.put(deliveries, origin=peer)
+                await self._put(deliveries)
             if commit.merges:
                 await self.store.merge([StoredItem(name, item) for name, item in commit.merges], origin=peer)
             if commit.watermarks:
@@ -253,6 +256,23 @@ class _Driver:
         except StoreError as error:
             self.traffic.full = self.traffic.full or isinstance(error, StoreFull)
             self.failure = self.failure or error
+
+    async def _put(self, deliveries: Sequence[Delivery]) -> None:
+        """Stores messages; if there is no room for all, at least those that are small beside the largest one. Raises
+        StoreError."""
+        try:
+            await self.store.put(deliveries, origin=self.stream.peer)
+        except StoreFull:
+            largest_bytes = max(len(delivery.blob) for delivery in deliveries)
+            refused = [delivery for delivery in deliveries if 2 * len(delivery.blob) >= largest_bytes]
+            others = [delivery for delivery in deliveries if 2 * len(delivery.blob) < largest_bytes]
+            try:
+                if others:
+                    await self.store.put(others, origin=self.stream.peer)
+            except StoreFull:
+                refused += others
+            self.claims.refuse([Span(one.name, one.seq, one.seq) for one in refused])
+            raise
 
     async def _settle(self) -> None:
         await self.store_last()

@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from node.sync import claims as claims_module
 from node.sync.claims import ClaimHolder, Claims
-from protocols.limits import CLAIM_PATIENCE_S, CLAIMS_OVER_MAX, CLAIMS_PER_LOG_MAX, SEQ_MAX, TRANSFER_SPANS_MAX
+from protocols.limits import (
+    CLAIM_PATIENCE_S,
+    CLAIMS_OVER_MAX,
+    CLAIMS_PER_LOG_MAX,
+    REFUSED_PAUSE_S,
+    SEQ_MAX,
+    TRANSFER_SPANS_MAX,
+)
 from protocols.model import LogName
 from protocols.sync.effects import Span
 
@@ -25,6 +32,28 @@ def test_what_one_session_claims_another_does_not_get() -> None:
         Span(OTHER, 10, 19),
     ]
     assert claims.take(one, [Span(NAME, 10, 19)]) == [Span(NAME, 10, 19)]  # its own
+
+
+def test_what_had_no_room_is_not_asked_for_for_a_while() -> None:
+    now_at = 0.0
+    claims = Claims(now_at=lambda: now_at)
+    claims.refuse([Span(NAME, 5, 5), Span(NAME, 3, 3)])
+    now_at = 100.0
+    claims.refuse([Span(OTHER, 7, 7)])
+    asked = [Span(NAME, 0, 4), Span(NAME, 5, 9), Span(OTHER, 8, 9)]
+    free = [Span(NAME, 0, 2), Span(NAME, 4, 4), Span(NAME, 6, 9), Span(OTHER, 8, 9)]
+    assert claims.affordable(asked) == (free, [Span(NAME, 3, 3), Span(NAME, 5, 5)])
+    now_at = REFUSED_PAUSE_S
+    assert claims.affordable(asked) == (asked, [])
+    assert claims.affordable([Span(OTHER, 7, 7)]) == ([], [Span(OTHER, 7, 7)])
+
+
+def test_of_how_many_logs_it_is_known_that_there_was_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims_module, "REFUSED_LOGS_MAX", 2)
+    claims = Claims(now_at=lambda: 0.0)
+    spans = [Span(LogName("topic", str(log)), 0, 0) for log in range(3)]
+    claims.refuse(spans)
+    assert claims.affordable(spans) == (spans[:1], spans[1:])
 
 
 def test_what_was_fetched_stays_claimed_for_sessions_that_began_before() -> None:

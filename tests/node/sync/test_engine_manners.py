@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -11,6 +11,8 @@ import trio
 from trio.testing import MockClock
 
 from node.discovery.api import Found, Neighbour
+from node.store.api import Arrival, PutResult, StoreFull
+from node.store.memory import MemoryStore
 from node.sync.engine import SessionEnd
 from node.sync.peers import PeerState
 from node.transport.api import PeerUnreachable, Stream, StreamBroken
@@ -22,6 +24,7 @@ from protocols.limits import (
     PEER_RETRY_MAX_S,
     PEER_SHUN_FIRST_S,
     PEER_SHUN_MAX_S,
+    REFUSED_PAUSE_S,
 )
 from protocols.model import LogName, MailboxId, handle_of
 from protocols.sync.codec import decode
@@ -33,6 +36,7 @@ from tests.memory_world import SimulatedMailbox, World
 SYNC, NEWS = "/mailboxd/sync/1", "/mailboxd/news/3/sim"
 STRANGER = MailboxId(b"\xff" * 32)
 LOG = LogName("t", "l")
+HOUR_S = 3600
 
 
 @pytest.fixture
@@ -219,3 +223,42 @@ async def test_where_nothing_happens_sessions_are_short(world: World, autojump_c
     assert 50 <= len(calm) <= 75
     assert {(end.result.received, end.result.sent, end.result.equal) for end in calm} == {(0, 0, True)}
     assert max(end.bytes_in + end.bytes_out for end in calm) < 250, "a survey, though both remember"
+
+
+class Crowded(MemoryStore):
+    """Has no room for large messages, though it is not full."""
+
+    has_room = False
+    attempts = 0
+
+    async def put(self, arrivals: Sequence[Arrival], *, origin: object = None, client: str = "") -> PutResult:
+        is_large = any(len(arrival.blob) > 1000 for arrival in arrivals)
+        self.attempts += is_large
+        if is_large and not self.has_room:
+            raise StoreFull("a large message does not fit")
+        return await super().put(arrivals, origin=origin, client=client)
+
+
+@pytest.mark.parametrize("taker_dials", [True, False])
+async def test_what_does_not_fit_is_seldom_asked_for(
+    world: World, taker_dials: bool, autojump_clock: MockClock
+) -> None:
+    """Neither of the two makes more sessions because of it than the interval has, and the rest comes at once."""
+    store = Crowded()
+    if taker_dials:
+        giver = await world.start("a")
+        taker = await world.start("b", store=store, peers=(giver,))
+    else:
+        taker = await world.start("b", store=store)
+        giver = await world.start("a", peers=(taker,))
+    blobs = [bytes(2000 if seq % 10 == 4 else 10) + b"%d" % seq for seq in range(20)]
+    await giver.core.mailbox.deliver([(LOG, seq, blob) for seq, blob in enumerate(blobs)])
+    await trio.sleep(HOUR_S)
+    assert store.statistics().messages == 18
+    assert store.attempts <= 2 * 2 * (HOUR_S / REFUSED_PAUSE_S + 1)
+    assert giver.core.engine.counters.sessions <= 2 * HOUR_S / 30
+    peer = taker.core.engine.table.get(giver.mailbox_id)
+    assert peer is not None and "no room" in peer.reason
+    store.has_room = True
+    await trio.sleep(REFUSED_PAUSE_S + 2 * HOUR_S / 10)
+    assert await taker.fingerprint() == await giver.fingerprint()
