@@ -115,7 +115,7 @@ class Libp2pTransport(Transport):
         self._listeners = await bind(self._listen)
         try:
             async with trio.open_nursery() as nursery:
-                gate = Gate(self._accept)
+                gate = Gate(self._accept, is_friend=lambda conn: self.hears(mailbox_id_of(conn.muxed_conn.peer_id)))
                 for listener in self._listeners:
                     nursery.start_soon(gate.accept_forever, listener, nursery)
                 nursery.start_soon(self._supervise)

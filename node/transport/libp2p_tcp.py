@@ -80,11 +80,15 @@ class Gate:
     """Lets connections in: counted in all, by address, and with a deadline on their handshakes.
 
     Room is made for newcomers by dropping those of whom nothing is known yet (the oldest handshake) or who have been
-    idle, so that neither silent sockets nor idle connections lock honest peers out.
+    idle, so that neither silent sockets nor idle connections lock honest peers out. `is_friend` tells of a connection
+    whether its mailbox is let in; those of strangers go first.
     """
 
-    def __init__(self, upgrade: Callable[[TcpSocket], Awaitable[Any]]) -> None:
+    def __init__(
+        self, upgrade: Callable[[TcpSocket], Awaitable[Any]], *, is_friend: Callable[[Any], bool] = lambda _conn: True
+    ) -> None:
         self._upgrade = upgrade
+        self._is_friend = is_friend
         self._handshakes: dict[trio.CancelScope, str] = {}
         self._connections: dict[Any, str] = {}
 
@@ -126,10 +130,10 @@ class Gate:
                 return
         self._connections[conn] = ip
 
-    @staticmethod
-    def _close_one_idle(candidates: Sequence[Any]) -> bool:
-        longest = max(candidates, key=lambda conn: float(conn.muxed_conn.idle_s()), default=None)
-        if longest is None or longest.muxed_conn.idle_s() <= INBOUND_IDLE_S:
+    def _close_one_idle(self, candidates: Sequence[Any]) -> bool:
+        idle = [conn for conn in candidates if conn.muxed_conn.idle_s() > INBOUND_IDLE_S]
+        longest = max(idle, key=lambda conn: (not self._is_friend(conn), conn.muxed_conn.idle_s()), default=None)
+        if longest is None:
             return False
         longest.muxed_conn.fail("closed to make room for another")
         return True
