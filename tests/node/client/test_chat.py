@@ -18,17 +18,28 @@ from hypothesis import strategies as st
 from node.client.chat import Line, Room
 from protocols.model import LogName
 from tests.mailboxes import MailboxProcess, clean_environment, eventually
+from tests.netns import Host, Lan
 
 SECRET = "the gate is green"
 
 
 class Chat:
-    """A running `mailboxd chat`."""
+    """A running `mailboxd chat`: with one mailbox, or on `host` with those that it finds there."""
 
-    def __init__(self, data_dir: Path, name: str, mailbox: MailboxProcess, *args: str, secret: str = SECRET) -> None:
-        words = ["chat", "--topic", "garden", "--name", name, "--no-mdns", "--mailbox", mailbox.info["http"][0]]
+    def __init__(
+        self,
+        data_dir: Path,
+        name: str,
+        mailbox: MailboxProcess | None,
+        *args: str,
+        secret: str = SECRET,
+        host: Host | None = None,
+    ) -> None:
+        words = [sys.executable, "-m", "node.cli", "chat", "--topic", "garden", "--name", name]
+        words += [] if mailbox is None else ["--no-mdns", "--mailbox", mailbox.info["http"][0]]
+        words += ["--data-dir", str(data_dir / name), *args]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "node.cli", *words, "--data-dir", str(data_dir / name), *args],
+            words if host is None else host.command(words),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -97,6 +108,28 @@ def test_two_people_over_two_mailboxes(joined: tuple[MailboxProcess, MailboxProc
     everything = json.dumps([str(item) for item in one.read(Room("garden", SECRET).topic).items()])
     assert "morning" not in everything
     assert "anna" not in everything
+
+
+def test_mailboxes_on_a_lan_come_and_go(lan: Lan, tmp_path: Path) -> None:
+    """Nobody names a mailbox. The first one dies; the second one gets from the phones what it missed."""
+    first = MailboxProcess(tmp_path / "first", prefix=lan.add_host().command([]), http="0.0.0.0:0")
+    second_host = lan.add_host()
+    with (
+        Chat(tmp_path, "anna", None, "--json", host=lan.add_host()) as anna,
+        Chat(tmp_path, "bob", None, "--json", host=lan.add_host()) as bob,
+    ):
+        anna.say("before there is any mailbox")
+        with first:
+            eventually(lambda: bob.lines, timeout_s=60, what="the first mailbox")
+            first.kill()
+        bob.say("is anybody here?")
+        with MailboxProcess(tmp_path / "second", prefix=second_host.command([]), http="0.0.0.0:0"):
+            eventually(lambda: anna.lines, timeout_s=60, what="the second mailbox")
+            with Chat(tmp_path, "carol", None, "--json", host=lan.add_host()) as carol:
+                eventually(lambda: len(carol.lines) == 2, timeout_s=60, what="both lines at carol's")
+                said = {json.loads(line)["text"] for line in carol.lines}
+                assert said == {"before there is any mailbox", "is anybody here?"}
+        assert len(bob.lines) == len(anna.lines) == 1
 
 
 def test_who_does_not_know_the_word_sees_nothing(joined: tuple[MailboxProcess, MailboxProcess], tmp_path: Path) -> None:
