@@ -1236,7 +1236,7 @@ HISTORY_SAMPLES_MAX: Final = 700
 # --- shedding: what gives way when the mailbox is flooded ---------------------------------------------------------
 
 HTTP_STRANGERS_STORES_MAX: Final = HTTP_STORES_WAITING_MAX * 3 // 4
-HTTP_STRANGERS_READS_MAX: Final = HTTP_READS_MAX // 2
+HTTP_STRANGERS_READS_MAX: Final = HTTP_READS_MAX // 4
 HTTP_STRANGERS_ANSWERS_BYTES_MAX: Final = HTTP_ANSWERS_BYTES_MAX * 3 // 4
 """What strangers may take of these, all together: the rest is for those who are known."""
 
@@ -1307,6 +1307,14 @@ have decayed below that."""
 
 SHED_RETRY_AFTER_S: Final = 5
 """When a stranger that was sent away may come back: the app tries again after 5 s anyway."""
+
+STRANGERS_CONNECTIONS_SHARE: Final = 0.875
+"""Share of all connections that strangers may have: the rest is for addresses that are known, so that a phone that was
+here before gets in whatever strangers do."""
+
+KNOWN_IDLE_S: Final = 10.0
+"""A known client's connection that was idle for so long may be closed for a new one. Phones that are on ask every few
+seconds."""
 
 FRESH_S: Final = 1.0
 """A connection that has sent no whole head for so long may be closed in favour of a new one where all are taken."""

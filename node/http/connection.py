@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import random
 import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -68,7 +69,7 @@ class Connection:
         self._limits = server.limits
         self._is_counted = not server.turnstile.is_exempt(client)
         self.key = client_key(client)
-        self.standing = Standing.STRANGER if self._is_counted else Standing.PAIRED
+        self.standing = server.turnstile.standing(client, trio.current_time()) if self._is_counted else Standing.PAIRED
         self._scope = trio.CancelScope()
         self._phase = _Phase.HEAD
         self._buffer = b""
@@ -82,6 +83,11 @@ class Connection:
     def began_head_s(self) -> float:
         """Since when it has waited for a head, while it does."""
         return self.deadline_s - self._tick_s - self._limits.head_timeout_s
+
+    @property
+    def idle_since_s(self) -> float:
+        """Since when it has waited for a request, while it does."""
+        return self.deadline_s - self._tick_s - self._limits.idle_timeout_s
 
     # --- from the server -------------------------------------------------------------------------------------------
 
@@ -115,7 +121,6 @@ class Connection:
     async def _serve_requests(self) -> None:
         keep = True
         if self._is_counted:
-            self.standing = self._server.turnstile.standing(self.client, trio.current_time())
             await self._park()
         while keep and not self._server.is_draining:
             self._is_answered = False
@@ -198,7 +203,7 @@ class Connection:
         self._phase, self.deadline_s = _Phase.PARKED, inf
         self._server.heads.pop(self, None)
         self._server.parked[self] = None
-        await trio.sleep(pace_s)
+        await trio.sleep(pace_s * random.uniform(0.5, 1.5))  # not all at the same moment
         self._server.parked.pop(self, None)
         self._server.heads[self] = None
         self._phase, self.deadline_s = phase, deadline_s + pace_s

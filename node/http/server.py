@@ -30,8 +30,10 @@ from protocols.limits import (
     FILES_BESIDE_HTTP,
     FRESH_S,
     HTTP_SEND_PIECE_BYTES,
+    KNOWN_IDLE_S,
     NETWORK_CLIENTS,
     PULSE_S,
+    STRANGERS_CONNECTIONS_SHARE,
 )
 
 if sys.platform != "win32":
@@ -175,6 +177,7 @@ class Server:
         self._fixed_headers = "".join(f"{name}: {value}\r\n" for name, value in router.headers)
         self._connections: set[Connection] = set()
         self._per_client: Counter[str] = Counter()
+        self._strangers = 0
         self._tick()
 
     async def run(self, listeners: Sequence[Listener], *, task_status: trio.TaskStatus[None]) -> None:
@@ -250,15 +253,18 @@ class Server:
                 turn_away(sock)
 
     def _has_room(self, client: str) -> bool:
-        key = client_key(client)
+        """Whether there is room for a connection, if need be after another one had to go for it. A part is kept free
+        for clients who are known: strangers make room for each other."""
+        limits, key = self.limits, client_key(client)
+        is_exempt = self.turnstile.is_exempt(client)
         clients = NETWORK_CLIENTS if key.endswith("/64") else 1
-        if not self.turnstile.is_exempt(client) and (
-            self._per_client[key] >= clients * self.limits.connections_per_client_max
-        ):
+        if not is_exempt and self._per_client[key] >= clients * limits.connections_per_client_max:
             return False
-        if len(self._connections) < self.limits.connections_max:
+        is_known = is_exempt or self.turnstile.standing(client, trio.current_time()) > Standing.STRANGER
+        strangers_max = max(1, int(STRANGERS_CONNECTIONS_SHARE * limits.connections_max))
+        if len(self._connections) < limits.connections_max and (is_known or self._strangers < strangers_max):
             return True
-        victim = self._victim()
+        victim = self._victim(is_known)
         if victim is None:
             return False
         for waiting in (self.idle, self.parked, self.heads):
@@ -266,18 +272,22 @@ class Server:
         victim.expire()
         return True
 
-    def _victim(self) -> Connection | None:
-        """Who makes room where all connections are taken: strangers first, and of all those who do nothing."""
+    def _victim(self, is_known: bool) -> Connection | None:
+        """Who makes room: strangers first, and of all those who do nothing; for a known client at last whoever has been
+        idle for longest, for a stranger only if that is long."""
         for connection in islice(self.idle, _VICTIMS_LOOKED_AT):
             if connection.standing is Standing.STRANGER:
                 return connection
         if self.parked:
             return next(iter(self.parked))
-        begun_before_s = trio.current_time() - FRESH_S
+        now_s = trio.current_time()
         for connection in islice(self.heads, _VICTIMS_LOOKED_AT):
-            if connection.standing is Standing.STRANGER and connection.began_head_s < begun_before_s:
+            if connection.standing is Standing.STRANGER and connection.began_head_s < now_s - FRESH_S:
                 return connection
-        return next(iter(self.idle), None)
+        oldest = next(iter(self.idle), None)
+        if oldest is not None and (is_known or oldest.idle_since_s < now_s - KNOWN_IDLE_S):
+            return oldest
+        return None
 
     def _count(self, sock: ClientSocket, client: str) -> Connection:
         """Counted before its task runs, so that of a burst of connections not one more gets in."""
@@ -285,11 +295,12 @@ class Server:
         self._connections.add(connection)
         self.heads[connection] = None
         self._per_client[connection.key] += 1
+        self._strangers += connection.standing is Standing.STRANGER
         self.stats.connections += 1
         return connection
 
     async def _serve(self, connection: Connection) -> None:
-        key = connection.key
+        key, was_stranger = connection.key, connection.standing is Standing.STRANGER
         try:
             await connection.serve()
         finally:
@@ -297,6 +308,7 @@ class Server:
             for waiting in (self.idle, self.parked, self.heads):
                 waiting.pop(connection, None)
             self.stats.connections -= 1
+            self._strangers -= was_stranger
             self._per_client[key] -= 1
             if not self._per_client[key]:
                 del self._per_client[key]

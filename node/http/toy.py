@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Final, TypeVar, TypeVarTuple
 
 import msgspec
@@ -95,6 +95,15 @@ class _Share:
             if self._of is not None:
                 return await self._of.read(mailbox, query, after, page_bytes)
             return await mailbox.read(query, after=after, page_bytes=page_bytes)
+
+    async def write(
+        self, work: Callable[[_Writer, ReadPage], Awaitable[bytes]], writer: _Writer, page: ReadPage
+    ) -> bytes:
+        """A page's JSON; strangers' pages are written few at a time, too, because that keeps everybody waiting."""
+        if self._of is None:
+            return await work(writer, page)
+        async with self._reads:
+            return await work(writer, page)
 
     async def reserve(self, size: int) -> int:
         """Waits for memory; returns how much was taken. Raises HttpError if it takes too long."""
@@ -224,7 +233,7 @@ class _FamilyRoutes:
                     page = await gate.read(self._mailbox, query, after, HTTP_PAGE_BYTES)
                 after = page.after
                 more = after is not None
-                text = await self._write(writer, page)
+                text = await gate.write(self._write, writer, page)
                 page = None
                 yield text
             yield await writer.end()

@@ -403,10 +403,10 @@ class StuckStore(MemoryStore):
         self.go_on = trio.Event()
         self.waiting = 0
 
-    async def put(self, arrivals: Sequence[Arrival], *, origin: object = None) -> PutResult:
+    async def put(self, arrivals: Sequence[Arrival], *, origin: object = None, client: str = "") -> PutResult:
         self.waiting += 1
         await self.go_on.wait()
-        return await super().put(arrivals, origin=origin)
+        return await super().put(arrivals, origin=origin, client=client)
 
 
 async def test_33_too_many_stores_waiting_get_429_and_reads_go_on() -> None:
@@ -481,7 +481,7 @@ class FailingStore(MemoryStore):
         super().__init__()
         self.error = error
 
-    async def put(self, arrivals: Sequence[Arrival], *, origin: object = None) -> PutResult:
+    async def put(self, arrivals: Sequence[Arrival], *, origin: object = None, client: str = "") -> PutResult:
         raise self.error
 
 

@@ -132,19 +132,23 @@ async def test_where_all_connections_are_taken_strangers_make_room_for_a_phone()
     turnstile = Flooded(bits=0, pace_s=60.0, limits=limits)
     turnstile.acquaintances.vouched("127.0.0.9", trio.current_time())
     async with flooded(turnstile, limits=limits) as site:
-        mine = await connect_from(site, "127.0.0.9")
-        await mine.send_all(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert (await mine.receive_some()).startswith(b"HTTP/1.1 200 ")
-        theirs = [await connect_from(site, "127.0.0.2") for _ in range(19)]
-        await until(lambda: site.statistics.connections == 20)
-        another = await connect_from(site, "127.0.0.9")
-        await another.send_all(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+        mine = [await connect_from(site, "127.0.0.9") for _ in range(3)]
+        for stream in mine:
+            await stream.send_all(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 ")
+        theirs = [await connect_from(site, "127.0.0.2") for _ in range(25)]  # more than strangers may have
         with trio.fail_after(30):
+            assert await theirs[0].receive_some() == b"", "strangers make room for each other"
+            await until(lambda: site.statistics.connections == 20)
+            another = await connect_from(site, "127.0.0.9")
+            await another.send_all(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
             assert (await another.receive_some()).startswith(b"HTTP/1.1 200 ")
-            await mine.send_all(b"GET /health HTTP/1.0\r\nHost: a\r\n\r\n")
-            assert (await receive_all(mine)).startswith(b"HTTP/1.1 200 "), "a known client's connection was closed"
-            assert await theirs[0].receive_some() == b"", "the one that waited longest makes room"
-        for stream in [another, *theirs]:
+            for stream in mine:
+                await stream.send_all(b"GET /health HTTP/1.0\r\nHost: a\r\n\r\n")
+                assert (await receive_all(stream)).startswith(b"HTTP/1.1 200 "), (
+                    "a known client's connection was closed"
+                )
+        for stream in [another, *mine, *theirs]:
             await stream.aclose()
 
 
@@ -154,7 +158,7 @@ async def test_connections_that_never_send_a_head_make_room() -> None:
         slow = [await connect_from(site, "127.0.0.2") for _ in range(10)]
         for stream in slow:
             await stream.send_all(b"GET /")
-        await until(lambda: site.statistics.connections == 10)
+        await until(lambda: site.statistics.connections >= 8)
         with trio.fail_after(30):
             while True:
                 data = await site.send(b"GET /health HTTP/1.0\r\nHost: a\r\n\r\n")
