@@ -61,6 +61,8 @@ class News:
         transport.listen(channel, self._on_announcement)
 
     def _on_change(self, change: Change) -> None:
+        if change.origin is not None and self._transport.connected() <= {change.origin}:
+            return  # nobody else could hear it
         # What expired is gone everywhere at the same hour: only what came is news.
         self._pending.update([arrival.name for arrival in change.stored])
         self._pending.update([name for name, _ in change.merged])

@@ -59,6 +59,29 @@ async def test_a_message_is_at_the_neighbour_within_a_second(world: World, autoj
     assert await equal(a, b)
 
 
+async def test_what_came_from_the_only_neighbour_is_not_announced_to_it(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = await world.start("a")
+    b = await world.start("b", peers=(a,))
+    await within(5, lambda: connected(a, b))
+    said: list[bytes] = []
+    publish = b.core.transport.publish
+
+    async def note(channel: str, data: bytes) -> None:
+        said.append(data)
+        await publish(channel, data)
+
+    monkeypatch.setattr(b.core.transport, "publish", note)
+    await a.core.mailbox.deliver([(NAME, 0, b"from a")])
+    await within(1, lambda: holds(b, NAME, 0, b"from a"))
+    await trio.sleep(5)
+    assert said == []
+    await b.core.mailbox.deliver([(NAME, 1, b"from b")])
+    await within(1, lambda: holds(a, NAME, 1, b"from b"))
+    assert len(said) == 1
+
+
 async def connected(a: SimulatedMailbox, b: SimulatedMailbox) -> bool:
     peer = a.core.engine.table.get(b.mailbox_id)
     other = b.core.engine.table.get(a.mailbox_id)
