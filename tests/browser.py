@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,11 +88,27 @@ class Page:
 
     def open(self, path: Path, *, width: int = 1400, height: int = 1000, scheme: str = "light") -> None:
         """A file, as a screen of that size and scheme shows it."""
+        self.visit(path.as_uri(), width=width, height=height, scheme=scheme)
+
+    def visit(self, url: str, *, width: int = 1400, height: int = 1000, scheme: str = "light") -> None:
+        """A page, likewise."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        self.call("Page.navigate", url=path.as_uri())
+        self.call("Page.navigate", url="about:blank")  # a link that differs in what is behind # only would load nothing
+        self.call("Page.navigate", url=url)
         while not self.run("document.readyState === 'complete' && location.href !== 'about:blank'"):
             pass
+
+    def wait(self, script: str, *, what: str = "") -> None:
+        """Until an expression in the page is true."""
+        deadline = time.monotonic() + ANSWER_TIMEOUT_S
+        while not self.run(script):
+            assert time.monotonic() < deadline, f"{what or script} did not happen; {self.errors}"
+            time.sleep(0.05)
+
+    def type(self, text: str) -> None:
+        """Text, as from the keyboard, into whatever has the focus."""
+        self.call("Input.insertText", text=text)
 
     def run(self, script: str) -> Any:
         """The value of an expression in the page."""

@@ -9,13 +9,16 @@ export function confirmed(title, text, yes) {
   byId("confirm-text").textContent = text;
   const [no, agree] = dialog.querySelectorAll("button");
   agree.textContent = yes;
-  dialog.returnValue = "";
   dialog.showModal();
   no.focus();
   return new Promise((resolve) => {
-    const close = (event) => dialog.close(event.currentTarget.value);
-    no.onclick = close;
-    agree.onclick = close;
-    dialog.onclose = () => resolve(dialog.returnValue === "yes");
+    // Not on "close": that comes later, perhaps when the next question is there already.
+    const answer = (agreed) => () => {
+      dialog.close();
+      resolve(agreed);
+    };
+    no.onclick = answer(false);
+    agree.onclick = answer(true);
+    dialog.oncancel = answer(false);
   });
 }

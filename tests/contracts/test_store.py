@@ -478,6 +478,28 @@ async def test_the_storage_limit_refuses_whole_requests(kind: str, tmp_path: Pat
 # --- concurrency and the end -----------------------------------------------------------------------------------------
 
 
+async def test_another_storage_limit_holds_at_once(store: Store) -> None:
+    await store.put([arrival(0, b"x" * 100_000)])
+    await store.limit_storage(100 * 1024)
+    assert store.statistics().storage_limit_bytes == 100 * 1024
+    assert await read(store, {"topic": {}})  # nothing is removed for it
+    with pytest.raises(StoreFull):
+        await store.put([arrival(1, b"y" * 200_000)])
+    await store.limit_storage(None)
+    await store.put([arrival(1, b"y" * 200_000)])
+    assert not [room for room in store.rooms() if room.is_limit]
+
+
+async def test_the_census_counts_by_topic(store: Store) -> None:
+    assert await store.census(topics_max=2) == (None, [])
+    for topic, sizes in (("a", [10, 20]), ("b", [500]), ("c", [1])):
+        for seq, size in enumerate(sizes):
+            await store.put([arrival(seq, b"x" * size, name=LogName(topic, "l"), first=100 + size)])
+    census = await store.census(topics_max=2)
+    assert census.oldest_s == 101
+    assert [tuple(share) for share in census.topics] == [("b", 1, 500), ("a", 2, 30)]
+
+
 async def test_listeners_hear_of_every_commit_before_the_caller_goes_on(store: Store) -> None:
     heard: list[Change] = []
 
