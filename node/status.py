@@ -81,6 +81,7 @@ class Administration:
             "storage_limit": totals.storage_limit_bytes,
             "storage_used": totals.used_bytes,
             "evicted": self._evicted(),
+            "store": self._store(),
             "room": self.room(),
             "fingerprint": view.fingerprint,
             "relayed": self.relayed(),
@@ -131,6 +132,11 @@ class Administration:
             "devices": len(admission.devices),
             "guesses_turned_away": self._core.doorkeeper.guesses.turned_away,
         }
+
+    def _store(self) -> dict[str, Any]:
+        """How the store's disk is, and what to do about it."""
+        health = self._core.mailbox.store.health
+        return {"state": health.trouble.value, "reason": health.reason, "remedy": health.remedy}
 
     def _evicted(self) -> dict[str, Any]:
         """What was let go before its time since the start, and why."""

@@ -181,6 +181,9 @@ SCAN_PAGE_MESSAGES: Final = 4096
 VERIFY_PAGE_BYTES: Final = 4 * MIB
 """Blob bytes checked in one short read transaction, so that a check does not hold the write-ahead log."""
 
+REPAIR_PAGE_ROWS: Final = 500
+"""Rows that a repair reads at a time: what lies behind damage in the middle of them is reached from the other end."""
+
 VERIFY_PROBLEMS_MAX: Final = 100
 """Problems listed by a check; a damaged disk has millions and says nothing new with them."""
 
@@ -191,6 +194,15 @@ anything, and a full disk breaks the rest of the machine."""
 DISK_LOOK_S: Final = 0.1
 """How long the writer trusts in the room that it saw on the disk, of which it then takes half at most: others fill a
 disk at no more than some hundred MB/s, and where they are quicker SQLite reports it."""
+
+FILE_LOOK_S: Final = 5.0
+"""How often the store looks whether its file is still there while nothing is stored; with every commit, too."""
+
+PROBE_FIRST_S: Final = 1.0
+"""First pause before a disk that failed is tried again ..."""
+
+PROBE_MAX_S: Final = 60.0
+"""... which doubles up to this."""
 
 STORE_BUSY_TIMEOUT_S: Final = 5.0
 """How long the writer waits if another program has locked the store."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import click
 from node.cli.options import data_dir_option
 from node.cli.output import bytes_text, count_text, print_json
 from node.cli.program import fail
-from node.datadir import STORE_FILE, DataDirError, NotRunning, default_data_dir
+from node.datadir import STORE_FILE, DataDir, DataDirError, NotRunning, default_data_dir
 from node.http.client import AdminClient, ClientError
 from node.logs import escape_controls
 
@@ -21,17 +22,22 @@ __all__ = ["verify"]
 @click.command()
 @data_dir_option()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
-def verify(data_dir: Path | None, as_json: bool) -> None:
+@click.option("--repair", is_flag=True, help="Save what can be read into a new store (stop mailboxd first).")
+def verify(data_dir: Path | None, as_json: bool, repair: bool) -> None:
     """Check every stored message for damage.
 
     Reads the whole store: its structure, every message's digest, watermarks and counts. Works while the mailbox runs
     and when it is stopped, and changes nothing. A running mailbox compares the index by which it tells others what it
     holds with the store, too, and mends it. Exit code 1 if anything is wrong.
 
+    With --repair the sound part of a damaged store of a stopped mailbox is put into a new one in its place, and the old
+    file is kept beside it. Neighbours bring back what was lost when the mailbox runs again.
+
     \b
     Examples:
       mailboxd verify
       mailboxd verify --data-dir /srv/mailbox --json
+      mailboxd verify --repair
     """
     from node.store._verify import verify_file  # noqa: PLC0415
     from node.store.api import StoreError  # noqa: PLC0415
@@ -44,6 +50,9 @@ def verify(data_dir: Path | None, as_json: bool) -> None:
         if on_terminal:
             click.echo(f"\r{messages:,} messages checked", nl=False, err=True)
 
+    if repair:
+        _repair(directory, progress, as_json=as_json)
+        return
     try:
         report = verify_file(path, progress=progress)
         index = None if report.problems else _verify_index(directory)
@@ -77,7 +86,7 @@ def verify(data_dir: Path | None, as_json: bool) -> None:
     if problems and not report.problems:
         fail("the index was wrong, the store is sound; please report it, with the log")
     if problems:
-        fail(f"{path} is damaged; keep a copy, then move it away: neighbours bring back what they hold")
+        fail(f"{path} is damaged: stop mailboxd and run `mailboxd verify --repair`")
 
 
 def _verify_index(directory: Path) -> dict[str, Any] | None:
@@ -87,3 +96,27 @@ def _verify_index(directory: Path) -> dict[str, Any] | None:
             return client.verify()
     except NotRunning:
         return None
+
+
+def _repair(directory: Path, progress: Callable[[int], None], *, as_json: bool) -> None:
+    from node.store._repair import repair_file  # noqa: PLC0415
+    from node.store.api import StoreError  # noqa: PLC0415
+
+    try:
+        with DataDir.open(directory) as data_dir:  # refuses while the mailbox runs
+            report = repair_file(data_dir.path / STORE_FILE, progress=progress)
+    except (StoreError, DataDirError) as error:
+        fail(str(error))
+    if as_json:
+        print_json(
+            {
+                "kept": report.kept,
+                "lost": report.lost,
+                "keys_lost": report.keys_lost,
+                "moved_to": str(report.moved_to),
+            }
+        )
+        return
+    lost = f"{'at least ' if report.keys_lost else ''}{count_text(report.lost, 'message')} lost"
+    click.echo(f"{count_text(report.kept, 'message')} kept, {lost}; the old file is {report.moved_to}")
+    click.echo("start mailboxd again: neighbours bring back what they hold")

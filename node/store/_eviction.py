@@ -55,13 +55,13 @@ class Evictor:
     """What is remembered between two steps: how far each share has been looked through."""
 
     def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+        self.ledger = ledger
         self._cursors: dict[_Share, tuple[int, int]] = {}
         self._in_vain_until_at: dict[_Share, float] = {}
 
     def make_room(self, name: LogName, origin: object, client: str, size: int) -> tuple[RoomMade, Change]:
         """One step towards `size` bytes for the log `name` that a source brings."""
-        ledger = self._ledger
+        ledger = self.ledger
         if ledger.has_garbage:  # what was let go before is room as soon as it has been cleared away
             for _ in range(_RECLAIMS):
                 ledger.reclaim()
@@ -77,7 +77,7 @@ class Evictor:
         if not victim.young and time.monotonic() < self._in_vain_until_at.get(share, 0.0):
             return RoomMade(0, 0, goes_on=False), Change()
         deadline = time.perf_counter() + EXPIRY_LOCK_S
-        young_from = self._ledger.ages.young_from(self._ledger.next_blob)
+        young_from = self.ledger.ages.young_from(self.ledger.next_blob)
         chosen: list[Sequence[Any]] = []
         freed = 0
         goes_on = True
@@ -89,7 +89,7 @@ class Evictor:
                 self._cursors[share] = (first_stored_s, blob)
                 if (
                     source == victim.source
-                    and (self._ledger.shares.is_new(topic_id) if victim.topic is None else topic_id == victim.topic)
+                    and (self.ledger.shares.is_new(topic_id) if victim.topic is None else topic_id == victim.topic)
                     and (victim.young or blob < young_from)
                 ):
                     chosen.append(row[:7])
@@ -112,7 +112,7 @@ class Evictor:
 
     def _next(self, victim: Victim[int]) -> tuple[list[Any], bool]:
         """The next messages to be looked at, the oldest first, and whether they are the last."""
-        ledger = self._ledger
+        ledger = self.ledger
         if self._reads_whole(victim):
             rows = ledger.db.execute(_OF_TOPIC, (victim.topic, victim.source, EVICT_SCAN_MESSAGES)).fetchall()
             return rows, True
@@ -125,7 +125,7 @@ class Evictor:
     def _reads_whole(self, victim: Victim[int]) -> bool:
         if victim.topic is None:
             return False
-        return self._ledger.shares.held_in(victim.topic) * _SMALL_PART < self._ledger.occupancy.storage_bytes
+        return self.ledger.shares.held_in(victim.topic) * _SMALL_PART < self.ledger.occupancy.storage_bytes
 
     def _note_in_vain(self, share: _Share) -> None:
         """Nothing of this share is old enough: looking again at once would be looking through everything again."""
@@ -140,7 +140,7 @@ class Evictor:
         gone: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
         for row in rows:
             gone[row[0]].append((row[1] + SEQ_OFFSET, row[3]))
-        db = self._ledger.db
+        db = self.ledger.db
         for log_id, messages in gone.items():
             spans = [
                 EvictedSpan(first + SEQ_OFFSET, last + SEQ_OFFSET, first_stored_s)
@@ -156,9 +156,9 @@ class Evictor:
                     for first, last, first_stored_s in with_evicted(spans, messages)
                 ],
             )
-        self._ledger.shares.has_evicted = True
-        removed = self._ledger.remove(rows, int(time.time()))
-        self._ledger.forget_empty_logs()
+        self.ledger.shares.has_evicted = True
+        removed = self.ledger.remove(rows, int(time.time()))
+        self.ledger.forget_empty_logs()
         return Change(removed=removed, is_eviction=True)
 
 

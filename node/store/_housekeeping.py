@@ -12,7 +12,7 @@ from typing import Final
 
 from node.store._ledger import Ledger
 from node.store._schema import one, translate
-from node.store.api import Room, StoreFull
+from node.store.api import Room, StoreFull, Trouble
 from protocols.limits import (
     DISK_LOOK_S,
     DISK_RESERVE_BYTES,
@@ -115,7 +115,8 @@ class Housekeeping:
             return None  # then the transaction will tell
         if free - size - max(0, size - reusable) >= reserve:
             return None
-        return StoreFull(f"the disk that holds {self._path} is full ({reserve >> 10} KiB are kept free for expiry)")
+        text = f"the disk that holds {self._path} is full ({reserve >> 10} KiB are kept free for expiry)"
+        return StoreFull(text, 0, Trouble.FULL)
 
     def step(self) -> None:
         """One small step."""

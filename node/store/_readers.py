@@ -16,6 +16,7 @@ import numpy.typing as npt
 import trio
 
 from node.store._evicted import EvictedSpan, divide
+from node.store._health import HealthWatch
 from node.store._schema import SEQ_OFFSET, chunks_of, connect_reader, one, translate
 from node.store.api import Admission, ItemColumns, ScanPage, StoreUnavailable
 from protocols.limits import (
@@ -51,10 +52,12 @@ _FIND_LOG: Final = "SELECT id FROM logs WHERE topic = (SELECT id FROM topics WHE
 class Readers:
     """A pool of connections. Each read is one short transaction: a snapshot that does not hold the log for long."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, health: HealthWatch) -> None:
         self._path = path
+        self._health = health
+        self._generation = 0
         self._limiter = trio.CapacityLimiter(READERS_MAX)
-        self._idle: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
+        self._idle: queue.SimpleQueue[tuple[int, sqlite3.Connection]] = queue.SimpleQueue()
         self._running = 0
         self._is_closed = False
         self._quiet = trio.Event()
@@ -67,7 +70,9 @@ class Readers:
         try:
             return await trio.to_thread.run_sync(self._in_thread, work, limiter=self._limiter)
         except sqlite3.Error as error:
-            raise translate(error, self._path) from error
+            failure = translate(error, self._path)
+            self._health.failed(failure)
+            raise failure from error
         finally:
             self._running -= 1
             if not self._running:
@@ -75,9 +80,12 @@ class Readers:
 
     def _in_thread(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
-            connection = self._idle.get_nowait()
+            generation, connection = self._idle.get_nowait()
+            if generation != self._generation:
+                connection.close()
+                raise queue.Empty
         except queue.Empty:
-            connection = connect_reader(self._path)
+            generation, connection = self._generation, connect_reader(self._path)
         try:
             connection.execute("BEGIN")
             result = work(connection)
@@ -85,8 +93,12 @@ class Readers:
         except BaseException:
             connection.close()
             raise
-        self._idle.put(connection)
+        self._idle.put((generation, connection))
         return result
+
+    def renew(self) -> None:
+        """The file is another one from now on: what is open is opened anew."""
+        self._generation += 1
 
     async def close(self) -> None:
         """Waits for the reads under way and closes the connections."""
@@ -96,7 +108,7 @@ class Readers:
             with trio.CancelScope(shield=True):
                 await self._quiet.wait()
         while not self._idle.empty():
-            self._idle.get_nowait().close()
+            self._idle.get_nowait()[1].close()
 
 
 class SqliteSnapshot:

@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from node.store.api import StoreError, StoreFull, StoreUnavailable
+from node.store.api import StoreError, StoreFull, StoreUnavailable, Trouble
 from protocols.limits import (
     BLOB_CHUNK_BYTES,
     CHECKPOINT_PAGES,
@@ -45,7 +45,16 @@ from protocols.operations import is_genuine
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-__all__ = ["SEQ_OFFSET", "chunks_of", "connect_reader", "connect_writer", "prepare", "translate"]
+__all__ = [
+    "SEQ_OFFSET",
+    "chunks_of",
+    "connect_reader",
+    "connect_writer",
+    "prepare",
+    "put_in_place",
+    "replace_file",
+    "translate",
+]
 
 SEQ_OFFSET: Final = 2**63
 
@@ -193,6 +202,30 @@ def _create(path: Path) -> None:
         _migrate(path, connection)
     finally:
         connection.close()
+    put_in_place(draft, path)
+
+
+def replace_file(connection: sqlite3.Connection, path: Path) -> None:
+    """Writes all that an open database holds into a new file named `path`, and closes it. Its own file has lost that
+    name. Raises sqlite3.Error or OSError; then nothing has changed."""
+    draft = path.with_name(path.name + ".new")
+    for suffix in ("", "-wal", "-journal", "-shm"):
+        draft.with_name(draft.name + suffix).unlink(missing_ok=True)
+    os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    copy = sqlite3.connect(draft, isolation_level=None)
+    try:
+        copy.execute("PRAGMA synchronous = FULL")
+        connection.backup(copy)
+    finally:
+        copy.close()
+    connection.close()
+    for suffix in ("-wal", "-shm"):  # they belong to the other file
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    put_in_place(draft, path)
+
+
+def put_in_place(draft: Path, path: Path) -> None:
+    """Gives a complete file its name, durably. Raises OSError."""
     draft.rename(path)
     directory = os.open(path.parent, os.O_RDONLY)
     try:
@@ -254,26 +287,35 @@ def translate(error: Exception, path: Path) -> StoreError:
         return error
     if isinstance(error, OSError):
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return StoreFull(f"the disk that holds {path} is full")
-        return StoreUnavailable(f"the disk that holds {path} failed: {error.strerror or error}")
+            return _full(path)
+        trouble = Trouble.READ_ONLY if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) else Trouble.FAILING
+        return StoreUnavailable(f"the disk that holds {path} failed: {error.strerror or error}", trouble)
     code: int = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_FULL:
-        return StoreFull(f"the disk that holds {path} is full")
+        return _full(path)
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return _damaged(path, str(error))
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return StoreUnavailable(f"{path} is locked by another program")
+        return StoreUnavailable(f"{path} is locked by another program", Trouble.FAILING)
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH):
-        return StoreUnavailable(f"no access to {path}: {error}; check its owner and permissions")
+        text = f"no access to {path}: {error}; check its owner and permissions"
+        return StoreUnavailable(text, Trouble.READ_ONLY)
     if code == sqlite3.SQLITE_IOERR:
-        return StoreUnavailable(f"the disk that holds {path} failed: {error}")
+        return StoreUnavailable(f"the disk that holds {path} failed: {error}", Trouble.FAILING)
+    if code == 0 and isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.ProgrammingError):
+        return _damaged(path, str(error))  # what our own reading code found
     return StoreUnavailable(f"the store {path} failed: {error}")
+
+
+def _full(path: Path) -> StoreFull:
+    return StoreFull(f"the disk that holds {path} is full", 0, Trouble.FULL)
 
 
 def _damaged(path: Path, why: str) -> StoreUnavailable:
     return StoreUnavailable(
-        f"{path} is damaged ({why}): stop mailboxd, move the file away (or restore it from a backup) and start again;"
-        " neighbours bring back what they hold"
+        f"{path} is damaged ({why}): stop mailboxd and run `mailboxd verify --repair`, which keeps what can be read;"
+        " neighbours bring back what they hold",
+        Trouble.DAMAGED,
     )
 
 

@@ -39,7 +39,8 @@ class Unjudged(StoreError):
     """Nothing was done: first it must be known which of these blobs are genuine. It never leaves the store."""
 
     def __init__(self, wanted: Sequence[tuple[LogName, int, bytes]]) -> None:
-        super().__init__(wanted)
+        super().__init__("it must be known first what is genuine")
+        self.args = (wanted,)
         self.wanted = wanted
 
 

@@ -13,6 +13,7 @@ the write-ahead log into the database, and gives free pages back to the file sys
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import sqlite3
 import threading
@@ -27,14 +28,17 @@ import outcome
 import trio
 
 from node.store._budget import Budget
+from node.store._health import FileWatch, HealthWatch
 from node.store._housekeeping import Housekeeping
 from node.store._ledger import Ledger
-from node.store._schema import connect_writer, translate
+from node.store._schema import connect_writer, replace_file, translate
 from node.store._shares import Shares
 from node.store._variants import Occupancy
-from node.store.api import Change, StoreError, StoreFull, StoreUnavailable
+from node.store.api import Change, StoreError, StoreFull, StoreUnavailable, Trouble
 from protocols.limits import (
     COMMIT_BATCH_MESSAGES,
+    FILE_LOOK_S,
+    STORE_PAGE_BYTES,
     STORE_QUEUE_BYTES,
 )
 
@@ -65,11 +69,23 @@ class Job:
 
 
 class Writer:
-    """Owns the writer thread. `changes` counts the requests that changed something."""
+    """Owns the writer thread. `changes` counts the requests that changed something; `renewed` is called when the store
+    has had to be written into a new file."""
 
-    def __init__(self, path: Path, *, budget: Budget, requests_per_commit_max: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        budget: Budget,
+        health: HealthWatch,
+        renewed: Callable[[], None],
+        requests_per_commit_max: int | None = None,
+    ) -> None:
         self._path = path
         self.budget = budget
+        self._health = health
+        self._renewed = renewed
+        self._watch: FileWatch | None = None  # the thread's own
         self._requests_per_commit_max = requests_per_commit_max
         self._announce: Callable[[Change], None] = lambda change: None
         self._token: trio.lowlevel.TrioToken | None = None
@@ -98,7 +114,7 @@ class Writer:
         self._token = trio.lowlevel.current_trio_token()
         try:
             ledger, connection = await trio.to_thread.run_sync(self._open)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise translate(error, self._path) from error
         self.occupancy = ledger.occupancy.copy()
         self.shares, self.salt = ledger.shares, ledger.salt
@@ -177,6 +193,7 @@ class Writer:
     def _open(self) -> tuple[Ledger, sqlite3.Connection]:
         connection = connect_writer(self._path, wal_bytes_max=self.budget.wal_bytes)
         try:
+            self._watch = FileWatch.of(self._path)
             return Ledger(connection, budget=self.budget), connection
         except BaseException:
             connection.close()
@@ -186,16 +203,21 @@ class Writer:
         housekeeping = Housekeeping(self._path, connection, ledger)
         while not self._is_stopping or self._held_back is not None:
             jobs = self._collect(wait=not housekeeping.is_due)
+            ledger, housekeeping = self._look_at_file(ledger, housekeeping)
             if not jobs:
-                housekeeping.step()
+                if housekeeping.is_due:
+                    housekeeping.step()
+                self._probe(ledger, housekeeping)
                 continue
             try:
+                self._check_file()
                 growth = sum(job.bytes for job in jobs if job.grows and not job.is_abandoned)
                 self._commit(ledger, jobs, housekeeping.refuse(growth))
-            except Exception as error:  # a bug; whoever waits must not wait for ever
-                log.exception("the store's writer failed")
+            except Exception as error:  # whoever waits must not wait for ever
+                if not isinstance(error, StoreError):
+                    log.exception("the store's writer failed")
                 for job in jobs:
-                    job.outcome = job.outcome or outcome.Error(translate(error, self._path))
+                    job.outcome = job.outcome or outcome.Error(self._failed(error))
             self._hop(self._deliver, jobs, ledger.occupancy.copy())
             housekeeping.after_batch(
                 messages=sum(job.messages for job in jobs),
@@ -203,10 +225,52 @@ class Writer:
                 has_removed=any(job.change.removed for job in jobs),
             )
         try:
-            connection.close()  # also copies the write-ahead log into the database
+            ledger.db.close()  # also copies the write-ahead log into the database
         except sqlite3.Error as error:
             log.warning("closing the store: %s", translate(error, self._path))
         self._hop(self._ended.set)
+
+    # --- when the disk is not as it should be ------------------------------------------------------------------------
+
+    def _look_at_file(self, ledger: Ledger, housekeeping: Housekeeping) -> tuple[Ledger, Housekeeping]:
+        """If the file has been deleted, what it holds is still there as long as it is open: writes it into a new one
+        under its name. Otherwise it would all be gone at the end, acknowledged or not."""
+        if self._watch is None or self._watch.look() is not Trouble.FAILING:
+            return ledger, housekeeping
+        try:
+            replace_file(ledger.db, self._path)
+            renewed, connection = self._open()
+        except (sqlite3.Error, OSError) as error:
+            self._health.failed(translate(error, self._path))
+            return ledger, housekeeping
+        log.warning("the store %s had been deleted: everything in it was written again into a new file", self._path)
+        self.shares, self.salt = renewed.shares, renewed.salt
+        self._renewed()
+        return renewed, Housekeeping(self._path, connection, renewed)
+
+    def _check_file(self) -> None:
+        """Raises StoreUnavailable if what is written now would be gone at the end."""
+        trouble = Trouble.NONE if self._watch is None else self._watch.look()
+        if trouble is not Trouble.NONE:
+            raise StoreUnavailable(f"the store {self._path} was deleted or replaced while it was open", trouble)
+
+    def _probe(self, ledger: Ledger, housekeeping: Housekeeping) -> None:
+        """If the disk was not well when last seen, sees whether it is again."""
+        if self._health.pause_s != 0.0:
+            return
+        self._health.probed()
+        full = housekeeping.refuse(STORE_PAGE_BYTES)
+        try:
+            self._check_file()
+            if full is not None:
+                raise full
+            with ledger.transaction():
+                ledger.db.execute("INSERT OR REPLACE INTO notes VALUES ('probe', ?)", (os.urandom(8),))
+        except (StoreError, sqlite3.Error, OSError) as error:
+            self._health.failed(translate(error, self._path))
+        else:
+            self._health.wrote()
+            log.info("the store %s can be written again", self._path)
 
     def _hop(self, function: Callable[..., object], *arguments: object) -> None:
         assert self._token is not None
@@ -238,7 +302,8 @@ class Writer:
         if job is not None:
             return job
         try:
-            job = self._queue.get(block=wait)
+            pause_s = self._health.pause_s
+            job = self._queue.get(block=wait, timeout=FILE_LOOK_S if pause_s is None else min(FILE_LOOK_S, pause_s))
         except queue.Empty:
             return None
         if job is None:  # the last thing in the queue
@@ -253,11 +318,14 @@ class Writer:
                 for job in todo:
                     try:
                         if job.grows and no_room is not None:
+                            self._health.failed(no_room)
                             raise no_room
                         result, job.change = job.work(ledger)
                         job.outcome = outcome.Value(result)
                     except StoreError as error:  # refused before anything was written
                         job.outcome = outcome.Error(type(error)(*error.args))
+            if any(job.change is not _NO_CHANGE and job.change.stored for job in todo):
+                self._health.wrote()
         except Exception as error:
             for job in todo:
                 job.change = _NO_CHANGE
@@ -269,4 +337,6 @@ class Writer:
     def _failed(self, error: Exception) -> StoreError:
         if not isinstance(error, sqlite3.Error):
             log.error("the store could not carry out a request", exc_info=error)
-        return translate(error, self._path)
+        failure = translate(error, self._path)
+        self._health.failed(failure)
+        return failure

@@ -14,6 +14,7 @@ import abc
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -28,6 +29,7 @@ __all__ = [
     "Census",
     "Change",
     "Evictions",
+    "Health",
     "ItemColumns",
     "ItemSource",
     "LogEntries",
@@ -43,14 +45,41 @@ __all__ = [
     "StoreUnavailable",
     "StoredItem",
     "TopicShare",
+    "Trouble",
     "VerifyReport",
 ]
 
 log = logging.getLogger(__name__)
 
 
+class Trouble(StrEnum):
+    """What is wrong with a store's disk."""
+
+    NONE = "ok"
+    FULL = "full"
+    READ_ONLY = "read-only"
+    FAILING = "failing"
+    DAMAGED = "damaged"
+    MISSING = "missing"
+
+
+class Health(NamedTuple):
+    """How the store's disk is, in words for a user: `reason` and `remedy` are empty if all is well."""
+
+    trouble: Trouble
+    reason: str
+    remedy: str
+
+
 class StoreError(Exception):
-    """The store could not do it. The message is fit for a user."""
+    """The store could not do it. The message is fit for a user; `trouble` says what it tells about the disk."""
+
+    def __init__(self, text: str, trouble: Trouble = Trouble.NONE) -> None:
+        super().__init__(text, trouble)
+        self.trouble = trouble
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class StoreFull(StoreError):
@@ -59,12 +88,10 @@ class StoreFull(StoreError):
     `need_bytes` is by how much the storage limit would be exceeded; 0 if that is not the reason.
     """
 
-    def __init__(self, text: str, need_bytes: int = 0) -> None:
-        super().__init__(text, need_bytes)
+    def __init__(self, text: str, need_bytes: int = 0, trouble: Trouble = Trouble.NONE) -> None:
+        super().__init__(text, trouble)
+        self.args = (text, need_bytes, trouble)
         self.need_bytes = need_bytes
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 class StoreUnavailable(StoreError):
@@ -270,6 +297,11 @@ class Store(abc.ABC):
         """What of the spans that the mailbox `origin` has is wanted. While the storage limit is reached (`is_full`)
         nothing is that would push out what `origin` brought itself, except news (`is_news`). Raises StoreUnavailable.
         """
+
+    @property
+    def health(self) -> Health:
+        """How its disk is."""
+        return Health(Trouble.NONE, "", "")
 
     @property
     @abc.abstractmethod

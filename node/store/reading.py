@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from node.store import _readers
+from node.store._health import HealthWatch
 from node.store._messages import messages
 from node.store._readers import Readers
 from node.store.api import ScanPage
@@ -27,7 +28,7 @@ class SqliteReading:
     @asynccontextmanager
     async def open(cls, path: Path) -> AsyncIterator[SqliteReading]:
         """Opens a store that exists; what is wrong with it is raised by whoever reads, as StoreUnavailable."""
-        readers = Readers(path)
+        readers = Readers(path, HealthWatch())
         try:
             yield cls(readers)
         finally:

@@ -19,6 +19,7 @@ from node.store import _readers
 from node.store._budget import Budget
 from node.store._census import census
 from node.store._eviction import Evictor, RoomMade
+from node.store._health import HealthWatch
 from node.store._housekeeping import disk_room
 from node.store._ledger import Ledger
 from node.store._messages import messages
@@ -35,6 +36,7 @@ from node.store.api import (
     Census,
     Change,
     Evictions,
+    Health,
     ItemColumns,
     Position,
     PutResult,
@@ -66,7 +68,9 @@ __all__ = ["SqliteStore", "verify_file"]
 class SqliteStore(Store):
     """See `Store`. `async with SqliteStore.open(path) as store`. One process at a time may have a file open."""
 
-    def __init__(self, path: Path, writer: Writer, readers: Readers, *, limit_bytes: int | None) -> None:
+    def __init__(
+        self, path: Path, writer: Writer, readers: Readers, health: HealthWatch, *, limit_bytes: int | None
+    ) -> None:
         super().__init__()
         self.path = path
         self._writer = writer
@@ -77,6 +81,7 @@ class SqliteStore(Store):
         self._looked_at_s = float("-inf")
         self._evictor: Evictor | None = None  # the writer thread's own
         self._evictions = Evictions()
+        self._health = health
 
     @classmethod
     @asynccontextmanager
@@ -92,9 +97,16 @@ class SqliteStore(Store):
         """
         path = Path(path)
         await trio.to_thread.run_sync(prepare, path)
-        readers = Readers(path)
-        writer = Writer(path, budget=Budget(storage_limit_bytes), requests_per_commit_max=requests_per_commit_max)
-        store = cls(path, writer, readers, limit_bytes=storage_limit_bytes)
+        health = HealthWatch()
+        readers = Readers(path, health)
+        writer = Writer(
+            path,
+            budget=Budget(storage_limit_bytes),
+            health=health,
+            renewed=readers.renew,
+            requests_per_commit_max=requests_per_commit_max,
+        )
+        store = cls(path, writer, readers, health, limit_bytes=storage_limit_bytes)
         await writer.start(store._announce)
         try:
             yield store
@@ -146,7 +158,7 @@ class SqliteStore(Store):
         need_bytes += self._limit_bytes // EVICT_AHEAD_PART
 
         def work(ledger: Ledger, size: int) -> tuple[RoomMade, Change]:
-            if self._evictor is None:
+            if self._evictor is None or self._evictor.ledger is not ledger:
                 self._evictor = Evictor(ledger)
             return self._evictor.make_room(name, origin, client, size)
 
@@ -173,6 +185,10 @@ class SqliteStore(Store):
     @property
     def evictions(self) -> Evictions:
         return self._evictions
+
+    @property
+    def health(self) -> Health:
+        return self._health.now
 
     async def admit(self, spans: Sequence[Span], *, origin: object, is_full: bool, is_news: bool) -> Admission:
         if not is_full and not self._writer.shares.has_evicted:

@@ -22,11 +22,16 @@ from protocols.limits import (
 )
 from protocols.model import LogName, MailboxId, digest_of
 from protocols.sync.effects import Span
-from tests.contracts.test_store import kind, open_store, read  # noqa: F401 - a fixture
+from tests.contracts.test_store import open_store, read
 
 LIMIT = 200_000
 BLOB = 1000
 NEIGHBOUR = MailboxId(bytes(32))
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture
@@ -68,7 +73,7 @@ async def held(store: Store, name: LogName) -> list[int]:
     return [item.seq for item in await store.items(name, 0, SEQ_MAX)]
 
 
-async def test_a_flood_gives_way_to_others_and_is_refused_itself(kind: str, tmp_path: Path) -> None:  # noqa: F811
+async def test_a_flood_gives_way_to_others_and_is_refused_itself(kind: str, tmp_path: Path) -> None:
     honest, flood, late = LogName("tea", "alice"), LogName("spam", "mallory"), LogName("cake", "bob")
     async with open_store(kind, tmp_path, LIMIT) as store:
         assert await fill(store, honest, 20, client="10.0.0.1") == 20
@@ -85,7 +90,7 @@ async def test_a_flood_gives_way_to_others_and_is_refused_itself(kind: str, tmp_
         assert list((await store.verify()).problems) == []
 
 
-async def test_many_topics_of_one_source_have_one_share(kind: str, tmp_path: Path) -> None:  # noqa: F811
+async def test_many_topics_of_one_source_have_one_share(kind: str, tmp_path: Path) -> None:
     """Also where source tells nothing: honest topics that are known for a day come before thousands of new ones."""
     async with open_store(kind, tmp_path, LIMIT) as store:
         for turn in range(200):
@@ -95,7 +100,7 @@ async def test_many_topics_of_one_source_have_one_share(kind: str, tmp_path: Pat
 
 
 async def test_known_topics_of_a_mailbox_come_before_a_flood_of_new_ones(
-    kind: str,  # noqa: F811
+    kind: str,
     tmp_path: Path,
     later: Callable[[float], None],
     mock_clock: trio.testing.MockClock,  # whose time this is
@@ -113,7 +118,7 @@ async def test_known_topics_of_a_mailbox_come_before_a_flood_of_new_ones(
 
 
 async def test_who_has_most_gives_way_to_himself_after_a_while(
-    kind: str,  # noqa: F811
+    kind: str,
     tmp_path: Path,
     later: Callable[[float], None],
     mock_clock: trio.testing.MockClock,  # whose time this is
@@ -130,7 +135,7 @@ async def test_who_has_most_gives_way_to_himself_after_a_while(
 
 
 async def test_what_was_let_go_is_recorded_not_asked_for_and_forgotten_with_its_week(
-    kind: str,  # noqa: F811
+    kind: str,
     tmp_path: Path,
     later: Callable[[float], None],
     mock_clock: trio.testing.MockClock,  # whose time this is
@@ -162,7 +167,7 @@ async def test_what_was_let_go_is_recorded_not_asked_for_and_forgotten_with_its_
 
 
 async def test_records_of_a_log_are_few(
-    kind: str,  # noqa: F811
+    kind: str,
     tmp_path: Path,
     later: Callable[[float], None],
     mock_clock: trio.testing.MockClock,  # whose time this is
@@ -178,7 +183,7 @@ async def test_records_of_a_log_are_few(
 
 
 async def test_a_full_store_takes_from_a_neighbour_only_what_pushes_out_others(
-    kind: str,  # noqa: F811
+    kind: str,
     tmp_path: Path,
     later: Callable[[float], None],
     mock_clock: trio.testing.MockClock,  # whose time this is
