@@ -43,6 +43,8 @@ COMMANDS: Final = {
     "get": ("messages", "Read messages from a running mailbox."),
     "service": ("service", "Have the mailbox start at login and run in the background."),
     "update": ("update", "Say whether a newer release is out, if you name a place to ask."),
+    "completion": ("man", "Print what makes a shell complete commands and options."),
+    "man": ("man", "Print the manual page, made from the help texts."),
     "report": ("report", "Have this mailbox and PEER sign what both hold at one moment, or check such a report."),
     "want": ("sneakernet", "Write down what this mailbox has, for another one to export the rest."),
     "export": ("sneakernet", "Write what another mailbox lacks into a file, to be carried there."),
