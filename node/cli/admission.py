@@ -114,7 +114,8 @@ def password() -> None:
     """Set, clear or look after the password that mailboxes share.
 
     Without one, a mailbox is open: to every mailbox and every phone in the network. With one, it exchanges messages
-    only with mailboxes that have the same. The password itself is neither stored nor sent.
+    only with mailboxes that have the same, and with phones that are paired (`mailboxd pair`). The password itself is
+    neither stored nor sent.
 
     \b
     Examples:
@@ -142,7 +143,9 @@ def set_(data_dir: Path | None) -> None:
         state = desk.set_password(secret.hex())
     when = "from now on" if is_running else "from its next start"
     click.echo(f"the password is set; {when} this mailbox exchanges messages only with those that have the same")
-    if state["devices"]:
+    if not state["devices"]:
+        click.echo("phones are let in once they are paired: `mailboxd pair` shows how")
+    else:
         click.echo(f"{count_text(len(state['devices']), 'paired phone')} may go on; see `mailboxd devices`")
 
 
