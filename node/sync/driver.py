@@ -93,6 +93,7 @@ class _Driver:
     """Not begun yet: mostly there is nothing to do but wait for it, which needs no task of its own."""
     decoder: FrameDecoder = field(default_factory=FrameDecoder)
     slots: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(SYNC_COMMITS_UNDER_WAY_MAX))
+    has_let_die: bool = False
     failure: StoreError | None = None
     patience: trio.CancelScope = field(default_factory=trio.CancelScope)
     failing: str = ""
@@ -122,7 +123,7 @@ class _Driver:
         match effect:
             case Settle():
                 await self._settle()
-                return None
+                return self.has_let_die
             case Release(lost, came):
                 self.claims.release(self.holder, lost, came)
                 return None
@@ -243,10 +244,12 @@ class _Driver:
         peer = self.stream.peer
         try:
             alive_from_s = self.alive_from_s()  # a session may last, and a clock may be set meanwhile
-            deliveries = [one for one in commit.deliveries if one.first_stored_s >= alive_from_s]
+            alive = [one for one in commit.deliveries if one.first_stored_s >= alive_from_s]
+            self.has_let_die = self.has_let_die or len(alive) < len(commit.deliveries)
+            deliveries: Sequence[Delivery] = alive
             if self.signed_only is not None:
-                deliveries = await self.signed_only.genuine(deliveries)
-                self.traffic.unsigned = self.traffic.unsigned or len(deliveries) < len(commit.deliveries)
+                deliveries = await self.signed_only.genuine(alive)
+                self.traffic.unsigned = self.traffic.unsigned or len(deliveries) < len(alive)
             if deliveries:
                 await self._put(deliveries)
             if commit.merges:

@@ -475,7 +475,7 @@ class SyncEngine:
             self._failed(peer, error, incoming=incoming)
         except BaseException as error:
             self._restore(peer, before)
-            failure = repr(error)
+            failure = "it was cancelled" if isinstance(error, trio.Cancelled) else repr(error)
             with trio.CancelScope(shield=True):
                 await stream.abort()
             raise

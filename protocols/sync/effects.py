@@ -271,7 +271,8 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """Wait until every commit so far is durable. Result: None."""
+    """Wait until every commit so far is durable. Result: whether something that was to be stored has died before, and
+    was left out."""
 
 
 @dataclass(frozen=True, slots=True)

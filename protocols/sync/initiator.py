@@ -73,6 +73,9 @@ class Initiator:
             is_done = not self._result.full and not self._has_failed
             if self._result.equal or not self._has_moved or is_done:
                 break
+            has_died = yield Settle()
+            if has_died:  # it would be found again: what counts is who was alive when the session began
+                break
             if rounds_left:
                 yield from self._look_again()
         self._result.complete = self._search.finished
@@ -85,7 +88,6 @@ class Initiator:
 
     def _look_again(self) -> Steps[None]:
         """Begins another round, in which both sides look at what they hold now."""
-        yield Settle()
         yield from self._context.look_again()
         self._begin(again=True)
         opening = self._search.opening()

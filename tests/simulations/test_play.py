@@ -9,8 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from protocols.limits import SYNC_VERSION_MAX
 from simulations.play import play
 from simulations.scenario import (
+    PRESETS,
+    Behaviour,
+    Churn,
+    ClockChange,
     Clog,
     Crash,
     Cut,
@@ -21,7 +26,10 @@ from simulations.scenario import (
     Pause,
     Phones,
     Reset,
+    Route,
     Scenario,
+    Upgrade,
+    Walk,
     WipeDisk,
 )
 
@@ -48,11 +56,51 @@ TORN = Scenario(
 )
 
 
-def hash_in_a_process_of_its_own(seed: int, hash_seed: int) -> str:
+WALKING = Scenario(
+    name="walking",
+    title="Bad links, wrong clocks, two versions, messages that expire, phones and a mailbox on the move",
+    duration_s=2400,
+    calm_from_s=2300,
+    settle_s=60,
+    lans=[Lan("home", PRESETS["festival-wifi"]), Lan("away", PRESETS["good-wifi"])],
+    routes=[Route(("home", "away"), PRESETS["slow-internet"])],
+    mailboxes=[
+        Mailboxes("h", "home", 2, retention_s=1800, clock_offset_s=-100, clock_drift_ppm=40),
+        Mailboxes("a", "away", 2, retention_s=1800, peers=["h-1"], sync_interval_s=60),
+    ],
+    phones=[Phones("p", "home", 2, messages_per_hour=30, policy="each")],
+    faults=[
+        ClockChange(300, ["h-2"], 700.0),
+        Upgrade(400, ["a"], 30, SYNC_VERSION_MAX, SYNC_VERSION_MAX + 1),
+        Walk(500, ["p-1"], "away"),
+        Walk(600, ["a-2"], "home"),
+        ClockChange(900, ["h-2"], -700.0),
+    ],
+)
+
+HOSTILE = Scenario(
+    name="hostile",
+    title="One of each kind of hostile mailbox, and honest ones that come and go",
+    duration_s=600,
+    calm_from_s=500,
+    settle_s=60,
+    lans=[Lan("home")],
+    mailboxes=[
+        Mailboxes("m", "home", 3, sync_interval_s=30, storage_limit_bytes=20_000),
+        *(Mailboxes(kind.value, "home", 1, kind) for kind in Behaviour if kind is not Behaviour.HONEST),
+    ],
+    phones=[Phones("p", "home", 1, messages_per_hour=120)],
+    faults=[Churn(100, ["m-2", "m-3"], for_s=300, up_s=60, down_s=20)],
+)
+
+WORLDS = (TORN, WALKING, HOSTILE)
+
+
+def hashes_in_a_process_of_its_own(seed: int, hash_seed: int) -> list[str]:
     code = f"""
 from simulations.play import play
-from tests.simulations.test_play import TORN
-print(play(TORN, {seed}).trace_hash)
+from tests.simulations.test_play import WORLDS
+print(*(play(scenario, {seed}).trace_hash for scenario in WORLDS))
 """
     answer = subprocess.run(
         [sys.executable, "-c", code],
@@ -61,13 +109,17 @@ print(play(TORN, {seed}).trace_hash)
         text=True,
         check=True,
     )
-    return answer.stdout.strip()
+    return answer.stdout.split()
 
 
 def test_the_same_seed_is_the_same_run_in_every_process() -> None:
-    hashes = {hash_in_a_process_of_its_own(1, hash_seed) for hash_seed in (1, 2)}
-    assert len(hashes) == 1
-    assert hash_in_a_process_of_its_own(2, 1) not in hashes
+    hashes = hashes_in_a_process_of_its_own(1, 1)
+    assert hashes == hashes_in_a_process_of_its_own(1, 2)
+    assert len(hashes) == len(set(hashes)) == len(WORLDS)
+
+
+def test_another_seed_is_another_run() -> None:
+    assert play(TORN, 1).trace_hash != play(TORN, 2).trace_hash
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -105,7 +105,10 @@ async def drive(
 
 async def test_what_has_died_since_it_was_asked_for_is_not_stored() -> None:
     def session() -> Session:
-        yield Commit([delivery(1), delivery(2)._replace(first_stored_s=300)])
+        yield Commit([delivery(2)._replace(first_stored_s=300)])
+        assert not (yield Settle())
+        yield Commit([delivery(1)])
+        assert (yield Settle())  # so that nobody looks for it again
         return SessionResult()
 
     store = MemoryStore()
