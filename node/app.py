@@ -104,7 +104,7 @@ async def run_mailbox(
         if config.https:
             tls = server_context(identity.seed, identity.mailbox_id, data_dir.path)
             secure = await _listen(config.https, listening, tls=tls)
-        admin = await _listen([_ADMIN], listening)
+        admin = await _listen_for_administration(data_dir, listening)
         path = data_dir.path / STORE_FILE
         _tune_interpreter()
         async with SqliteStore.open(path, storage_limit_bytes=config.storage_limit_bytes) as store:
@@ -275,6 +275,18 @@ async def _listen(
     listeners = await open_listeners(addresses, tls=tls)
     for listener in listeners:
         listening.callback(listener.close)
+    return listeners
+
+
+async def _listen_for_administration(data_dir: DataDir, listening: ExitStack) -> list[Listener]:
+    """On the port of the last run, if it is still free: bookmarks and whoever reads the metrics come back to it."""
+    kept = data_dir.saved_admin_port()
+    try:
+        listeners = await _listen([ListenAddress(_ADMIN.host, kept or 0)], listening)
+    except OSError:
+        log.info("port %s, at which the dashboard was, is taken by another program", kept)
+        listeners = await _listen([_ADMIN], listening)
+    data_dir.save_admin_port(listeners[0].address.port)
     return listeners
 
 

@@ -1,9 +1,9 @@
 """The data directory: made with 0700, held by one process at a time, and written so that a crash leaves no half files.
 
 What lies in it: `lock` (held with flock while a mailbox runs; its pid inside), `identity.key` (see `node.identity`),
-`node.json` (where a running mailbox can be reached), `p2p-port` (the port to come back to), `config.toml` (the
-user's), `password.key`, `trust.json` and `devices.json` (see `node.admission.files`), and what the store and the
-administration keep there.
+`node.json` (where a running mailbox can be reached), `p2p-port` and `admin-port` (the ports to come back to),
+`config.toml` (the user's), `password.key`, `trust.json` and `devices.json` (see `node.admission.files`), and what the
+store and the administration keep there.
 
 A `node.json` is only as true as the lock: after a crash the file is still there but nobody holds the lock.
 """
@@ -49,6 +49,7 @@ LOCK_FILE: Final = "lock"
 IDENTITY_FILE: Final = "identity.key"
 NODE_FILE: Final = "node.json"
 PORT_FILE: Final = "p2p-port"
+ADMIN_PORT_FILE: Final = "admin-port"
 CONFIG_FILE: Final = "config.toml"
 STORE_FILE: Final = "mailbox.sqlite3"
 TOKEN_FILE: Final = "admin-token"
@@ -160,8 +161,15 @@ class DataDir:
 
     def saved_p2p_port(self) -> int | None:
         """The port of the last run, None at the first start or if the file is of no use."""
+        return self._saved_port(PORT_FILE)
+
+    def saved_admin_port(self) -> int | None:
+        """Likewise, of the administration."""
+        return self._saved_port(ADMIN_PORT_FILE)
+
+    def _saved_port(self, name: str) -> int | None:
         try:
-            text = (self.path / PORT_FILE).read_bytes()[:16].strip()
+            text = (self.path / name).read_bytes()[:16].strip()
         except OSError:
             return None
         return int(text) if text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535 else None
@@ -170,6 +178,12 @@ class DataDir:
         """Keeps the port, so that the addresses that others know stay good. Raises DataDirError."""
         if self.saved_p2p_port() != port:
             self.write(PORT_FILE, f"{port}\n")
+
+    def save_admin_port(self, port: int) -> None:
+        """Keeps the port, so that bookmarks of the dashboard, and whoever reads the metrics, find it again. Raises
+        DataDirError."""
+        if self.saved_admin_port() != port:
+            self.write(ADMIN_PORT_FILE, f"{port}\n")
 
     def close(self) -> None:
         """Removes `node.json` and lets go of the directory. May be called again; never raises."""

@@ -52,7 +52,26 @@ function take(name, value) {
     if (now.state.serving !== undefined) link(now.state.serving ? "good" : "quiet", now.state.serving ? "serving phones" : "mailbox mode off");
   }
   if (name === "topics") shown.state();
+  if (name === "events") refreshSettings();
   shown[name]();
+}
+
+const settled = () => now.events?.find((event) => event.kind === "settings" || event.kind === "access");
+let seen = "";
+
+/** Shows settings that were changed elsewhere, unless somebody is at them here. */
+function refreshSettings() {
+  const last = settled();
+  const mark = last ? `${last.number} ${last.times}` : "";
+  const isBusy = ["settings", "access"].some((id) => byId(id).contains(document.activeElement)) || document.querySelector("dialog[open]");
+  if (mark === seen || isBusy) return;
+  seen = mark;
+  openForms();
+}
+
+async function openForms() {
+  await openSettings(toast, () => now.state?.messages ?? 0).catch(() => {});
+  await openAccess(toast).catch(() => {});
 }
 
 async function main() {
@@ -80,8 +99,7 @@ async function main() {
     up: async () => {
       if (isUp) return;
       isUp = true;
-      await openSettings(toast, () => now.state?.messages ?? 0).catch(() => {});
-      await openAccess(toast).catch(() => {});
+      await openForms();
     },
     down: () => {
       isUp = false;

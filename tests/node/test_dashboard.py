@@ -355,4 +355,6 @@ def test_an_open_page_does_not_hold_up_the_end_and_comes_back_after_it(tab: Page
         tab.wait("document.getElementById('link').textContent.includes('connection lost')")
         mailbox.start()
         assert mailbox.status()["name"] == "Attic"
+        tab.wait("!document.getElementById('signed-out').hidden", what="the same address")
+        assert "started anew" in text_of(tab, "#signed-out-why")
     tab.errors.clear()

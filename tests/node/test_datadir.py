@@ -193,6 +193,9 @@ def test_the_p2p_port_is_kept(tmp_path: Path) -> None:
         directory.save_p2p_port(40001)
     with DataDir.open(tmp_path) as directory:
         assert directory.saved_p2p_port() == 40001
+        assert directory.saved_admin_port() is None
+        directory.save_admin_port(40002)
+        assert (directory.saved_p2p_port(), directory.saved_admin_port()) == (40001, 40002)
 
 
 @pytest.mark.parametrize("content", [b"", b"0", b"65536", b"-1", b"99999999999999999999", b"4_0", "४२".encode(), b"\0"])

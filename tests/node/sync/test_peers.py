@@ -97,3 +97,23 @@ def test_an_older_picture_does_not_replace_a_newer_one() -> None:
     assert peer.checkpoint == Checkpoint(5)
     peer.agreed(Checkpoint(4, b"other topics"))
     assert peer.checkpoint == Checkpoint(4, b"other topics")
+
+
+def address(number: int, port: int = 4001) -> PeerAddress:
+    return PeerAddress("192.0.2.1", port, identity(number))
+
+
+def test_who_is_named_no_longer_goes_unless_discovery_knows_it() -> None:
+    table = PeerTable()
+    for number in (1, 2, 3):
+        table.add(identity(number), now_at=0.0)
+    changed, gone = table.name([address(1), address(1, 4002), address(2)])
+    assert [peer.mailbox_id for peer in changed] == [identity(1), identity(2)]
+    assert gone == []
+    assert changed[0].addresses == [address(1), address(1, 4002)]
+    changed[1].discovered = frozenset({address(2, 5000)})
+    changed, gone = table.name([address(3)])
+    assert [peer.mailbox_id for peer in changed] == [identity(2), identity(3)]
+    assert [peer.mailbox_id for peer in gone] == [identity(1)]
+    assert table.get(identity(1)) is None
+    assert table.name([address(3)]) == ([], [])
