@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
 import trio
 
 from node.transport.api import PeerUnreachable, Stream, StreamBroken, StreamHandler, Transport
+from node.transport.pipes import PipeStream, serve_stream
 from protocols.addresses import PeerAddress
 from protocols.limits import (
     ANNOUNCEMENT_BYTES_MAX,
@@ -188,36 +189,6 @@ class _Pipe:
         return self._is_ended or self._broken is not None
 
 
-class _SimulatedStream(Stream):
-    def __init__(self, connection: _Connection, peer: MailboxId, incoming: _Pipe, outgoing: _Pipe) -> None:
-        self.peer = peer
-        self._connection = connection
-        self._incoming = incoming
-        self._outgoing = outgoing
-
-    async def send_all(self, data: bytes) -> None:
-        try:
-            await self._outgoing.send_all(data)
-        except trio.Cancelled:
-            self._break_off("a send was cancelled in the middle")
-            raise
-
-    async def receive_some(self, max_bytes: int) -> bytes:
-        return await self._incoming.receive_some(max_bytes)
-
-    async def close(self) -> None:
-        self._outgoing.end()
-        await trio.lowlevel.cancel_shielded_checkpoint()
-
-    async def abort(self) -> None:
-        self._break_off("the stream was reset")
-        await trio.lowlevel.cancel_shielded_checkpoint()
-
-    def _break_off(self, reason: str) -> None:
-        self._incoming.break_off(reason)
-        self._outgoing.break_off(reason)
-
-
 class _Connection:
     """Two flows between two running transports, and the streams in them."""
 
@@ -252,7 +223,7 @@ class _Connection:
         if self.is_up:
             arrive()
 
-    def open(self, opener: SimulatedTransport) -> tuple[_SimulatedStream, _SimulatedStream]:
+    def open(self, opener: SimulatedTransport) -> tuple[PipeStream, PipeStream]:
         """The opener's and the acceptor's end of a new stream. Raises PeerUnreachable."""
         there, back = self.flows if opener is self.ends[0] else self.flows[::-1]
         acceptor = self.other(opener)
@@ -262,8 +233,8 @@ class _Connection:
         out, into = _Pipe(self, there), _Pipe(self, back)
         self._streams.append((opener, out, into))
         return (
-            _SimulatedStream(self, acceptor.local, into, out),
-            _SimulatedStream(self, opener.local, out, into),
+            PipeStream(acceptor.local, into, out),
+            PipeStream(opener.local, out, into),
         )
 
     def break_off(self, reason: str) -> None:
@@ -417,7 +388,7 @@ class SimulatedTransport(Transport):
 
         def accept() -> None:
             if acceptor._nursery is not None:
-                acceptor._nursery.start_soon(_serve, handler, theirs, protocol)
+                acceptor._nursery.start_soon(serve_stream, handler, theirs, protocol)
                 connection.send(back, len(protocol), answered.set)
 
         connection.send(there, len(protocol), accept)
@@ -476,16 +447,3 @@ class SimulatedTransport(Transport):
                 watcher(peer, up)
             except Exception:
                 log.exception("a connection handler failed")
-
-
-async def _serve(handler: Callable[[Stream], Awaitable[None]], stream: Stream, protocol: str) -> None:
-    try:
-        await handler(stream)
-    except Exception:
-        log.exception("the handler of %s failed", protocol)
-        await stream.abort()
-    except BaseException:
-        await stream.abort()
-        raise
-    else:
-        await stream.close()

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import trio
 
 from node.transport.api import PeerUnreachable, Stream, StreamBroken, StreamHandler, Transport
+from node.transport.pipes import PipeStream, serve_stream
 from protocols.addresses import PeerAddress
 from protocols.limits import (
     ANNOUNCEMENT_BYTES_MAX,
@@ -122,39 +123,6 @@ class _Pipe:
         return self._ended or self._broken is not None
 
 
-class _MemoryStream(Stream):
-    def __init__(self, link: _Link, peer: MailboxId, incoming: _Pipe, outgoing: _Pipe) -> None:
-        self.peer = peer
-        self._link = link
-        self._incoming = incoming
-        self._outgoing = outgoing
-
-    async def send_all(self, data: bytes) -> None:
-        try:
-            await self._outgoing.send_all(data)
-        except trio.Cancelled:
-            # Part of it may have gone: as with the real thing, nothing sensible can follow.
-            self._break_off("a send was cancelled in the middle")
-            raise
-
-    async def receive_some(self, max_bytes: int) -> bytes:
-        return await self._incoming.receive_some(max_bytes)
-
-    async def close(self) -> None:
-        self._outgoing.end()
-        self._link.forget_finished()
-        await trio.lowlevel.cancel_shielded_checkpoint()
-
-    async def abort(self) -> None:
-        self._break_off("the stream was reset")
-        await trio.lowlevel.cancel_shielded_checkpoint()
-
-    def _break_off(self, reason: str) -> None:
-        self._incoming.break_off(reason)
-        self._outgoing.break_off(reason)
-        self._link.forget_finished()
-
-
 class _Link:
     """A connection between two running transports, with its streams."""
 
@@ -169,7 +137,7 @@ class _Link:
     def forget_finished(self) -> None:
         self._streams = [entry for entry in self._streams if not (entry[1].finished and entry[2].finished)]
 
-    def open(self, opener: MemoryTransport) -> tuple[_MemoryStream, _MemoryStream]:
+    def open(self, opener: MemoryTransport) -> tuple[PipeStream, PipeStream]:
         """The opener's and the acceptor's end of a new stream. Raises PeerUnreachable."""
         acceptor = self.other(opener)
         self.forget_finished()
@@ -177,7 +145,10 @@ class _Link:
             raise PeerUnreachable(f"{acceptor.local.short} refused: {STREAMS_PER_PEER_MAX} streams are open already")
         there, back = _Pipe(), _Pipe()
         self._streams.append((opener.local, there, back))
-        return _MemoryStream(self, acceptor.local, back, there), _MemoryStream(self, opener.local, there, back)
+        return (
+            PipeStream(acceptor.local, back, there, on_end=self.forget_finished),
+            PipeStream(opener.local, there, back, on_end=self.forget_finished),
+        )
 
     def break_off(self) -> None:
         for _, there, back in self._streams:
@@ -263,7 +234,7 @@ class MemoryTransport(Transport):
         if handler is None or acceptor._nursery is None:
             raise PeerUnreachable(f"{peer.short} does not speak {protocol}")
         ours, theirs = link.open(self)
-        acceptor._nursery.start_soon(_serve, handler, theirs, protocol)
+        acceptor._nursery.start_soon(serve_stream, handler, theirs, protocol)
         return ours
 
     async def publish(self, channel: str, data: bytes) -> None:
@@ -306,16 +277,3 @@ class MemoryTransport(Transport):
                 watcher(peer, up)
             except Exception:
                 log.exception("a connection handler failed")
-
-
-async def _serve(handler: Callable[[Stream], Awaitable[None]], stream: Stream, protocol: str) -> None:
-    try:
-        await handler(stream)
-    except Exception:
-        log.exception("the handler of %s failed", protocol)
-        await stream.abort()
-    except BaseException:
-        await stream.abort()
-        raise
-    else:
-        await stream.close()

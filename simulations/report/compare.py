@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from simulations.recording import Recording
-from simulations.report.figures import correct_mailboxes, delays, end_s, in_step_again_s, series
-from simulations.report.words import at_text, axis_ticks, byte_text, duration, percent, safe, scrollable
+from simulations.report.beside import Figure, figures_beside
+from simulations.report.figures import end_s, series
+from simulations.report.words import at_text, axis_ticks, safe, scrollable
 
 __all__ = ["comparison", "world_text"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Figure:
-    """One row: a value for each recording, None where there is none."""
-
-    name: str
-    values: Sequence[float | None]
-    text: Callable[[float], str]
 
 
 def world_text(recording: Recording) -> str:
@@ -34,7 +25,7 @@ def comparison(recordings: Sequence[Recording]) -> str:
         for index, recording in enumerate(recordings)
     )
     ratio = '<th scope="col">Ratio</th>' if len(recordings) == 2 else ""
-    rows = "".join(_row(figure, is_pair=len(recordings) == 2) for figure in _figures(recordings))
+    rows = "".join(_row(figure, is_pair=len(recordings) == 2) for figure in figures_beside(recordings))
     verdicts = "".join(
         f"<td class='{'pass' if recording.passed else 'fail'}'>{'Passed' if recording.passed else 'Failed'}</td>"
         for recording in recordings
@@ -47,40 +38,7 @@ def comparison(recordings: Sequence[Recording]) -> str:
     )
 
 
-def _figures(recordings: Sequence[Recording]) -> Iterator[_Figure]:
-    def each(value: Callable[[Recording], float | None]) -> list[float | None]:
-        return [value(recording) for recording in recordings]
-
-    def whole(value: float) -> str:
-        return f"{value:,.0f}"
-
-    found = [delays(recording) for recording in recordings]
-    yield _Figure("In step again after the last fault", each(in_step_again_s), duration)
-    for part, which in ((0.5, "Median"), (0.99, "99 %")):
-        for index, whom in ((0, "half"), (-1, "all")):
-            values = [one[index].percentile(part) if one[index].total else None for one in found]
-            yield _Figure(f"{which} until {whom} hold a message", values, duration)
-    yield _Figure("Bytes between mailboxes", each(_sent_bytes), byte_text)
-    yield _Figure("Of them in sync sessions", each(lambda one: sum(total.bytes_out for total in one.totals)), byte_text)
-    yield _Figure("Bytes per message", each(_bytes_each), byte_text)
-    yield _Figure("Sessions", each(lambda one: sum(total.sessions for total in one.totals)), whole)
-    yield _Figure("Round trips", each(lambda one: sum(total.round_trips for total in one.totals)), whole)
-    yield _Figure("Messages", each(lambda one: len(one.spreads)), whole)
-    yield _Figure("Mailboxes that are correct", each(correct_mailboxes), whole)
-    yield _Figure("Share held at the end", each(lambda one: one.held_share[-1] if one.held_share else None), percent)
-    yield _Figure("Time played", each(lambda one: one.simulated_s), duration)
-    yield _Figure("Time it took", each(lambda one: one.wall_s), duration)
-
-
-def _sent_bytes(recording: Recording) -> float:
-    return sum(recording.traffic_bytes) or sum(one.bytes_out for one in recording.totals)
-
-
-def _bytes_each(recording: Recording) -> float | None:
-    return _sent_bytes(recording) / len(recording.spreads) if recording.spreads else None
-
-
-def _row(figure: _Figure, *, is_pair: bool) -> str:
+def _row(figure: Figure, *, is_pair: bool) -> str:
     most = max((value for value in figure.values if value is not None), default=0.0) or 1.0
     cells = "".join(
         "<td>–</td>"
@@ -89,9 +47,7 @@ def _row(figure: _Figure, *, is_pair: bool) -> str:
         for value in figure.values
     )
     if is_pair:
-        before, after = figure.values
-        ratio = f"{after / before:.3g} ×" if before and after is not None else "–"
-        cells += f"<td>{ratio}</td>"
+        cells += "<td>–</td>" if figure.ratio is None else f"<td>{figure.ratio:.3g} ×</td>"
     return f'<tr><th scope="row">{safe(figure.name)}</th>{cells}</tr>'
 
 

@@ -201,9 +201,9 @@ def test_two_runs_of_one_scenario_are_put_side_by_side() -> None:
     one = Recording("s", "S", 1, "simulated", 60, 1, "", traffic_bytes=[100, 50], spreads=spreads, totals=totals)
     other = replace(one, world="real", traffic_bytes=[300], spreads=[MessageSpread(0.0, 0.1, [0.1, 6.0])])
     rows = {row.what: row for row in compare(one, other)}
-    assert rows["bytes between mailboxes, hints and heads included"].ratio == 2.0
-    assert rows["bytes in sync sessions"].texts() == ("bytes in sync sessions", "30 B", "30 B", "1.00")
-    assert rows["a message reaches 100% of the mailboxes, median"].texts()[1:] == ("2 s", "6 s", "3.00")
-    assert rows["in step again after the last fault"].texts()[1:] == ("–", "–", "–")
+    assert rows["Bytes between mailboxes"].ratio == 2.0
+    assert rows["Of them in sync sessions"].texts() == ("Of them in sync sessions", "30 B", "30 B", "1.00")
+    assert rows["Median until all hold a message"].texts()[1:] == ("2 s", "6 s", "3.00")
+    assert rows["In step again after the last fault"].texts()[1:] == ("–", "–", "–")
     with pytest.raises(ValueError, match="two scenarios"):
         compare(one, replace(other, scenario="another"))
