@@ -1551,6 +1551,9 @@ SERVICE_RESTART_S: Final = 5.0
 SERVICE_START_S: Final = 600.0
 """A start may take so long: millions of messages are read on a slow disk."""
 
+TRAY_LOOK_S: Final = 5.0
+"""The tray icon asks the mailbox so often how it is."""
+
 UPDATE_ANSWER_BYTES_MAX: Final = 8 * MIB
 """What says which release is the newest: PyPI lists all of them in it."""
 

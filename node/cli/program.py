@@ -42,6 +42,7 @@ COMMANDS: Final = {
     "put": ("messages", "Store a message in a running mailbox."),
     "get": ("messages", "Read messages from a running mailbox."),
     "service": ("service", "Have the mailbox start at login and run in the background."),
+    "tray": ("tray", "Show an icon in the tray: how the mailbox is, its dashboard, pause and quit."),
     "update": ("update", "Say whether a newer release is out, if you name a place to ask."),
     "completion": ("man", "Print what makes a shell complete commands and options."),
     "man": ("man", "Print the manual page, made from the help texts."),
