@@ -64,9 +64,11 @@ class _SecondsType(click.ParamType[Any]):
     multiple=True,
     help="A mailbox to use besides those on the local network. Repeatable.",
 )
-@click.option("--token", envvar="MAILBOXD_CHAT_TOKEN", help="For mailboxes with a password: this phone's token.")
 @click.option(
-    "--pin", metavar="sha256//…", help="The key of the https:// mailboxes, as `mailboxd identity` shows it on theirs."
+    "--token", envvar="MAILBOXD_CHAT_TOKEN", help="If the mailbox has a password: the token of this computer."
+)
+@click.option(
+    "--pin", metavar="sha256//…", help="The key of the https:// mailbox, as `mailboxd identity` shows it there."
 )
 @click.option("--no-mdns", is_flag=True, help="Use only the mailboxes that are named.")
 @click.option(
@@ -118,6 +120,8 @@ def chat(
 
     if no_mdns and not mailboxes:
         raise click.UsageError("--no-mdns needs at least one --mailbox")
+    if (token or pin) and len(mailboxes) != 1:
+        raise click.UsageError("--token and --pin are for one mailbox: name it with --mailbox")
     addresses = [_with(mailbox, token, pin) for mailbox in mailboxes]
     room = Room(topic, _secret(secret_file))
     session = _Session(room, name, wait_s=wait_s, stay=stay, as_json=as_json)

@@ -37,6 +37,8 @@ __all__ = ["Client", "MailboxState", "open_client"]
 
 _T = TypeVar("_T")
 _FORGET_AT_A_TIME = 500
+_FULL_PAUSE_S = 1.0
+_ANY_AGE_S = 2.0**60  # whatever the clock said when a message came
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,9 @@ class Client:
         self._seats: dict[str, Seat] = {}
         self._wake = trio.Event()
         self._news = trio.Event()
+        self._retired: list[Link] = []
+        self._held_bytes = 0
+        self._too_much = trio.Event()
         self._nearby: dict[str, Mailbox] = {}
         self._watchers: list[Callable[[MailboxState, bool], None]] = []
         self._deliveries = Deliveries(desk, book, self._wait_for_news, self._announce)
@@ -149,7 +154,7 @@ class Client:
         return MailboxState(seat.link.mailbox.url, seat.mailbox_id, seat.is_named, reason == "", reason, behind)
 
     def _new_seat(self, address: Mailbox, *, is_named: bool) -> Seat:
-        return Seat(Link(address), self._desk, self._book, self._family, is_named=is_named, on_news=self._announce)
+        return Seat(Link(address), self._desk, self._book, self._family, is_named=is_named, on_news=self._received)
 
     def _seat(self, key: str, seat: Seat) -> None:
         self._seats[key] = seat
@@ -161,6 +166,8 @@ class Client:
         seat = self._seats.pop(key, None)
         if seat is not None:
             self._rota.lose(key)
+            self._retired.append(seat.link)
+            self._wake.set()
             self._tell(seat, is_here=False)
 
     def _tell(self, seat: Seat, *, is_here: bool = True) -> None:
@@ -204,6 +211,8 @@ class Client:
             try:
                 while True:
                     self._wake = trio.Event()
+                    while self._retired:
+                        await self._retired.pop().aclose()
                     while (turn := self._rota.begin(trio.current_time())) is not None:
                         nursery.start_soon(self._take_turn, turn)
                     with trio.move_on_at(self._rota.due_at()):
@@ -216,9 +225,10 @@ class Client:
     async def _take_turn(self, turn: Turn[str]) -> None:
         seat = self._seats[turn.mailbox]
         was_well = self._state(seat).is_well
-        outcome = await seat.talk(polls=turn.polls)
+        outcome = await seat.talk(polls=turn.polls, listens=self._listens)
         if self._seats.get(turn.mailbox) is not seat:  # replaced or gone meanwhile
-            await seat.link.aclose()
+            self._retired.append(seat.link)
+            self._wake.set()
             return
         retry_after_s = outcome.refused.retry_after_s if outcome.refused is not None and outcome.failed else 0.0
         self._rota.end(turn, trio.current_time(), failed=outcome.failed, retry_after_s=retry_after_s)
@@ -241,6 +251,17 @@ class Client:
         answering = {seat.ledger for seat in self._seats.values() if seat.outcome and not seat.outcome.failed}
         self._book.give_up(trio.current_time(), patience_s=self._gap_patience_s, answering=answering)
 
+    @property
+    def _listens(self) -> bool:
+        """Whether there is room for more."""
+        return self._held_bytes < CLIENT_STORE_BYTES_MAX
+
+    def _received(self, size: int) -> None:
+        self._held_bytes += size
+        if self._held_bytes >= CLIENT_STORE_BYTES_MAX:
+            self._too_much.set()
+        self._announce()
+
     def _announce(self) -> None:
         self._news.set()
         self._news = trio.Event()
@@ -255,13 +276,20 @@ class Client:
     # --- forgetting --------------------------------------------------------------------------------------------------
 
     async def _forget(self) -> None:
-        """Drops what is too old, or too much."""
+        """Drops what is too old, or too much. What the application has not taken is kept; if that is too much, nothing
+        more is asked for until it takes some."""
         while True:
             await self._forget_once(time.time() - CLIENT_CARRY_S, bytes_max=None)
             held_bytes = await self._desk.do(self._desk.store.bytes_held)
-            if held_bytes > CLIENT_STORE_BYTES_MAX:
-                await self._forget_once(time.time(), bytes_max=held_bytes - CLIENT_STORE_BYTES_MAX)
-            await trio.sleep(CLIENT_FORGET_INTERVAL_S)
+            if held_bytes >= CLIENT_STORE_BYTES_MAX:
+                await self._forget_once(_ANY_AGE_S, bytes_max=held_bytes - CLIENT_STORE_BYTES_MAX * 3 // 4)
+            self._held_bytes = await self._desk.do(self._desk.store.bytes_held)
+            self._too_much = trio.Event()
+            if self._held_bytes >= CLIENT_STORE_BYTES_MAX:
+                await trio.sleep(_FULL_PAUSE_S)
+                continue
+            with trio.move_on_after(CLIENT_FORGET_INTERVAL_S):
+                await self._too_much.wait()
 
     async def _forget_once(self, before_s: float, *, bytes_max: int | None) -> None:
         while True:

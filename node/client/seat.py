@@ -28,10 +28,11 @@ _T = TypeVar("_T")
 
 
 class Seat:
-    """A mailbox and what became of the last turn with it. `on_news` is called when messages were received."""
+    """A mailbox and what became of the last turn with it. `on_news` is called with the size of what was
+    received."""
 
     def __init__(
-        self, link: Link, desk: Desk, book: Book, family: Family, *, is_named: bool, on_news: Callable[[], None]
+        self, link: Link, desk: Desk, book: Book, family: Family, *, is_named: bool, on_news: Callable[[int], None]
     ) -> None:
         self.link = link
         self.is_named = is_named
@@ -49,15 +50,15 @@ class Seat:
         """The name under which we know what it was sent."""
         return self.link.mailbox.proven
 
-    async def talk(self, *, polls: bool) -> Outcome:
-        """One turn. `polls`: ask what is new, too."""
+    async def talk(self, *, polls: bool, listens: bool = True) -> Outcome:
+        """One turn. `polls`: ask what is new, too; but not unless the client `listens`."""
         try:
             if not self.is_open:
                 await self._open()
         except Refused as refused:
             return Outcome(refused=refused)
         polls = polls or not self._book.ledger(self.ledger).has_met  # whoever is met is asked first what it has
-        steps = exchange(self._book, self.ledger, polls=polls, now_s=trio.current_time())
+        steps = exchange(self._book, self.ledger, polls=polls and listens, now_s=trio.current_time())
         return await self._carry_out(steps)
 
     async def _open(self) -> None:
@@ -95,7 +96,7 @@ class Seat:
             case Keep(messages):
                 states = {name: state_of(self._book.record(name)) for name, _, _ in messages}
                 await self._desk.do(partial(store.keep, messages, states, at_s=time.time()))
-                self._on_news()
+                self._on_news(sum(len(blob) for _, _, blob in messages))
             case NoteSent(sent):
                 await self._desk.do(partial(store.note_sent, self.ledger, sent))
             case NoteGone(name, gone):

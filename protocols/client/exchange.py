@@ -101,7 +101,7 @@ def exchange(book: Book, mailbox: str, *, polls: bool, now_s: float) -> Generato
             yield from talk.poll()
             talk.ledger.has_met = True
             yield from talk.bring()
-        talk.outcome.refused = talk.fullness
+        talk.outcome.refused = talk.fullness or (Refused(Cause.FULL, "it is full") if talk.is_full else None)
     except Refused as refused:
         talk.outcome.refused = refused
     return talk.outcome
@@ -122,13 +122,14 @@ class _Exchange:
     def bring(self) -> Steps:
         """Own messages that the mailbox is not believed to hold."""
         unsent = self._book.unsent(self._mailbox)
-        while not self._is_full and (keys := list(islice(unsent, CLIENT_GIVE_MESSAGES))):
+        while not self.is_full and (keys := list(islice(unsent, CLIENT_GIVE_MESSAGES))):
             yield from self._give(keys)
-            if not self._is_full:
+            if not self.is_full:
                 yield from self._note_sent(keys)  # also those that we have forgotten
 
     @property
-    def _is_full(self) -> bool:
+    def is_full(self) -> bool:
+        """Whether it takes nothing for now."""
         return self._now_s < self.ledger.full_until_s
 
     def _give(self, keys: Sequence[Key]) -> Steps:
@@ -215,9 +216,9 @@ class _Exchange:
                         self._mailbox, name, runs_of(seq for seq in missing[log] if seq <= height), now_s=self._now_s
                     )
         if lacking:
-            if not self._is_full:
+            if not self.is_full:
                 yield from self._give(lacking)
-            if self._is_full:  # who was not given what it lacks does not hold the log
+            if self.is_full:  # who was not given what it lacks does not hold the log
                 for name, _ in lacking:
                     complete.pop(name, None)
         yield from self._note_sent((name, seq) for name, seq in complete.items() if name.log == self._book.own_log)
