@@ -14,7 +14,7 @@ from typing import Any, Final
 import trio
 
 from node.admission.guesses import Guesses
-from node.admission.policy import Admission
+from node.admission.policy import Admission, AdmissionError
 from node.aside import aside
 from node.transport.api import Stream, StreamBroken, Transport
 from protocols.admission.exchange import (
@@ -86,8 +86,6 @@ class Doorkeeper:
         """With whom an exchange ended well on the connection that there is."""
         self._proven: set[MailboxId] = set()
         """Those of them that have proven our password."""
-        self._known: OrderedDict[MailboxId, None] = OrderedDict()
-        """Those that have proven it at some time."""
         self._tickets: OrderedDict[MailboxId, Ticket] = OrderedDict()
         self._others: OrderedDict[MailboxId, bytes] = OrderedDict()
         """Passwords, by their generation, that are other ones than ours."""
@@ -241,7 +239,10 @@ class Doorkeeper:
         if admitted.proven:
             self._proven.add(peer)
             self._others.pop(peer, None)
-            _put(self._known, peer, None)
+            try:
+                self.admission.note_proven(peer)
+            except AdmissionError as error:
+                log.warning("that %s has proven the password can't be kept: %s", peer.short, error)
         if admitted.ticket is not None:
             _put(self._tickets, peer, admitted.ticket)
 
@@ -281,7 +282,8 @@ class Doorkeeper:
                     result = guesses.begin()
 
     def _is_known(self, peer: MailboxId) -> bool:
-        return peer in self._known or self._is_named(peer) or self.admission.is_trusted(peer)
+        policy = self.admission
+        return policy.has_proven(peer) or policy.is_trusted(peer) or self._is_named(peer)
 
     def _explained(self, peer: MailboxId, error: NotAdmitted) -> KeptOut:
         match error.why:
@@ -312,7 +314,6 @@ class Doorkeeper:
         self._greeted.clear()
         self._proven.clear()
         self._tickets.clear()
-        self._known.clear()
         self._others.clear()
         self.guesses.forget()
 

@@ -23,6 +23,7 @@ from protocols.model import MailboxId
 __all__ = ["AdmissionFiles", "load_admission", "new_password", "read_password_file"]
 
 _HEADER: Final = "mailboxd password 1 - secret, who has this can pose as a mailbox with the same password"
+_LISTS: Final = ("trusted", "distrusted", "proven")
 
 
 def load_admission(directory: Path, *, password_file: Path | None = None, only_trusted: bool = False) -> Admission:
@@ -31,13 +32,14 @@ def load_admission(directory: Path, *, password_file: Path | None = None, only_t
     Raises AdmissionError.
     """
     files = AdmissionFiles(directory)
-    trusted, distrusted = files.trust()
+    trusted, distrusted, proven = files.trust()
     password = files.password() if password_file is None else read_password_file(password_file)
     return Admission(
         password=password,
         fixed_password=None if password_file is None else str(password_file),
         trusted=trusted,
         distrusted=distrusted,
+        proven=proven,
         devices=files.devices(),
         only_trusted=only_trusted,
         keeper=files,
@@ -89,15 +91,15 @@ class AdmissionFiles:
             f"{self._password} is damaged; delete it and set the password again with `mailboxd password set`"
         )
 
-    def trust(self) -> tuple[list[MailboxId], list[MailboxId]]:
-        """Whom the user trusts and distrusts. Raises AdmissionError."""
+    def trust(self) -> tuple[list[MailboxId], list[MailboxId], list[MailboxId]]:
+        """Whom the user trusts and distrusts, and who has proven the password. Raises AdmissionError."""
         text = _read(self._trust)
         if text is None:
-            return [], []
-        with suppress(ValueError, KeyError, TypeError, RecursionError):
+            return [], [], []
+        with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
             lists = json.loads(text)
-            trusted, distrusted = ([MailboxId.parse(one) for one in lists[key]] for key in ("trusted", "distrusted"))
-            return trusted, distrusted
+            trusted, distrusted, proven = ([MailboxId.parse(one) for one in lists.get(key, ())] for key in _LISTS)
+            return trusted, distrusted, proven
         raise AdmissionError(f"{self._trust} is damaged; mend or delete it (it lists whom to trust)")
 
     def devices(self) -> list[Device]:
@@ -117,14 +119,16 @@ class AdmissionFiles:
             lines = [_HEADER, f"secret {password.secret.hex()}", f"generation {password.generation.hex()}", ""]
             return _write(self._password, "\n".join(lines))
         try:
-            self._password.unlink(missing_ok=True)
-            _write(self._trust, _read(self._trust) or _trust_text((), ()))  # and with it the directory is synced
+            self._password.unlink(missing_ok=True)  # made durable by what is written next, into the same directory
         except OSError as error:
             raise AdmissionError(f"{self._password} can't be removed: {error.strerror}") from None
 
-    def keep_trust(self, trusted: Iterable[MailboxId], distrusted: Iterable[MailboxId]) -> None:
+    def keep_trust(
+        self, trusted: Iterable[MailboxId], distrusted: Iterable[MailboxId], proven: Iterable[MailboxId]
+    ) -> None:
         """See `AdmissionKeeper`."""
-        _write(self._trust, _trust_text(trusted, distrusted))
+        lists = zip(_LISTS, (trusted, distrusted, proven), strict=True)
+        _write(self._trust, json.dumps({key: [str(one) for one in sorted(ids)] for key, ids in lists}, indent=1) + "\n")
 
     def keep_devices(self, devices: Iterable[Device]) -> None:
         """See `AdmissionKeeper`."""
@@ -138,11 +142,6 @@ class AdmissionFiles:
             for device in devices
         ]
         _write(self._devices, json.dumps({"devices": known}, indent=1) + "\n")
-
-
-def _trust_text(trusted: Iterable[MailboxId], distrusted: Iterable[MailboxId]) -> str:
-    lists = {"trusted": [str(one) for one in sorted(trusted)], "distrusted": [str(one) for one in sorted(distrusted)]}
-    return json.dumps(lists, indent=1) + "\n"
 
 
 def _device(fields: Any) -> Device:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from protocols.admission.messages import Needs
-from protocols.limits import DEVICES_MAX, TRUST_MAX
+from protocols.limits import DEVICES_MAX, TICKETS_MAX, TRUST_MAX
 from protocols.model import MailboxId
 
 __all__ = ["Admission", "AdmissionError", "AdmissionKeeper", "Device", "Password", "token_hash"]
@@ -43,7 +43,9 @@ class AdmissionKeeper(Protocol):
 
     def keep_password(self, password: Password | None) -> None: ...
 
-    def keep_trust(self, trusted: Iterable[MailboxId], distrusted: Iterable[MailboxId]) -> None: ...
+    def keep_trust(
+        self, trusted: Iterable[MailboxId], distrusted: Iterable[MailboxId], proven: Iterable[MailboxId]
+    ) -> None: ...
 
     def keep_devices(self, devices: Iterable[Device]) -> None: ...
 
@@ -54,7 +56,9 @@ class _Forgetful:
     def keep_password(self, password: Password | None) -> None:
         """Does nothing."""
 
-    def keep_trust(self, trusted: Iterable[MailboxId], distrusted: Iterable[MailboxId]) -> None:
+    def keep_trust(
+        self, trusted: Iterable[MailboxId], distrusted: Iterable[MailboxId], proven: Iterable[MailboxId]
+    ) -> None:
         """Does nothing."""
 
     def keep_devices(self, devices: Iterable[Device]) -> None:
@@ -86,6 +90,7 @@ class Admission:
         fixed_password: str | None = None,
         trusted: Iterable[MailboxId] = (),
         distrusted: Iterable[MailboxId] = (),
+        proven: Iterable[MailboxId] = (),
         devices: Iterable[Device] = (),
         only_trusted: bool = False,
         keeper: AdmissionKeeper | None = None,
@@ -95,6 +100,7 @@ class Admission:
         self.only_trusted = only_trusted
         self._trusted = set(trusted)
         self._distrusted = set(distrusted)
+        self._proven = dict.fromkeys(proven)
         self._devices = {device.token_hash: device for device in devices}
         self._keeper = keeper or _Forgetful()
         self._watchers: list[Callable[[frozenset[MailboxId] | None], None]] = []
@@ -144,6 +150,11 @@ class Admission:
         """Whether the user has named it as one to trust."""
         return mailbox_id in self._trusted
 
+    def has_proven(self, mailbox_id: MailboxId) -> bool:
+        """Whether a mailbox has proven the password at some time since that was set. It has to prove it anew; but it
+        need not share with strangers how many guesses there may be."""
+        return mailbox_id in self._proven
+
     # --- changes ---------------------------------------------------------------------------------------------------
 
     def watch(self, watcher: Callable[[frozenset[MailboxId] | None], None]) -> None:
@@ -160,7 +171,18 @@ class Admission:
             )
         self._keeper.keep_password(password)
         self.password = password
+        self._proven = {}
+        self._keeper.keep_trust(self._trusted, self._distrusted, self._proven)
         self._tell(None)
+
+    def note_proven(self, mailbox_id: MailboxId) -> None:
+        """A mailbox has proven the password. Raises AdmissionError if that can't be kept."""
+        if mailbox_id in self._proven:
+            return
+        self._proven[mailbox_id] = None
+        while len(self._proven) > TICKETS_MAX:
+            del self._proven[next(iter(self._proven))]
+        self._keeper.keep_trust(self._trusted, self._distrusted, self._proven)
 
     def trust(self, mailbox_id: MailboxId) -> None:
         """Lets a mailbox in without a password. Raises AdmissionError."""
@@ -177,7 +199,7 @@ class Admission:
     def _decide(self, mailbox_id: MailboxId, trusted: set[MailboxId], distrusted: set[MailboxId]) -> None:
         if len(trusted) + len(distrusted) > TRUST_MAX:
             raise AdmissionError(f"{TRUST_MAX} mailboxes are trusted or distrusted already; undo some")
-        self._keeper.keep_trust(trusted, distrusted)
+        self._keeper.keep_trust(trusted, distrusted, self._proven)
         is_new = (trusted, distrusted) != (self._trusted, self._distrusted)
         self._trusted, self._distrusted = trusted, distrusted
         if is_new:

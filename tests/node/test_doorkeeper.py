@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import trio
 from trio.testing import MockClock
 
 import protocols.admission.exchange
+from node.admission.files import AdmissionFiles, load_admission
 from node.admission.guesses import Guesses
 from node.admission.policy import Admission, Password
 from node.aside import inline
@@ -354,3 +356,19 @@ def test_refusals_are_sync_frames_of_their_own() -> None:
     assert isinstance(decode(encode(Refuse("admission", "x"))), Refuse)
     with pytest.raises(RemoteProtocolError):
         decode(b"\xc1")
+
+
+def test_who_has_proven_the_password_is_known_after_a_restart_until_it_changes(tmp_path: Path) -> None:
+    AdmissionFiles(tmp_path).keep_password(RIGHT)
+    one, two = MailboxId(b"1" * 32), MailboxId(b"2" * 32)
+    policy = load_admission(tmp_path)
+    policy.note_proven(one)
+    policy.trust(two)
+    again = load_admission(tmp_path)
+    assert (again.has_proven(one), again.has_proven(two), again.trusted) == (True, False, [two])
+    assert again.of_mailbox(one) is Needs.PROOF  # it has to prove it anew
+    again.set_password(WRONG)
+    assert not load_admission(tmp_path).has_proven(one)
+    again.set_password(None)
+    assert load_admission(tmp_path).password is None
+    assert load_admission(tmp_path).trusted == [two]
