@@ -117,11 +117,11 @@ class SqliteStore(Store):
     # --- writing ---------------------------------------------------------------------------------------------------
 
     async def put(self, arrivals: Sequence[Arrival], *, origin: object = None, client: str = "") -> PutResult:
-        size = len(arrivals) * MESSAGE_OVERHEAD_BYTES
-        for _, seq, blob, _, _ in arrivals:
-            if not 0 <= seq <= SEQ_MAX:
-                check_seq(seq)
-            size += len(blob)
+        seqs = [arrival[1] for arrival in arrivals]
+        if seqs:
+            check_seq(min(seqs))
+            check_seq(max(seqs))
+        size = len(arrivals) * MESSAGE_OVERHEAD_BYTES + sum([len(arrival[2]) for arrival in arrivals])
         judged: dict[tuple[LogName, int, bytes], bool] = {}
         rounds_left = EVICT_ROUNDS_MAX
         while True:
