@@ -30,6 +30,12 @@ _BLOB: Final = {
 _TEXT: Final = {"text/plain": {"schema": {"type": "string"}}}
 # Nothing with an open mailbox, a token with one that has a password.
 _SECURITY: Final[list[dict[str, list[str]]]] = [{}, {"device": []}]
+_CHALLENGE: Final = {
+    "Mailbox-Challenge": {
+        "description": "A request with the header Mailbox-Proof that solves it is served at once (challenges.md).",
+        "schema": {"type": "string", "pattern": "^bits=[0-9]{1,2}, nonce=[A-Za-z0-9_-]{36}$"},
+    }
+}
 _RETRY_AFTER: Final = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 0}}}
 
 
@@ -129,6 +135,7 @@ def _store(family: Family) -> dict[str, Any]:
             "201": stored,
             "401": _unauthorized(),
             **_refusals(),
+            "429": _busy("Too many requests; in a flood, work is asked for.") | {"headers": _RETRY_AFTER | _CHALLENGE},
             "507": {"description": "The mailbox is full; nothing was stored.", "content": _TEXT},
         },
     }
