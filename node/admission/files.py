@@ -119,7 +119,8 @@ class AdmissionFiles:
             lines = [_HEADER, f"secret {password.secret.hex()}", f"generation {password.generation.hex()}", ""]
             return _write(self._password, "\n".join(lines))
         try:
-            self._password.unlink(missing_ok=True)  # made durable by what is written next, into the same directory
+            self._password.unlink(missing_ok=True)
+            _write(self._trust, _read(self._trust) or "{}\n")  # so that the directory is synced
         except OSError as error:
             raise AdmissionError(f"{self._password} can't be removed: {error.strerror}") from None
 

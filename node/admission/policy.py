@@ -169,10 +169,10 @@ class Admission:
                 f"this mailbox takes its password from {self.fixed_password} (--password-file); change it there and "
                 "start the mailbox again"
             )
+        self._keeper.keep_trust(self._trusted, self._distrusted, ())
+        self._proven = {}
         self._keeper.keep_password(password)
         self.password = password
-        self._proven = {}
-        self._keeper.keep_trust(self._trusted, self._distrusted, self._proven)
         self._tell(None)
 
     def note_proven(self, mailbox_id: MailboxId) -> None:

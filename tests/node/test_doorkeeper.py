@@ -15,7 +15,7 @@ from trio.testing import MockClock
 import protocols.admission.exchange
 from node.admission.files import AdmissionFiles, load_admission
 from node.admission.guesses import Guesses
-from node.admission.policy import Admission, Password
+from node.admission.policy import Admission, AdmissionError, Password
 from node.aside import inline
 from node.sync.engine import SYNC_PROTOCOL
 from node.sync.peers import PeerState
@@ -372,3 +372,17 @@ def test_who_has_proven_the_password_is_known_after_a_restart_until_it_changes(t
     again.set_password(None)
     assert load_admission(tmp_path).password is None
     assert load_admission(tmp_path).trusted == [two]
+
+
+def test_a_password_that_can_not_be_kept_is_not_set(tmp_path: Path) -> None:
+    policy = load_admission(tmp_path)
+    policy.set_password(RIGHT)
+    told: list[object] = []
+    policy.watch(told.append)
+    (tmp_path / "password.key").unlink()
+    (tmp_path / "password.key").mkdir()
+    for wanted in (WRONG, None):
+        with pytest.raises(AdmissionError):
+            policy.set_password(wanted)
+    assert policy.password == RIGHT
+    assert told == []
