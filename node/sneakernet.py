@@ -84,7 +84,8 @@ class Exported:
 
 class Taken(NamedTuple):
     """What became of a record's messages. `known` were held already, `expired` are too old to be taken, `dropped` are
-    more variants than are kept, `refused` find no room or were let go to make some, `dates` came without a message."""
+    more variants than are kept. `refused` find no room, were let go to make some, or lack a signature that is asked
+    for. `dates` came without a message."""
 
     stored: int = 0
     known: int = 0
@@ -301,8 +302,9 @@ async def take_record(mailbox: Mailbox, record: Record, *, maker: MailboxId, mak
 
 
 async def _admitted(mailbox: Mailbox, arrivals: Sequence[Arrival], maker: MailboxId) -> Sequence[Arrival]:
-    """Those for which there is room, and which were not let go to make room."""
+    """Those for which there is room, and which were not let go to make room; and signed, if they have to be."""
     spans = [Span(one.name, one.seq, one.seq) for one in arrivals]
     admission = await mailbox.store.admit(spans, origin=maker, is_full=mailbox.is_at_limit, is_news=False)
     wanted = {(span.name, seq) for span in admission.wanted for seq in range(span.first, span.last + 1)}
-    return [one for one in arrivals if (one.name, one.seq) in wanted]
+    admitted = [one for one in arrivals if (one.name, one.seq) in wanted]
+    return admitted if mailbox.signed_only is None else await mailbox.signed_only.genuine(admitted)

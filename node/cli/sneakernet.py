@@ -269,7 +269,7 @@ class _Reading:
             (taken.known, "were here already"),
             (taken.expired, "have expired on the way"),
             (taken.dropped, "are variants too many"),
-            (taken.refused, "find no room"),
+            (taken.refused, "are not taken (no room, or not signed)"),
         ):
             if number:
                 parts.append(f"{number:,} {what}")
@@ -327,7 +327,9 @@ def _store(directory: Path, reading: _Reading) -> None:
         path, limit = directory / STORE_FILE, config.storage_limit_bytes
         with DataDir.open(directory):
             async with SqliteStore.open(path, storage_limit_bytes=limit) as store:
-                mailbox = Mailbox(store, clock=SystemClock(), retention=config.retention)
+                mailbox = Mailbox(
+                    store, clock=SystemClock(), retention=config.retention, require_signed=config.require_signed
+                )
                 for record in reading.records():
                     maker, head = _check(reading, config.network)
                     reading.count(await take_record(mailbox, record, maker=maker, maker_retention_s=head.retention_s))

@@ -23,6 +23,7 @@ from protocols.sneakernet.bundle import BundleHead
 from protocols.sneakernet.seal import Kind, SealReader
 from protocols.sneakernet.want import WantHead, WantTable
 from protocols.sync.interest import Interest
+from tests.protocols.operation_maker import Author
 
 NOW = 1_800_000_000 // 3600 * 3600 + 1800
 HOUR = NOW // 3600 * 3600
@@ -231,3 +232,16 @@ async def test_what_was_let_go_to_make_room_does_not_come_back(tmp_path: Path) -
         assert taken.stored == 0
         assert taken.refused >= evicted
         assert await held(target) == kept
+
+
+async def test_who_wants_signatures_takes_nothing_without() -> None:
+    author, source, target = Author(), MemoryStore(), MemoryStore()
+    signed = Arrival(author.name, 0, author.blob(0), digest_of(author.blob(0)), HOUR)
+    await source.put(
+        [signed, arrival(author.name.topic, author.name.log, 1, b"forged"), arrival("t", "l", 0, b"plain")]
+    )
+    out = bytearray()
+    await write_bundle(source, terms(ALICE), None, out.extend)
+    strict = Mailbox(target, clock=FixedClock(NOW), retention=Retention(), require_signed=True)
+    assert await take(bytes(out), strict) == Taken(stored=1, refused=2)
+    assert {name for name, *_ in await held(target)} == {author.name}
