@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from node.cli.options import NAME, data_dir_option, parse_duration_s
+from node.cli.options import DATA_DIR, NAME, parse_duration_s
 from node.cli.program import fail
 from node.logs import escape_controls
 from protocols.limits import CHAT_SECRET_CHARS_MIN, CHAT_TEXT_BYTES_MAX, KIB
@@ -54,7 +54,12 @@ class _SecondsType(click.ParamType[Any]):
 
 
 @click.command()
-@data_dir_option()
+@click.option(
+    "--data-dir",
+    type=DATA_DIR,
+    help="Where this chat keeps what was written and read, apart from any mailbox's directory.  "
+    "[default: one for each topic and name, in the platform's user data directory]",
+)
 @click.option("--topic", required=True, metavar="TEXT", help="What the chat is called: the same for all who take part.")
 @click.option("--name", required=True, type=NAME, help="Under which name to write.")
 @click.option(

@@ -72,7 +72,9 @@ class ClientStore:
             if "locked" in str(error):
                 raise ClientStoreError(f"{self.path} is in use by another program; end that one first") from None
             raise ClientStoreError(f"{self.path}: {error}") from None
-        except (OSError, sqlite3.Error) as error:
+        except OSError as error:
+            raise ClientStoreError(f"{self.path}: {error.strerror or error}") from None
+        except sqlite3.Error as error:
             raise ClientStoreError(f"{self.path}: {error}") from None
 
     def _prepare(self) -> None:

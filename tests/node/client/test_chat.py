@@ -90,13 +90,13 @@ def test_two_people_over_two_mailboxes(joined: tuple[MailboxProcess, MailboxProc
     one, two = joined
     with Chat(tmp_path, "anna", one) as anna, Chat(tmp_path, "bob", two, "--json") as bob:
         anna.say("hello \x1b[31mred")
-        eventually(lambda: bob.lines, what="anna's line at bob's")
+        eventually(lambda: bob.lines, timeout_s=90, what="anna's line at bob's")
         said = json.loads(bob.lines[0])
         assert (said["name"], said["text"], said["seq"]) == ("anna", "hello \x1b[31mred", 0)
         bob.say("good \x1b[31mmorning")
-        eventually(lambda: anna.lines, what="bob's line at anna's")
+        eventually(lambda: anna.lines, timeout_s=90, what="bob's line at anna's")
         assert anna.lines[0].endswith("] bob: good \\x1b[31mmorning\n")  # nobody writes to another's terminal
-        assert any(one.info["http"][0] in note and "is here" in note for note in anna.notes)
+        eventually(lambda: any(one.info["http"][0] in note and "is here" in note for note in anna.notes))
         anna.process.send_signal(signal.SIGINT)
         assert anna.process.wait(timeout=30) == 130
         assert "Traceback" not in "".join(anna.notes)
@@ -104,7 +104,7 @@ def test_two_people_over_two_mailboxes(joined: tuple[MailboxProcess, MailboxProc
         assert bob.end() == 0
     with Chat(tmp_path, "anna", one) as anna:  # what was said meanwhile is there, what was read is not shown again
         assert anna.end() == 0
-        assert [line.partition("] ")[2] for line in anna.lines] == ["bob: are you there?\n"]
+        eventually(lambda: [line.partition("] ")[2] for line in anna.lines] == ["bob: are you there?\n"])
     everything = json.dumps([str(item) for item in one.read(Room("garden", SECRET).topic).items()])
     assert "morning" not in everything
     assert "anna" not in everything
@@ -120,13 +120,13 @@ def test_mailboxes_on_a_lan_come_and_go(lan: Lan, tmp_path: Path) -> None:
     ):
         anna.say("before there is any mailbox")
         with first:
-            eventually(lambda: bob.lines, timeout_s=60, what="the first mailbox")
+            eventually(lambda: bob.lines, timeout_s=90, what="the first mailbox")
             first.kill()
         bob.say("is anybody here?")
         with MailboxProcess(tmp_path / "second", prefix=second_host.command([]), http="0.0.0.0:0"):
-            eventually(lambda: anna.lines, timeout_s=60, what="the second mailbox")
+            eventually(lambda: anna.lines, timeout_s=90, what="the second mailbox")
             with Chat(tmp_path, "carol", None, "--json", host=lan.add_host()) as carol:
-                eventually(lambda: len(carol.lines) == 2, timeout_s=60, what="both lines at carol's")
+                eventually(lambda: len(carol.lines) == 2, timeout_s=90, what="both lines at carol's")
                 said = {json.loads(line)["text"] for line in carol.lines}
                 assert said == {"before there is any mailbox", "is anybody here?"}
         assert len(bob.lines) == len(anna.lines) == 1
@@ -152,7 +152,7 @@ def test_without_a_mailbox_it_says_so_and_keeps_what_was_written(
         assert carl.end() == 0
     with Chat(tmp_path, "dora", joined[1]) as dora:
         assert dora.end() == 0
-        assert any(line.endswith("carl: later\n") for line in dora.lines)
+        eventually(lambda: any(line.endswith("carl: later\n") for line in dora.lines))
 
 
 ROOM = Room("garden", SECRET)
