@@ -70,6 +70,7 @@ class Connection:
         self._is_counted = not server.turnstile.is_exempt(client)
         self.key = client_key(client)
         self.standing = server.turnstile.standing(client, trio.current_time()) if self._is_counted else Standing.PAIRED
+        self._idlers = server.idle
         self._scope = trio.CancelScope()
         self._phase = _Phase.HEAD
         self._buffer = b""
@@ -161,7 +162,7 @@ class Connection:
                     raise BadHead(400, "The request ends in the middle of its head.")
                 return None
             if self._phase is _Phase.IDLE:
-                self._server.idle.pop(self, None)
+                self._idlers.pop(self, None)
                 self._server.heads[self] = None
                 self._enter(_Phase.HEAD, self._limits.head_timeout_s)
             data = (data + more).removeprefix(b"\r\n") if data or more[0] == 13 else more
@@ -187,7 +188,9 @@ class Connection:
             if keep:
                 await self._park()
         if keep and not self._buffer:
-            self._server.idle[self] = None
+            is_stranger = self.standing is Standing.STRANGER
+            self._idlers = self._server.idle_strangers if is_stranger else self._server.idle
+            self._idlers[self] = None
             self._enter(_Phase.IDLE, self._limits.idle_timeout_s)
         else:
             self._server.heads[self] = None

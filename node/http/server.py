@@ -171,6 +171,7 @@ class Server:
         self.turnstile = turnstile
         # Those that could go for others, each longest first: between requests, told to wait, without a whole head.
         self.idle: dict[Connection, None] = {}
+        self.idle_strangers: dict[Connection, None] = {}
         self.parked: dict[Connection, None] = {}
         self.heads: dict[Connection, None] = {}
         self.common_headers = b""
@@ -178,6 +179,7 @@ class Server:
         self._connections: set[Connection] = set()
         self._per_client: Counter[str] = Counter()
         self._strangers = 0
+        self._strangers_max = max(1, int(STRANGERS_CONNECTIONS_SHARE * limits.connections_max))
         self._tick()
 
     async def run(self, listeners: Sequence[Listener], *, task_status: trio.TaskStatus[None]) -> None:
@@ -261,33 +263,34 @@ class Server:
         if not is_exempt and self._per_client[key] >= clients * limits.connections_per_client_max:
             return False
         is_known = is_exempt or self.turnstile.standing(client, trio.current_time()) > Standing.STRANGER
-        strangers_max = max(1, int(STRANGERS_CONNECTIONS_SHARE * limits.connections_max))
-        if len(self._connections) < limits.connections_max and (is_known or self._strangers < strangers_max):
+        if len(self._connections) < limits.connections_max and (is_known or self._strangers < self._strangers_max):
             return True
         victim = self._victim(is_known)
         if victim is None:
             return False
-        for waiting in (self.idle, self.parked, self.heads):
-            waiting.pop(victim, None)
+        self._forget(victim)
         victim.expire()
         return True
 
     def _victim(self, is_known: bool) -> Connection | None:
         """Who makes room: strangers first, and of all those who do nothing; for a known client at last whoever has been
         idle for longest, for a stranger only if that is long."""
-        for connection in islice(self.idle, _VICTIMS_LOOKED_AT):
-            if connection.standing is Standing.STRANGER:
-                return connection
-        if self.parked:
-            return next(iter(self.parked))
+        for waiting in (self.idle_strangers, self.parked):
+            if waiting:
+                return next(iter(waiting))
         now_s = trio.current_time()
         for connection in islice(self.heads, _VICTIMS_LOOKED_AT):
             if connection.standing is Standing.STRANGER and connection.began_head_s < now_s - FRESH_S:
                 return connection
         oldest = next(iter(self.idle), None)
-        if oldest is not None and (is_known or oldest.idle_since_s < now_s - KNOWN_IDLE_S):
+        if oldest is None or is_known:
             return oldest
-        return None
+        has_its_share = self._strangers >= self._strangers_max
+        return None if has_its_share or oldest.idle_since_s >= now_s - KNOWN_IDLE_S else oldest
+
+    def _forget(self, connection: Connection) -> None:
+        for waiting in (self.idle, self.idle_strangers, self.parked, self.heads):
+            waiting.pop(connection, None)
 
     def _count(self, sock: ClientSocket, client: str) -> Connection:
         """Counted before its task runs, so that of a burst of connections not one more gets in."""
@@ -305,8 +308,7 @@ class Server:
             await connection.serve()
         finally:
             self._connections.discard(connection)
-            for waiting in (self.idle, self.parked, self.heads):
-                waiting.pop(connection, None)
+            self._forget(connection)
             self.stats.connections -= 1
             self._strangers -= was_stranger
             self._per_client[key] -= 1
