@@ -11,7 +11,7 @@ from node.core import Core
 from node.events import Event, EventKind, Events
 from node.store.api import StoreError
 from node.sync.peers import PeerState, SessionEnd
-from protocols.limits import EVENT_MERGE_S, EVENT_NEIGHBOURS_MAX
+from protocols.limits import EVENT_MERGE_S, EVENT_NEIGHBOURS_MAX, EVENT_SUM_S
 from protocols.model import MailboxId
 
 __all__ = ["tell_of"]
@@ -22,6 +22,7 @@ class _Sum:
     """What several syncs with one neighbour moved that are told of as one event."""
 
     event: Event
+    began_s: float
     received: int = 0
     sent: int = 0
 
@@ -58,7 +59,9 @@ class _Teller:
         last = self._sums.get(end.peer)
         if not moved and (last is not None or not end.result.full):
             return
-        if last is not None and last.event is self._events.latest(EventKind.SYNCED, end.peer, within_s=EVENT_MERGE_S):
+        now_s = self._core.mailbox.clock.now_s()
+        goes_on = last is not None and now_s < last.began_s + EVENT_SUM_S
+        if last and goes_on and last.event is self._events.latest(EventKind.SYNCED, end.peer, within_s=EVENT_MERGE_S):
             last.received += end.result.received
             last.sent += end.result.sent
             self._events.tell_again(last.event, _moved(last.received, last.sent))
@@ -68,7 +71,7 @@ class _Teller:
         if len(self._sums) >= EVENT_NEIGHBOURS_MAX:
             self._sums.pop(next(iter(self._sums)))
         event = self._events.tell(EventKind.SYNCED, text, end.peer)
-        self._sums[end.peer] = _Sum(event, end.result.received, end.result.sent)
+        self._sums[end.peer] = _Sum(event, now_s, end.result.received, end.result.sent)
 
     def on_trouble(self, error: StoreError) -> None:
         """The store could not do something."""

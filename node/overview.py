@@ -74,7 +74,8 @@ class Overview:
             if peer.fixed or peer.discovered or peer.last_sync_s is not None or peer.sessions
         ]
         known += [_plain(peer) for peer in self._plain.peers]
-        known.sort(key=lambda one: _ORDER.index(one["standing"]))
+        # Those that are the user's own, or were in step once, before strangers: nobody can crowd them out.
+        known.sort(key=lambda one: (not one["named"] and one["last_sync_s"] is None, _ORDER.index(one["standing"])))
         return {
             "neighbours": known[:LIVE_NEIGHBOURS_MAX],
             "standings": Counter(one["standing"] for one in known),

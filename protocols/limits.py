@@ -1233,6 +1233,9 @@ EVENTS_SHOWN_MAX: Final = 100
 EVENT_MERGE_S: Final = 60.0
 """What happens again within this time (a sync with the same neighbour, the same trouble) is told as one event."""
 
+EVENT_SUM_S: Final = 600.0
+"""Syncs that follow each other are summed up for so long, then a new event begins: else an evening would be one."""
+
 EVENT_NEIGHBOURS_MAX: Final = 256
 """Neighbours whose syncs are summed up for an event: as many as are known at once."""
 

@@ -106,6 +106,8 @@ def _greet(config: RunConfig, info: NodeInfo) -> None:
     lines = ["", f"mailbox {info.mailbox_id}{f' ({config.name})' if config.name else ''} is ready"]
     lines += [f"  {label:<17} {url}" for label, url in zip(_labels("for phones"), phones, strict=False)]
     lines += [f"  {label:<17} {address}" for label, address in zip(_labels("for mailboxes"), others, strict=False)]
+    if config.paused:
+        lines += [f"  {'mailbox mode':<17} off: phones are not served; `mailboxd dashboard` switches it on"]
     lines += [f"  {'data in':<17} {config.data_dir}", f"  {'stop with':<17} Ctrl-C", ""]
     click.echo("\n".join(lines), err=True)
 

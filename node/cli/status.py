@@ -71,6 +71,8 @@ def _status_lines(answer: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     limit = answer["storage_limit"]
     held = f"{count_text(answer['messages'], 'message')} in {count_text(answer['logs'], 'log')} of "
     held += f"{count_text(answer['topics'], 'topic')}, {bytes_text(answer['bytes'])}"
+    if not answer.get("serving", True):
+        yield "mode", "off: phones are not served; `mailboxd dashboard` switches it on"
     yield "holds", held + (f" of {bytes_text(limit)}" if limit is not None else "")
     yield "fingerprint", str(answer["fingerprint"])
     if answer["topics_synced"] is not None:

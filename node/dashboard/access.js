@@ -8,10 +8,11 @@ import { span } from "./words.js";
 
 let tell = () => {};
 
-/** Builds the card. `say_it` shows a line to the user. */
-export async function openAccess(say_it) {
+/** Builds the card. `say_it` shows a line to the user; while `isBusy` nothing is touched. */
+export async function openAccess(say_it, isBusy) {
   tell = say_it;
-  render(await (await ask("GET", "/admin/admission")).json());
+  const state = await (await ask("GET", "/admin/admission")).json();
+  if (!isBusy()) render(state);
 }
 
 function render(state) {

@@ -35,21 +35,21 @@ export function showChart(history, span) {
   const { each, sums } = bars(ring, BARS[span], now);
   const most_in = round_up(Math.max(1, ...sums.map((bar) => bar.stored + bar.synced_in)));
   const most_out = round_up(Math.max(1, ...sums.map((bar) => bar.served + bar.synced_out)));
-  const inner = HEIGHT - BOTTOM - 8;
-  const scale = inner / (most_in + most_out);
-  const zero = 8 + most_in * scale;
+  // Each half has a scale of its own: phones fetch far more than they leave, and that would press the rest flat.
+  const half = (HEIGHT - BOTTOM - 8) / 2;
+  const zero = 8 + half;
+  const place = (value) => zero - (value > 0 ? (value * half) / most_in : (value * half) / most_out);
   const step = (WIDTH - LEFT) / sums.length;
   const parts = [];
-  for (const [value, sign] of [[most_in, -1], [most_out, 1]]) {
-    const y = zero + sign * value * scale;
+  for (const y of [zero - half, zero + half]) {
     parts.push(s("line", { class: "grid", x1: LEFT, x2: WIDTH, y1: y, y2: y }));
   }
   sums.forEach((bar, at) => {
     const x = LEFT + at * step + step * 0.14;
     const width = step * 0.72;
     const rect = (name, from, to) => {
-      const height = Math.abs(to - from) * scale;
-      if (height > 0) parts.push(s("rect", { class: name, x, width, y: zero - Math.max(from, to) * scale, height: Math.max(1.5, height), rx: Math.min(2.5, width / 3) }));
+      const height = Math.abs(place(to) - place(from));
+      if (height > 0) parts.push(s("rect", { class: name, x, width, y: Math.min(place(from), place(to)), height: Math.max(1.5, height) }));
     };
     rect("phones", 0, bar.stored);
     rect("mailboxes", bar.stored, bar.stored + bar.synced_in);
@@ -63,12 +63,12 @@ export function showChart(history, span) {
   const svg = s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" }, ...parts);
   const words = totals(ring, span);
   const chart = byId("chart");
-  chart.replaceChildren(svg, ...labels(most_in, most_out, zero, scale, sums, each, span));
+  chart.replaceChildren(svg, ...labels(most_in, most_out, zero, half, sums, span));
   say(byId("chart-words"), words);
 }
 
 /** The texts stand beside the picture, which is stretched. */
-function labels(most_in, most_out, zero, scale, sums, each, span) {
+function labels(most_in, most_out, zero, half, sums, span) {
   const at = (class_name, text, left, top) => {
     const label = document.createElement("span");
     label.className = class_name;
@@ -80,10 +80,10 @@ function labels(most_in, most_out, zero, scale, sums, each, span) {
   };
   const percent = (value, whole) => `${((100 * value) / whole).toFixed(2)}%`;
   const axis = [
-    at("y", number(most_in), "0", percent(zero - most_in * scale, HEIGHT)),
-    at("y", "in", "0", percent(zero - (most_in * scale) / 2, HEIGHT)),
-    at("y", "out", "0", percent(zero + (most_out * scale) / 2, HEIGHT)),
-    at("y", number(most_out), "0", percent(zero + most_out * scale, HEIGHT)),
+    at("y", number(most_in), "0", percent(zero - half, HEIGHT)),
+    at("y", "in", "0", percent(zero - half / 2, HEIGHT)),
+    at("y", "out", "0", percent(zero + half / 2, HEIGHT)),
+    at("y", number(most_out), "0", percent(zero + half, HEIGHT)),
   ];
   const ticks = span === "hour" ? 4 : 7;
   for (let tick = 0; tick < ticks; tick += 1) {

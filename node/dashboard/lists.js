@@ -37,7 +37,7 @@ export function showEvents(events) {
   const rows = events.map((event) => {
     const [tone, title] = KINDS[event.kind] ?? ["quiet", event.kind];
     const about = event.mailbox_id ? ` · ${short(event.mailbox_id)}` : "";
-    const again = event.times > 1 ? ` (${event.times} times)` : "";
+    const again = event.times > 1 && event.kind !== "synced" ? ` (${event.times} times)` : "";
     return h("li", { "data-tone": tone },
       h("i", { "aria-hidden": "true" }),
       h("b", {}, title + about),

@@ -57,21 +57,22 @@ function take(name, value) {
 }
 
 const settled = () => now.events?.find((event) => event.kind === "settings" || event.kind === "access");
-let seen = "";
+let seen = null;
+const isBusy = () => Boolean(document.querySelector("#settings :focus, #access :focus, dialog[open]"));
 
 /** Shows settings that were changed elsewhere, unless somebody is at them here. */
 function refreshSettings() {
   const last = settled();
   const mark = last ? `${last.number} ${last.times}` : "";
-  const isBusy = ["settings", "access"].some((id) => byId(id).contains(document.activeElement)) || document.querySelector("dialog[open]");
-  if (mark === seen || isBusy) return;
+  if (mark === seen || (seen !== null && isBusy())) return;
+  if (seen !== null) openForms();
   seen = mark;
-  openForms();
 }
 
+/** Builds the forms, but under nobody's hands. */
 async function openForms() {
-  await openSettings(toast, () => now.state?.messages ?? 0).catch(() => {});
-  await openAccess(toast).catch(() => {});
+  await openSettings(toast, () => now.state?.messages ?? 0, isBusy).catch(() => {});
+  await openAccess(toast, isBusy).catch(() => {});
 }
 
 async function main() {

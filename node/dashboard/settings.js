@@ -15,11 +15,13 @@ const FIELDS = [
 let tell = () => {};
 let holds = () => 0;
 
-/** Builds the form. `say` shows a line to the user, `messages` gives how many are stored now. */
-export async function openSettings(say, messages) {
+/** Builds the form. `say` shows a line to the user, `messages` gives how many are stored now; while `isBusy` nothing is
+ *  touched. */
+export async function openSettings(say, messages, isBusy) {
   tell = say;
   holds = messages;
   const shown = await (await ask("GET", "/admin/settings")).json();
+  if (isBusy()) return;
   byId("settings").replaceChildren(mode(shown.paused), ...FIELDS.map((field) => setting(field, shown[field.key])));
 }
 

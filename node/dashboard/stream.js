@@ -9,7 +9,10 @@ const RETRY_MS = [500, 1000, 2000, 5000, 10_000];
  *  with `on.out(why)` when the session is over. */
 export async function follow(on) {
   for (let failures = 0; ; ) {
+    await visible();
     const stop = new AbortController();
+    const hide = () => document.hidden && stop.abort();
+    document.addEventListener("visibilitychange", hide);
     let silence = 0;
     const heard = () => {
       clearTimeout(silence);
@@ -25,11 +28,18 @@ export async function follow(on) {
       if (error instanceof Refused && error.status === 401) return on.out();
     } finally {
       clearTimeout(silence);
+      document.removeEventListener("visibilitychange", hide);
     }
+    if (document.hidden) continue;
     on.down();
     await new Promise((resolve) => setTimeout(resolve, RETRY_MS[Math.min(failures, RETRY_MS.length - 1)]));
     failures += 1;
   }
+}
+
+/** A page that nobody sees lets go: a browser has only six connections to a mailbox, for all its tabs. */
+async function visible() {
+  while (document.hidden) await new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
 }
 
 async function* events(body, heard) {

@@ -174,6 +174,21 @@ def test_internet_mailboxes_come_and_go(page: Page, world: tuple[MailboxProcess,
     assert mailbox.in_sync_with(other)
 
 
+def test_what_is_changed_elsewhere_is_shown_but_not_under_somebody_s_hands(
+    page: Page, world: tuple[MailboxProcess, MailboxProcess]
+) -> None:
+    with AdminClient.open(world[0].data_dir) as client:
+        page.run("document.getElementById('setting-name').focus(); document.activeElement.select()")
+        page.type("half a na")
+        client.post("/admin/settings", {"retention": "6d"})
+        page.wait("document.getElementById('events').textContent.includes('144 hours')")
+        assert page.run("document.activeElement.value") == "half a na"
+        page.run("document.activeElement.blur()")
+        client.post("/admin/settings", {"retention": None})
+        page.wait("document.getElementById('setting-retention').value === '7d'")
+        page.wait("document.getElementById('setting-name').value === 'Library'")
+
+
 def test_the_mailbox_mode(page: Page, world: tuple[MailboxProcess, MailboxProcess]) -> None:
     mailbox = world[0]
     assert mailbox.request("GET", "/health")[0] == 200
