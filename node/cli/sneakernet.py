@@ -266,10 +266,10 @@ class _Reading:
         taken = self.taken
         parts = [f"{count_text(taken.stored, 'message')} imported"]
         for number, what in (
-            (taken.known, "were here already"),
-            (taken.expired, "have expired on the way"),
-            (taken.dropped, "are variants too many"),
-            (taken.refused, "are not taken (no room, or not signed)"),
+            (taken.known, "here already"),
+            (taken.expired, "expired on the way"),
+            (taken.dropped, "variants too many"),
+            (taken.refused, "not taken (no room, or not signed)"),
         ):
             if number:
                 parts.append(f"{number:,} {what}")

@@ -108,7 +108,7 @@ def test_on_stopped_mailboxes(tmp_path: Path) -> None:
     assert b"from the network 'trial', and this mailbox is in 'main'" in refused.stderr
     (other / "config.toml").write_text('network = "trial"\n')
     assert b"2 messages imported" in cli(other, "import", bundle).stdout
-    assert b"2 were here already" in cli(other, "import", bundle).stdout
+    assert b"2 here already" in cli(other, "import", bundle).stdout
 
 
 @pytest.mark.parametrize(
