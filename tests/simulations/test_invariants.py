@@ -88,13 +88,13 @@ def syncs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def acknowledges_before_it_is_durable(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def deliver(self: Mailbox, messages: Sequence[tuple[LogName, int, bytes]]) -> PutResult:
-        trio.lowlevel.spawn_system_task(later, self, messages)
+    async def deliver(self: Mailbox, messages: Sequence[tuple[LogName, int, bytes]], *, client: str = "") -> PutResult:
+        trio.lowlevel.spawn_system_task(later, self, messages, client)
         return PutResult(len(messages), 0, 0, {name: None for name, _, _ in messages})
 
-    async def later(self: Mailbox, messages: Sequence[tuple[LogName, int, bytes]]) -> None:
+    async def later(self: Mailbox, messages: Sequence[tuple[LogName, int, bytes]], client: str) -> None:
         with suppress(StoreError):
-            await original(self, messages)
+            await original(self, messages, client=client)
 
     async def sync(_self: Disk) -> None:
         await trio.sleep(15)
