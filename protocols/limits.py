@@ -1459,6 +1459,10 @@ CLIENT_GIVE_MESSAGES: Final = 500
 CLIENT_GIVE_BYTES: Final = TOY_PEER_STORE_BYTES
 """Blobs in one store, unless it is a single message: what the oldest generation takes."""
 
+CLIENT_MISSING_MAX: Final = 100_000
+"""Missing seqs of one answer that are looked at, a tenth of a second's work; for the rest, ask again. A hostile answer
+has room for a hundred million."""
+
 CLIENT_ASK_MEMBERS_MAX: Final = 20_000
 """Topics and logs in one get: below the 2 MiB that the oldest generation takes."""
 

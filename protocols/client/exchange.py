@@ -20,6 +20,7 @@ from protocols.limits import (
     CLIENT_ASK_MEMBERS_MAX,
     CLIENT_GIVE_BYTES,
     CLIENT_GIVE_MESSAGES,
+    CLIENT_MISSING_MAX,
     CLIENT_REFUSALS_MAX,
     TOY_PEER_TOPICS_MAX,
 )
@@ -181,7 +182,7 @@ class _Exchange:
 
     def _ask(self, query: Query) -> Steps:
         try:
-            answers = yield Ask(query)
+            answers = _bounded((yield Ask(query)))
         except Refused as refused:
             if refused.cause is not Cause.TOO_LARGE or len(query) < 2:
                 raise
@@ -235,7 +236,7 @@ class _Exchange:
             if any(LogName(topic, log) for log in new if self._book.record(LogName(topic, log)).gap):
                 fresh[topic] = heights[topic]  # a log new to us has a gap: only with its height we learn more
         if fresh:
-            answer = yield Ask(fresh)
+            answer = _bounded((yield Ask(fresh)))
             yield from self._take(fresh, answer)
             suspects |= self._suspects(fresh, answer)
         if not suspects:
@@ -271,6 +272,23 @@ class _Exchange:
                 if runs:
                     found[name] = runs
         return found
+
+
+def _bounded(answers: Mapping[str, TopicAnswer]) -> Mapping[str, TopicAnswer]:
+    """The answers with lists of missing seqs that can be worked through, cut as a mailbox cuts them: at the end, but
+    never left out."""
+    lists = [seqs for answer in answers.values() for seqs in answer.missing.values()]
+    if sum(map(len, lists)) <= CLIENT_MISSING_MAX:
+        return answers
+    left = CLIENT_MISSING_MAX
+    bounded: dict[str, TopicAnswer] = {}
+    for topic, answer in answers.items():
+        missing: dict[str, Sequence[int]] = {}
+        for log, seqs in answer.missing.items():
+            missing[log] = seqs[: max(1, left)]
+            left -= len(missing[log])
+        bounded[topic] = TopicAnswer(answer.messages, missing)
+    return bounded
 
 
 def _batches(messages: Iterable[Message]) -> Iterator[list[Message]]:
