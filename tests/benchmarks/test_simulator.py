@@ -75,7 +75,7 @@ def test_simulated_time_in_a_minute_of_one_core(
     sessions = sum(one.sessions for one in recording.totals) // 2
     with capsys.disabled():
         print(
-            f"\n{lans * per_lan} mailboxes: {hours:.1f} h in a minute ({required_h:.0f} h are required); the beginning "
-            f"takes {begin_s:.1f} s; {len(recording.spreads)} messages, {sessions} sessions in {played_h:g} h"
+            f"\n{lans * per_lan} mailboxes: {hours:.1f} h in a minute of CPU ({required_h:.0f} h are required); the "
+            f"beginning takes {begin_s:.1f} s; {len(recording.spreads)} messages, {sessions} sessions in {played_h:g} h"
         )
     assert recording.passed, [verdict.counterexample for verdict in recording.verdicts if not verdict.holds]
