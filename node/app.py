@@ -81,10 +81,14 @@ log = logging.getLogger(__name__)
 
 
 async def run_mailbox(
-    config: RunConfig, *, on_ready: Callable[[NodeInfo], None] = lambda _info: None, settings_file: SettingsFile
+    config: RunConfig,
+    *,
+    on_ready: Callable[[NodeInfo], None] = lambda _info: None,
+    settings_file: SettingsFile,
+    keep_awake: Callable[[bool], None] = lambda _is_on: None,
 ) -> None:
     """Runs a mailbox until cancelled, then shuts it down in good order. `on_ready` is called once it can be used.
-    `settings_file` is where the dashboard's settings are kept.
+    `settings_file` is where the dashboard's settings are kept, `keep_awake` switches that on and off.
 
     Raises DataDirError, IdentityError, StoreError, AdminError or OSError if it can't start; the messages say what
     to do.
@@ -209,6 +213,7 @@ async def run_mailbox(
                         doors=doors,
                         events=events,
                         rename=administration.rename,
+                        keep_awake=keep_awake,
                     ),
                     on_login=partial(events.tell, EventKind.ACCESS, "somebody signed in to the dashboard"),
                 )

@@ -35,6 +35,7 @@ class Settings:
         doors: Doors,
         events: Events,
         rename: Callable[[str | None], None],
+        keep_awake: Callable[[bool], None],
     ) -> None:
         self._file = file
         self._config = config
@@ -43,6 +44,7 @@ class Settings:
         self._doors = doors
         self._events = events
         self._rename = rename
+        self._keep_awake = keep_awake
         self._lock = trio.Lock()
 
     def shown(self) -> dict[str, Any]:
@@ -71,6 +73,7 @@ class Settings:
         self._core.engine.name_peers([peer for peer in config.peers if isinstance(peer, PeerAddress)])
         self._plain.name([peer.url for peer in config.peers if isinstance(peer, HttpPeer)])
         self._rename(config.name)
+        self._keep_awake(config.keep_awake)
         self._doors.set(is_open=not config.paused)
         for text in _differences(before, config):
             log.info("settings: %s", text)
@@ -81,6 +84,8 @@ def _differences(before: RunConfig, now: RunConfig) -> list[str]:
     texts = []
     if before.paused != now.paused:
         texts.append("the mailbox mode was switched off" if now.paused else "the mailbox mode was switched on")
+    if before.keep_awake != now.keep_awake:
+        texts.append("this machine is kept awake" if now.keep_awake else "this machine may go to sleep")
     if before.name != now.name:
         texts.append(f"the name is now {now.name!r}" if now.name else "the name was removed")
     if before.storage_limit_bytes != now.storage_limit_bytes:

@@ -17,11 +17,12 @@ import tomli_w
 from node.cli.settings import checked_value, env_name, read_config_file, run_config
 from node.config import RunConfig, SettingError
 from node.datadir import CONFIG_FILE, default_data_dir, write_file
+from node.service.awake import can_keep_awake
 from protocols.limits import CONFIG_FILE_BYTES_MAX
 
 __all__ = ["ConfigFile", "edited", "text_of_duration", "text_of_size"]
 
-_KEYS: Final = ("paused", "name", "storage-limit", "retention", "peer")
+_KEYS: Final = ("paused", "keep-awake", "name", "storage-limit", "retention", "peer")
 
 
 class ConfigFile:
@@ -42,13 +43,15 @@ class ConfigFile:
     def shown(self, config: RunConfig) -> dict[str, Any]:
         """See `SettingsFile`."""
         limit = config.storage_limit_bytes
-        values = {
+        values: dict[str, Any] = {
             "paused": config.paused,
             "name": config.name or "",
             "storage-limit": "" if limit is None else text_of_size(limit),
             "retention": text_of_duration(config.retention.retention_s),
             "peer": [str(peer) for peer in config.peers],
         }
+        if can_keep_awake():
+            values["keep-awake"] = config.keep_awake
         return {key: {"value": value, "locked": self._why_locked(key)} for key, value in values.items()}
 
     def check(self, changes: Mapping[str, Any]) -> RunConfig:
@@ -86,6 +89,8 @@ class ConfigFile:
                 given = checked_value(self._context, key, value, param)
             except ValueError as error:
                 raise SettingError(key, str(error).removeprefix(f"{key}: ")) from None
+            if key == "keep-awake" and given and not can_keep_awake():
+                raise SettingError(key, "this needs the extra `desktop`: pip install 'mailboxd[desktop]'")
             values[name] = param.type_cast_value(self._context, given)
         return values
 

@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +19,7 @@ from node.config import RunConfig
 from node.datadir import DataDirError, NodeInfo
 from node.identity import IdentityError
 from node.logs import set_up_logging
-from node.service.awake import can_keep_awake, kept_awake
+from node.service.awake import Wakefulness, can_keep_awake
 
 __all__ = ["run"]
 
@@ -55,10 +54,10 @@ def run(data_dir: Path | None, **values: Any) -> None:
     if config.keep_awake and not can_keep_awake():
         fail("--keep-awake needs the extra `desktop`: pip install 'mailboxd[desktop]' where this mailboxd is installed")
     try:
-        with kept_awake() if config.keep_awake else nullcontext():
-            trio.run(
-                _serve, config, ConfigFile(click.get_current_context()), restrict_keyboard_interrupt_to_checkpoints=True
-            )
+        with Wakefulness() as wakefulness:
+            wakefulness.set(config.keep_awake)
+            settings_file = ConfigFile(click.get_current_context())
+            trio.run(_serve, config, settings_file, wakefulness, restrict_keyboard_interrupt_to_checkpoints=True)
     except KeyboardInterrupt:
         raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
     except BaseExceptionGroup as group:
@@ -67,7 +66,7 @@ def run(data_dir: Path | None, **values: Any) -> None:
         _end([error])
 
 
-async def _serve(config: RunConfig, settings_file: ConfigFile) -> None:
+async def _serve(config: RunConfig, settings_file: ConfigFile, wakefulness: Wakefulness) -> None:
     """Runs the mailbox until a signal comes; the first asks it to stop, the second ends the process."""
     import trio  # noqa: PLC0415
 
@@ -89,7 +88,12 @@ async def _serve(config: RunConfig, settings_file: ConfigFile) -> None:
         with stop:
             from node.app import run_mailbox  # noqa: PLC0415 - takes a second: signals are heard before
 
-            await run_mailbox(config, on_ready=lambda info: _greet(config, info), settings_file=settings_file)
+            await run_mailbox(
+                config,
+                on_ready=lambda info: _greet(config, info),
+                settings_file=settings_file,
+                keep_awake=wakefulness.set,
+            )
         nursery.cancel_scope.cancel()
     if stop.cancelled_caught:
         log.info("stopped")

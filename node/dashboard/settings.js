@@ -22,25 +22,37 @@ export async function openSettings(say, messages, isBusy) {
   holds = messages;
   const shown = await (await ask("GET", "/admin/settings")).json();
   if (isBusy()) return;
-  byId("settings").replaceChildren(mode(shown.paused), ...FIELDS.map((field) => setting(field, shown[field.key])));
+  byId("settings").replaceChildren(toggled(MODE, shown.paused), ...(shown["keep-awake"] ? [toggled(AWAKE, shown["keep-awake"])] : []), ...FIELDS.map((field) => setting(field, shown[field.key])));
 }
 
 async function change(key, value) {
   return (await ask("POST", "/admin/settings", { [key]: value })).json();
 }
 
-function mode(paused) {
-  const toggle = h("button", { type: "button", class: "switch", role: "switch", id: "mode", "aria-checked": String(!paused.value), "aria-labelledby": "mode-label", "aria-describedby": "mode-help", disabled: paused.locked !== null });
+const MODE = {
+  key: "paused", inverted: true, label: "Mailbox mode", help: "Serve phones, and announce this mailbox in the network.",
+  on: "The mailbox mode is on.", off: "The mailbox mode is off.",
+  ask: ["Switch the mailbox mode off?", "Phones can’t leave or fetch messages here until it is on again. What is stored stays, and other mailboxes that are connected still get it.", "Switch off"],
+};
+const AWAKE = {
+  key: "keep-awake", label: "Keep awake", help: "This machine does not go to sleep by itself while the mailbox runs.",
+  on: "The machine is kept awake.", off: "The machine may go to sleep.",
+};
+
+function toggled(kind, { value, locked }) {
+  const id = kind.key === "paused" ? "mode" : kind.key;
+  const isOn = (given) => given !== Boolean(kind.inverted);
+  const toggle = h("button", { type: "button", class: "switch", role: "switch", id, "aria-checked": String(isOn(value)), "aria-labelledby": `${id}-label`, "aria-describedby": `${id}-help`, disabled: locked !== null });
   const wrong = h("p", { class: "wrong", role: "alert", hidden: true });
   toggle.addEventListener("click", async () => {
     const wanted = toggle.getAttribute("aria-checked") !== "true";
-    if (!wanted && !(await confirmed("Switch the mailbox mode off?", "Phones can’t leave or fetch messages here until it is on again. What is stored stays, and other mailboxes that are connected still get it.", "Switch off"))) return;
+    if (!wanted && kind.ask && !(await confirmed(...kind.ask))) return;
     toggle.disabled = true;
     wrong.hidden = true;
     try {
-      const shown = await change("paused", !wanted);
-      toggle.setAttribute("aria-checked", String(!shown.paused.value));
-      tell(wanted ? "The mailbox mode is on." : "The mailbox mode is off.");
+      const shown = await change(kind.key, isOn(wanted));
+      toggle.setAttribute("aria-checked", String(isOn(shown[kind.key].value)));
+      tell(wanted ? kind.on : kind.off);
     } catch (error) {
       explain(wrong, error);
     }
@@ -49,9 +61,9 @@ function mode(paused) {
   });
   return h("div", { class: "setting mode" },
     h("div", {},
-      h("span", { class: "label", id: "mode-label" }, "Mailbox mode"),
-      h("p", { class: "help", id: "mode-help" }, "Serve phones, and announce this mailbox in the network."),
-      paused.locked && h("p", { class: "locked" }, lockedText(paused.locked)),
+      h("span", { class: "label", id: `${id}-label` }, kind.label),
+      h("p", { class: "help", id: `${id}-help` }, kind.help),
+      locked && h("p", { class: "locked" }, lockedText(locked)),
       wrong),
     toggle);
 }

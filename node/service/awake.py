@@ -6,9 +6,9 @@ import importlib
 import importlib.util
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
-__all__ = ["can_keep_awake", "kept_awake"]
+__all__ = ["Wakefulness", "can_keep_awake", "kept_awake"]
 
 log = logging.getLogger(__name__)
 
@@ -27,3 +27,26 @@ def kept_awake() -> Iterator[bool]:
         if not mode.active:
             log.warning("this system does not let us keep it awake (there may be no desktop); it may go to sleep")
         yield bool(mode.active)
+
+
+class Wakefulness:
+    """Keeps the machine awake or not, as it is told. A context manager; leaving it lets the machine sleep."""
+
+    def __init__(self) -> None:
+        self._held = ExitStack()
+        self._is_on = False
+
+    def set(self, is_on: bool) -> None:
+        """Switches it on (only if `can_keep_awake`) or off."""
+        if is_on != self._is_on:
+            self._is_on = is_on
+            if is_on:
+                self._held.enter_context(kept_awake())
+            else:
+                self._held.close()
+
+    def __enter__(self) -> Wakefulness:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.set(False)

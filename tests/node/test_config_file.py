@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -14,6 +16,7 @@ from node.cli.config_file import ConfigFile, edited, text_of_duration, text_of_s
 from node.cli.options import parse_duration_s, parse_size_bytes
 from node.cli.run import run
 from node.config import SettingError
+from node.service.awake import Wakefulness
 
 FILE = """# our mailbox
 name = "Library"   # on the shelf
@@ -147,3 +150,32 @@ def test_a_linked_file_stays_a_link(tmp_path: Path) -> None:
     file.save({"name": "y"})
     assert (tmp_path / "elsewhere.toml").read_text() == '# mine\nname = "y"\n'
     assert (tmp_path / "data" / "config.toml").is_symlink()
+
+
+def test_keeping_awake_is_offered_only_where_it_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = config_file(tmp_path)
+    for can in (False, True):
+        monkeypatch.setattr("node.cli.config_file.can_keep_awake", lambda can=can: can)
+        assert ("keep-awake" in file.shown(file.check({}))) is can
+    assert file.check({"keep-awake": True}).keep_awake is True
+    monkeypatch.setattr("node.cli.config_file.can_keep_awake", lambda: False)
+    with pytest.raises(SettingError, match="desktop"):
+        file.check({"keep-awake": True})
+    assert file.check({"keep-awake": False}).keep_awake is False
+
+
+def test_awake_is_switched_on_and_off_and_off_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[bool] = []
+
+    @contextmanager
+    def kept() -> Iterator[bool]:
+        told.append(True)
+        yield True
+        told.append(False)
+
+    monkeypatch.setattr("node.service.awake.kept_awake", kept)
+    with Wakefulness() as wakefulness:
+        for is_on in (False, True, True, False, False, True):
+            wakefulness.set(is_on)
+        assert told == [True, False, True]
+    assert told == [True, False, True, False]
