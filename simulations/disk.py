@@ -79,6 +79,10 @@ class SimulatedStore(MemoryStore):
         """All that is durable: log, seq and digest -> first stored."""
         return {key: first_stored_s for first_stored_s, age in sorted(self._ages.items()) for key in age}
 
+    def bytes_by_topic(self) -> dict[str, int]:
+        """What each topic takes."""
+        return self._shares.by_topic()
+
     def close(self) -> None:
         """Whoever still uses it gets StoreUnavailable."""
         self._is_closed = True

@@ -8,6 +8,7 @@ from typing import Final
 
 import trio
 
+from node.mailbox import Mailbox
 from node.store.api import StoredItem
 from node.sync.peers import SessionEnd
 from protocols.limits import (
@@ -15,6 +16,7 @@ from protocols.limits import (
     CLOCK_SKEW_MAX_S,
     HINT_HEARD_MAX,
     HINT_LOGS_PENDING_MAX,
+    MESSAGE_OVERHEAD_BYTES,
     NEIGHBOURS_LIVE_MAX,
     NEIGHBOURS_WAITING_MAX,
     PEER_SESSIONS_MAX,
@@ -67,8 +69,11 @@ class Convergence(Invariant):
                 continue
             expected = self._expected(group)
             for host in group:
-                missing = expected - world.recorder.holding(host.name).items.keys()
-                if missing and not (host.core is not None and host.core.mailbox.is_full):
+                holding = world.recorder.holding(host.name)
+                # A topic of which something had to give way does not find room here as a whole.
+                short = {held[0].topic for held in holding.evicted}
+                missing = {held for held in expected - holding.items.keys() if held[0].topic not in short}
+                if missing and not (host.core is not None and _has_no_room(host.core.mailbox)):
                     name, seq, _ = min(missing)
                     self.broken(
                         f"{host.name} lacked {len(missing)} of {len(expected)} messages that others in reach had held "
@@ -93,6 +98,28 @@ class Convergence(Invariant):
         way = self.world.way_of(held[0], held[1])
         # Those who came to hold it stand in the order in which they did.
         return 0.0 if way is None else next((at for name, at in way.by.items() if name in names), 0.0)
+
+
+def _has_no_room(mailbox: Mailbox) -> bool:
+    return mailbox.is_full or mailbox.is_at_limit
+
+
+class FairEviction(Invariant):
+    name = "fair-eviction"
+    title = "Where there is no room, the topic that has most gives way, and small ones keep everything"
+
+    def evicted(self, host: Host, removed: Sequence[StoredItem]) -> None:
+        """Those that give way may have been large a moment ago; a quarter of the largest is still large."""
+        sizes = host.disk.content.bytes_by_topic()
+        largest = max(sizes.values(), default=0)
+        gone: dict[str, int] = {}
+        for name, item in removed:
+            gone[name.topic] = gone.get(name.topic, 0) + item.size + MESSAGE_OVERHEAD_BYTES
+        for topic, size in gone.items():
+            self.checks += 1
+            held = size + sizes.get(topic, 0)
+            if 4 * held < largest:
+                self.broken(f"{host.name} let go of {topic}, which took {held} bytes, beside one of {largest}")
 
 
 class Durability(Invariant):
@@ -343,6 +370,7 @@ class NoFaults(Invariant):
 INVARIANTS: Final[Sequence[type[Invariant]]] = (
     Convergence,
     Durability,
+    FairEviction,
     Expiry,
     Frugality,
     StoredOnce,

@@ -55,6 +55,9 @@ class Invariant:
     def stored(self, host: Host, stored: StoredItem, origin: object, *, again: bool) -> None:
         """A correct mailbox stored a message that `origin` brought (None: a phone); `again` if it held it already."""
 
+    def evicted(self, host: Host, removed: Sequence[StoredItem]) -> None:
+        """A correct mailbox let go of these to make room; they are gone from its store already."""
+
     def sampled(self) -> None:
         """From time to time."""
 
@@ -130,6 +133,12 @@ class Judges:
         if host.is_correct:
             for invariant in self._stored:
                 invariant.stored(host, stored, origin, again=again)
+
+    def evicted(self, host: Host, removed: Sequence[StoredItem]) -> None:
+        """A mailbox let go of messages."""
+        if host.is_correct:
+            for invariant in self.invariants:
+                invariant.evicted(host, removed)
 
     def sampled(self) -> None:
         """From time to time."""

@@ -37,12 +37,17 @@ Held = tuple[LogName, int, bytes]
 class StoreJudge(Protocol):
     """Whoever judges what mailboxes store."""
 
+    def evicted(self, host: Host, removed: Sequence[StoredItem]) -> None:
+        """A mailbox has let go of these to make room."""
+
     def stored(self, host: Host, stored: StoredItem, origin: object, *, again: bool) -> None:
         """A mailbox has stored a message that `origin` (None: a phone) brought; `again` if it held it already."""
         ...
 
 
 class _Nobody:
+    def evicted(self, host: Host, removed: Sequence[StoredItem]) -> None: ...
+
     def stored(self, host: Host, stored: StoredItem, origin: object, *, again: bool) -> None:
         pass
 
@@ -75,6 +80,8 @@ class Holding:
     """The same over the messages and their dates."""
     promised: dict[tuple[LogName, int], float] = field(default_factory=dict)
     """Acknowledged to phones -> when."""
+    evicted: set[Held] = field(default_factory=set)
+    """What was let go to make room, and recorded as such."""
 
     @property
     def key(self) -> tuple[int, int]:
@@ -174,6 +181,11 @@ class Recorder:
             holding.dated ^= self._dated_sum(_key(merged), holding.items[_key(merged)])
             holding.dated ^= self._dated_sum(_key(merged), merged.item.first_stored_s)
             holding.items[_key(merged)] = merged.item.first_stored_s
+        if change.is_eviction:
+            self.judge.evicted(host, change.removed)
+            for removed in change.removed:
+                holding.evicted.add(_key(removed))
+                holding.promised.pop(_key(removed)[:2], None)
         for removed in change.removed:
             holding.total ^= self._sum(_key(removed))
             holding.dated ^= self._dated_sum(_key(removed), holding.items.pop(_key(removed)))

@@ -113,6 +113,10 @@ class Shares(Generic[Topic]):
             return found._replace(young=True, spare_bytes=others - share)
         return found
 
+    def by_topic(self) -> dict[Topic, int]:
+        """Bytes of each topic, from all sources."""
+        return {topic: self.held_in(topic) for topics in self._sources.values() for topic in topics}
+
     def would_take(self, source: int, topic: Topic | None, *, is_news: bool) -> bool:
         """Whether, while there is no room, something of `source` for `topic` would push out others; or, if it is news,
         what that source brought earlier."""
