@@ -244,8 +244,8 @@ SOURCE_MAILBOXES: Final = 64
 """The same for other mailboxes, of which there are fewer."""
 
 SOURCE_MAILBOX_WEIGHT: Final = 2
-"""How many clients' shares a mailbox may have before it gives way to one client: it speaks for many people, but also for
-whoever floods it; with eight, a flood through a neighbour pushed out talkers in a simulated house."""
+"""How many clients' shares a mailbox may have before it gives way to one client: it speaks for many people, but also
+for whoever floods it; with eight, a flood through a neighbour pushed out talkers in a simulated house."""
 
 TOPIC_NEW_S: Final = 86_400.0
 """For so long the new topics of a source have one share together: making thousands of topics gains nothing."""
