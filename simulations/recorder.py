@@ -67,6 +67,8 @@ class Way:
     by: dict[str, float] = field(default_factory=dict)
     fetched: dict[tuple[str, bytes], int] = field(default_factory=dict)
     """How often each mailbox has taken this content (its digest) from another one since a phone brought it last."""
+    shortened: dict[tuple[str, bytes], int] = field(default_factory=dict)
+    """How often each mailbox was told an earlier date of it since then."""
 
 
 @dataclass(slots=True)
@@ -174,6 +176,7 @@ class Recorder:
                 if change.origin is None:
                     way.delivered_s = now
                     way.fetched.clear()
+                    way.shortened.clear()
                     way.is_dated_well = way.is_dated_well and host.knows_the_date
                 way.by.setdefault(host.name, now)
                 way.first_stored_s = min(way.first_stored_s or stored.item.first_stored_s, stored.item.first_stored_s)
@@ -181,6 +184,9 @@ class Recorder:
             holding.dated ^= self._dated_sum(_key(merged), holding.items[_key(merged)])
             holding.dated ^= self._dated_sum(_key(merged), merged.item.first_stored_s)
             holding.items[_key(merged)] = merged.item.first_stored_s
+            if way := self.ways.get((merged.name, merged.item.seq)):
+                key = host.name, merged.item.digest
+                way.shortened[key] = way.shortened.get(key, 0) + 1
         if change.is_eviction:
             self.judge.evicted(host, change.removed)
             for removed in change.removed:
