@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Final, TypeVar, TypeVarTuple
 
@@ -15,7 +14,7 @@ from node.http.limits import MemoryBudget
 from node.http.messages import Handler, HttpError, PrincipalPort, Request, Response, Router
 from node.http.openapi import openapi_document
 from node.http.pairing import add_pairing_route
-from node.http.standing import Standing
+from node.http.standing import Standing, client_key
 from node.mailbox import Mailbox
 from node.store.api import Position, ReadPage, StoreError, StoreFull
 from protocols.limits import (
@@ -163,7 +162,7 @@ class _FamilyRoutes:
         try:
             size = len(request.body)
             wanted = await _aside(size, decode_store, request.body, self._family)
-            watermarks = await self._deliver(wanted, _source_of(request.client))
+            watermarks = await self._deliver(wanted, _source_of(request))
         except NotGenuine as error:
             raise HttpError(400, str(error)) from None
         except StoreFull as error:
@@ -246,15 +245,10 @@ class _FamilyRoutes:
         return text
 
 
-def _source_of(address: str) -> str:
-    """Who a client is for fair shares: its address, or the /64 network of an IPv6 address, of which one machine may use
-    as many as it likes."""
-    if ":" not in address:
-        return address
-    try:
-        return str(ipaddress.IPv6Network((address.partition("%")[0], 64), strict=False))
-    except ValueError:
-        return address
+def _source_of(request: Request) -> str:
+    """Who a client is for fair shares: the paired device, wherever it is, else the address as it is counted."""
+    device = request.principal.device
+    return client_key(request.client) if device is None else f"device {device}"
 
 
 class _Writer:

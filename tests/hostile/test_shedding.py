@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import urllib.error
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,11 @@ from node.http.messages import STRANGER, HttpError, Principal
 from node.http.standing import Standing
 from node.http.toy import toy_router
 from node.http.turnstile import Turnstile
+from node.mailbox import Mailbox
+from node.store.api import PutResult
 from node.store.memory import MemoryStore
 from protocols.limits import KNOWN_BURST
+from protocols.model import LogName
 from tests.node.http.harness import MAILBOX_ID, Site, mailbox_over, receive_all, serving, until
 
 LIMITS = HttpLimits(trust_loopback=False)
@@ -181,3 +184,20 @@ def test_what_is_on_this_machine_is_exempt_only_if_it_is_trusted() -> None:
     assert trusting.is_exempt("::1")
     assert not trusting.is_exempt("192.0.2.1")
     assert wary.admit(head, "127.0.0.7", is_paired=False, stores=True, now_s=0.0) == 0
+
+
+async def test_a_paired_phone_has_a_share_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    sources: list[str] = []
+
+    async def deliver(self: Mailbox, messages: Sequence[tuple[LogName, int, bytes]], *, client: str = "") -> PutResult:
+        sources.append(client)
+        return await original(self, messages, client=client)
+
+    original = Mailbox.deliver
+    monkeypatch.setattr(Mailbox, "deliver", deliver)
+    router = toy_router(mailbox_over(MemoryStore()), MAILBOX_ID)
+    router.door = OneToken()
+    async with serving(router) as site:
+        for headers in ((), [("Authorization", "Bearer paired")], [("Authorization", "Bearer wrong")]):
+            assert (await site.ask("POST", "/blips/store", STORE, headers=headers)).status == 201
+    assert sources == ["127.0.0.1", "device phone", "127.0.0.1"]
