@@ -355,7 +355,8 @@ async def _discover(
 def _known_addresses(core: Core, mailbox_id: MailboxId) -> Sequence[PeerAddress]:
     """Where a neighbour is; nothing of one that is not let in, so that no stranger has us try addresses."""
     peer = core.engine.table.get(mailbox_id)
-    return () if peer is None or peer.state is PeerState.REFUSED else peer.addresses
+    is_in = core.doorkeeper.is_admitted(mailbox_id)
+    return () if peer is None or peer.state is PeerState.REFUSED or not is_in else peer.addresses
 
 
 def _urls(listeners: Sequence[Listener]) -> tuple[str, ...]:

@@ -39,16 +39,18 @@ class Guesses:
         """0 if `who` may try a password now; it counts as wrong until `right` is called, and `over` must be, whatever
         comes of it. Otherwise the seconds until it may. `known` are those who don't count with all strangers together.
         """
-        guesser = self._guessers.pop(who, None) or _Guesser()
-        if now - guesser.last_at > GUESSES_FORGET_S:
+        guesser = self._guessers.get(who)
+        if guesser is None or now - guesser.last_at > GUESSES_FORGET_S:
             guesser = _Guesser()
-        self._guessers[who] = guesser
-        if len(self._guessers) > GUESSERS_REMEMBERED_MAX:
-            self._guessers.popitem(last=False)
         pause_s = max(guesser.next_at - now, 0.0 if known else self._all_pause_s(now))
         if pause_s > 0:
             self.turned_away += 1
             return pause_s
+        # Only who guesses is remembered: else those who are turned away, who cost nothing, would push out the others.
+        self._guessers[who] = guesser
+        self._guessers.move_to_end(who)
+        if len(self._guessers) > GUESSERS_REMEMBERED_MAX:
+            self._guessers.popitem(last=False)
         self._open += 1
         if not known:
             self._left -= 1

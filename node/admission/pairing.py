@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import base64
 import hmac
-import ipaddress
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
@@ -111,12 +110,12 @@ class Pairing:
         return grant
 
     async def begin(self, share: bytes, client: str) -> tuple[bytes, bytes, bytes]:
-        """Answers a phone's share: (session, share, proof). `client` is its IP address. Raises PairingRefused."""
+        """Answers a phone's share: (session, share, proof). `client` is by what its guesses are counted. Raises
+        PairingRefused."""
         password = self._admission.password
         if password is None:
             raise PairingRefused(409, "This mailbox has no password; pair with a code, as `mailboxd pair` shows it.")
-        who = _subnet(client)
-        pause_s = self.guesses.begin(who, trio.current_time())
+        pause_s = self.guesses.begin(client, trio.current_time())
         if pause_s:
             raise PairingRefused(429, "Too many wrong passwords were tried.", pause_s=pause_s)
         self.guesses.over()  # a phone may never come back
@@ -127,7 +126,7 @@ class Pairing:
             except RemoteProtocolError as error:
                 raise PairingRefused(400, f"{error}.") from None
         until_at = trio.current_time() + PAIRING_SESSION_S
-        self._sessions[session] = _Session(keys, password.generation, who, until_at)
+        self._sessions[session] = _Session(keys, password.generation, client, until_at)
         if len(self._sessions) > PAIRING_SESSIONS_MAX:
             self._sessions.popitem(last=False)
         return session, own_share, keys.mailbox_proof
@@ -169,12 +168,3 @@ class Pairing:
         if affected is None:
             self._sessions.clear()
             self.guesses.forget()
-
-
-def _subnet(client: str) -> str:
-    """Whom guesses are counted for: an IPv4 address, or the 64 bits of an IPv6 address that a household shares."""
-    try:
-        address = ipaddress.ip_address(client.partition("%")[0])
-    except ValueError:
-        return client
-    return str(address if address.version == 4 else ipaddress.ip_network((int(address) >> 64 << 64, 64)))

@@ -77,7 +77,8 @@ def open_output(file: Path) -> Iterator[tuple[Callable[[bytes], object], Callabl
         return
     aside = file.with_name(f"{file.name}.part")
     try:
-        with aside.open("wb") as stream:
+        aside.unlink(missing_ok=True)  # what is left of an earlier run; never through a link that somebody put there
+        with aside.open("xb") as stream:
             yield stream.write, show
             stream.flush()
             os.fsync(stream.fileno())

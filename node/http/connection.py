@@ -222,7 +222,7 @@ class Connection:
             self.standing = server.turnstile.admit(
                 head,
                 self.client,
-                is_paired=self.principal.is_paired,
+                device=self.principal.device,
                 stores=methods is not None and head.method in methods and methods[head.method].stores,
                 now_s=trio.current_time(),
             )

@@ -11,6 +11,7 @@ import msgspec
 
 from node.admission.pairing import Pairing, PairingRefused
 from node.http.messages import HttpError, Request, Response, Router
+from node.http.standing import client_key
 from protocols.limits import PAIRING_BODY_BYTES_MAX
 
 __all__ = ["add_pairing_route"]
@@ -38,7 +39,7 @@ def add_pairing_route(router: Router, pairing: Pairing) -> None:
             status = 422 if isinstance(error, msgspec.ValidationError) else 400
             raise HttpError(status, f"The body is not what is expected: {error}") from None
         try:
-            return await _pair(pairing, wanted, request.client)
+            return await _pair(pairing, wanted, client_key(request.client))
         except PairingRefused as refused:
             if refused.pause_s:
                 raise HttpError.busy(refused.status, str(refused), retry_after_s=math.ceil(refused.pause_s)) from None

@@ -44,10 +44,13 @@ class Turnstile:
         """What its address alone says."""
         return self.acquaintances.standing(client_key(client), now_s)
 
-    def admit(self, head: Head, client: str, *, is_paired: bool, stores: bool, now_s: float) -> Standing:
-        """As what a request is served. Raises HttpError if it is not."""
+    def admit(self, head: Head, client: str, *, device: str | None, stores: bool, now_s: float) -> Standing:
+        """As what a request is served; `device` is the paired one that it comes from. Raises HttpError if it is not."""
         key = client_key(client)
-        if not self._rates.admit(key, now_s):
+        is_paired = device is not None
+        # Counted by itself: whoever shares its address (a /64, a router) could use up what is for that.
+        counted = f"device {device}" if is_paired else key
+        if not self._rates.admit(counted, now_s):
             self.acquaintances.misbehaved(key, now_s)
             raise HttpError.busy(429, "Too many requests from your address.", retry_after_s=1)
         standing = Standing.PAIRED if is_paired else self.acquaintances.standing(key, now_s)
@@ -57,7 +60,7 @@ class Turnstile:
         if (
             (pressure.pace_s or pressure.bits)
             and standing > Standing.STRANGER
-            and not self._manners.admit(f"{standing.name} {key}", now_s)
+            and not self._manners.admit(f"{standing.name} {counted}", now_s)
         ):
             standing = Standing.STRANGER
         if standing is Standing.STRANGER:

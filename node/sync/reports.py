@@ -91,6 +91,7 @@ class Reports:
         self._interest = interest
         self._entropy = entropy
         self._is_answering = False
+        self._busy_s = 0.0  # work for the one who is answered, also if he goes away in the middle
         self._rests_until_at = 0.0
         transport.serve(PROTOCOL, self._on_stream)
 
@@ -150,27 +151,26 @@ class Reports:
 
     async def _answer_once(self, talk: _Conversation) -> None:
         self._is_answering = True
-        busy_s = 0.0
+        self._busy_s = 0.0
         try:
             with trio.move_on_after(REPORT_TIMEOUT_S):
-                busy_s = await self._answer(talk)
+                await self._answer(talk)
         except (RemoteProtocolError, StoreError) as error:
             log.info("report for mailbox %s: %s", talk.peer.short, error)
             await talk.send(Refusal(getattr(error, "code", "store"), str(error)))
         finally:
             self._is_answering = False
-            self._rests_until_at = trio.current_time() + REPORT_REST_FACTOR * busy_s
+            self._rests_until_at = trio.current_time() + REPORT_REST_FACTOR * self._busy_s
 
-    async def _answer(self, talk: _Conversation) -> float:
-        """Returns how many seconds of work it took."""
+    async def _answer(self, talk: _Conversation) -> None:
         asks, answers = await talk.receive(Greeting), self._greeting()
         met = meet(talk.peer, asks, self._transport.local, answers)
         if isinstance(met, Refusal):
             await talk.send(met)
-            return 0.0
+            return
         await talk.send(answers)
         meeting, interest = met
-        busy_s, calls = 0.0, 0
+        calls = 0
         mine: Signed | None = None
         while True:
             frame = await talk.receive_any()
@@ -178,7 +178,7 @@ class Reports:
                 verdict = judge(await talk.receive_statement(frame), mine)
                 outcome = "both hold the same" if verdict.converged else f"{len(verdict.differences)} topics differ"
                 log.info("signed a report with mailbox %s: %s", talk.peer.short, outcome)
-                return busy_s
+                return
             calls += 1
             if not isinstance(frame, Call) or calls > REPORT_TRIES_MAX:
                 raise RemoteProtocolError("state", f"a {type(frame).__name__} out of turn")
@@ -186,7 +186,7 @@ class Reports:
             view, now_s = await self._view(meeting, interest), self._now_s()
             statement = Statement(meeting, self._transport.local, now_s, now_s, await _topics(view))
             mine = statement.sign(self._identity.seed)
-            busy_s += trio.current_time() - begun_at
+            self._busy_s += trio.current_time() - begun_at
             await talk.send_statement(mine)
 
     def _greeting(self) -> Greeting:

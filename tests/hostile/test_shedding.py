@@ -104,10 +104,10 @@ async def test_who_is_paired_or_known_is_not_asked_unless_it_asks_for_much() -> 
     head = Head("POST", "/blips/store", {}, 0, keep_alive=True)
     now_s = trio.current_time() + 60.0  # all at the same moment
     for _ in range(KNOWN_BURST):
-        assert turnstile.admit(head, "127.0.0.1", is_paired=False, stores=True, now_s=now_s) is Standing.KNOWN
+        assert turnstile.admit(head, "127.0.0.1", device=None, stores=True, now_s=now_s) is Standing.KNOWN
     with pytest.raises(HttpError, match="flooded"):
-        turnstile.admit(head, "127.0.0.1", is_paired=False, stores=True, now_s=now_s)
-    assert turnstile.admit(head, "127.0.0.1", is_paired=True, stores=True, now_s=now_s) is Standing.PAIRED
+        turnstile.admit(head, "127.0.0.1", device=None, stores=True, now_s=now_s)
+    assert turnstile.admit(head, "127.0.0.1", device="k3vq7m2a", stores=True, now_s=now_s) is Standing.PAIRED
 
 
 async def test_with_the_pressure_gone_nobody_is_asked() -> None:
@@ -183,7 +183,7 @@ def test_what_is_on_this_machine_is_exempt_only_if_it_is_trusted() -> None:
     assert (trusting.is_exempt("127.0.0.7"), wary.is_exempt("127.0.0.7")) == (True, False)
     assert trusting.is_exempt("::1")
     assert not trusting.is_exempt("192.0.2.1")
-    assert wary.admit(head, "127.0.0.7", is_paired=False, stores=True, now_s=0.0) == 0
+    assert wary.admit(head, "127.0.0.7", device=None, stores=True, now_s=0.0) == 0
 
 
 async def test_a_paired_phone_has_a_share_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

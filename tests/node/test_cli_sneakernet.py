@@ -134,3 +134,16 @@ def test_what_can_not_be_read_or_written(tmp_path: Path, pair: tuple[MailboxProc
     assert b"can't be written" in cli(data_dir, "export", "/dev/full/x", code=1).stderr
     assert b"no identity" in cli(tmp_path / "nobody", "want", tmp_path / "x", code=1).stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_that_somebody_put_there_leads_nowhere(
+    pair: tuple[MailboxProcess, MailboxProcess], tmp_path: Path
+) -> None:
+    """In a directory that others may write to: what is written aside must not land in a file of ours."""
+    mine, bundle = tmp_path / "diary", tmp_path / "b.bundle"
+    mine.write_text("dear diary")
+    Path(f"{bundle}.part").symlink_to(mine)
+    cli(pair[0].data_dir, "export", bundle)
+    assert mine.read_text() == "dear diary"
+    assert bundle.is_file()
+    assert not bundle.is_symlink()
