@@ -6,9 +6,11 @@ what it has (see `WantTable`).
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
+
+import numpy as np
 
 from node.aside import aside
 from node.identity import Identity
@@ -18,7 +20,7 @@ from protocols.limits import BUNDLE_RECORD_BYTES, DIGEST_BYTES
 from protocols.model import Item, LogName, MailboxId, Retention
 from protocols.sneakernet.bundle import BundleHead, BundleWriter, read_logs
 from protocols.sneakernet.seal import Origin, Record
-from protocols.sneakernet.want import TAG_BYTES, WantHead, WantTable, WantWriter, tag_key, tags_of
+from protocols.sneakernet.want import TAG_BYTES, Held, WantHead, WantTable, WantWriter, tag_key, tags_of
 from protocols.sync.effects import Page, Span
 from protocols.sync.interest import Interest
 
@@ -176,8 +178,6 @@ class _Exporter:
             self._key = tag_key(wanted.maker, wanted.head.salt)
         head = BundleHead(recipient, self._alive_from_s, terms.retention.retention_s)
         self.so_far = Exported()
-        self._held: tuple[LogName, dict[tuple[int, bytes], int]] | None = None
-        """What the other one has of the log that was looked at last: a long log comes in many pages."""
         self._unfinished: LogName | None = None
         """A log of which messages were written and more may come."""
         self._write(self._writer.begin(terms.origin(head.fields())))
@@ -213,15 +213,10 @@ class _Exporter:
         """Of the messages of a log those that the other one lacks, and those that it has with a later date."""
         if self._wanted is None or not keys:
             return list(keys), []
-        if self._held is None or self._held[0] != name:
-            held: dict[tuple[int, bytes], int] = {}
-            for part in self._wanted.table.held_of(name):
-                tags = (part.tags[at : at + TAG_BYTES] for at in range(0, len(part.tags), TAG_BYTES))
-                held.update(zip(zip(part.seqs.tolist(), tags, strict=True), part.first_stored_s.tolist(), strict=True))
-            self._held = name, held
-        held = self._held[1]
+        tags = tags_of(self._key, [key.digest for key in keys])
+        held = _dates_told(self._wanted.table.held_of(name), {(k.seq, tag) for k, tag in zip(keys, tags, strict=True)})
         lacked, dates = [], []
-        for key, tag in zip(keys, tags_of(self._key, [key.digest for key in keys]), strict=True):
+        for key, tag in zip(keys, tags, strict=True):
             date_s = held.get((key.seq, tag))
             if date_s is None:
                 lacked.append(key)
@@ -252,6 +247,21 @@ class _Exporter:
         if data:
             self._write_bytes(data)
             self.so_far.bytes += len(data)
+
+
+def _dates_told(parts: Iterable[Held], asked: Set[tuple[int, bytes]]) -> dict[tuple[int, bytes], int]:
+    """The first stored of those of `asked`, (seq, tag) each, that are told. All that a file can hold may be told of one
+    log: only what lies in the range of `asked` is looked at, and only `asked` is kept."""
+    first, last = min(asked)[0], max(asked)[0]
+    told: dict[tuple[int, bytes], int] = {}
+    for seqs, dates, tags in parts:
+        lo = int(np.searchsorted(seqs, np.uint64(first), "left"))
+        hi = int(np.searchsorted(seqs, np.uint64(last), "right"))
+        for at in range(lo, hi):
+            key = int(seqs[at]), tags[TAG_BYTES * at : TAG_BYTES * (at + 1)]
+            if key in asked:
+                told[key] = int(dates[at])
+    return told
 
 
 def _spans(name: LogName, seqs: Sequence[int]) -> Iterator[Span]:

@@ -13,6 +13,8 @@ from protocols.limits import PAKE_SHARE_BYTES
 
 __all__ = ["Pake"]
 
+_FIELD: Final = 2**255 - 19
+_Y_MASK: Final = 2**255 - 1
 _SIDES: Final = {True: (spake2.SPAKE2_A, b"B"), False: (spake2.SPAKE2_B, b"A")}
 
 
@@ -38,6 +40,9 @@ class Pake:
         """
         if len(share) != PAKE_SHARE_BYTES:
             raise RemoteProtocolError("malformed", f"a share of {len(share)} bytes")
+        y = int.from_bytes(share, "little") & _Y_MASK
+        if y >= _FIELD or y == 1:  # the library knows the neutral element in one of its spellings only
+            raise RemoteProtocolError("share", "not a share: the neutral element, or spelt in another way")
         try:
             key: bytes = self._pake.finish(self._other_side + share)
         except Exception as error:  # the library raises half a dozen kinds, all about `share`

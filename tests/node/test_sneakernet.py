@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pytest
 import trio
 from hypothesis import HealthCheck, given, settings
@@ -18,10 +20,11 @@ from node.store.memory import MemoryStore
 from node.store.reading import SqliteReading
 from node.store.sqlite import SqliteStore
 from protocols.limits import SALT_BYTES, SCAN_PAGE_MESSAGES
-from protocols.model import LogName, Retention, digest_of
+from protocols.model import LogName, Retention, digest_of, handle_of
 from protocols.sneakernet.bundle import BundleHead
-from protocols.sneakernet.seal import Kind, SealReader
+from protocols.sneakernet.seal import Kind, Record, SealReader
 from protocols.sneakernet.want import WantHead, WantTable
+from protocols.sync.columns import pack_varints
 from protocols.sync.interest import Interest
 from tests.protocols.operation_maker import Author
 
@@ -245,3 +248,24 @@ async def test_who_wants_signatures_takes_nothing_without() -> None:
     strict = Mailbox(target, clock=FixedClock(NOW), retention=Retention(), require_signed=True)
     assert await take(bytes(out), strict) == Taken(stored=1, refused=2)
     assert {name for name, *_ in await held(target)} == {author.name}
+
+
+async def test_what_is_told_of_one_log_costs_no_memory_beyond_the_table() -> None:
+    """A hostile list may tell twenty million messages of one log."""
+    told = 500_000
+    columns = [pack_varints(np.full(told, step, np.uint64)) for step in (1, 0)]
+    fields = [handle_of(LogName("t", "l")), pack_varints(np.array([told], np.uint64)), *columns, bytes(4 * told)]
+    table = WantTable()
+    table.take(Record(3, fields, b""))
+    table.finish()
+    wanted = Wanted(BOB.mailbox_id, WantHead(bytes(SALT_BYTES), 0, None), table)
+    store = MemoryStore()
+    await store.put([arrival("t", "l", seq, b"%d" % seq) for seq in range(10)])
+    tracemalloc.start()
+    try:
+        exported = await write_bundle(store, terms(ALICE), wanted, lambda _data: None)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert exported.messages == 10  # no tag of theirs is one of ours
+    assert peak_bytes < 10 * told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -269,6 +270,15 @@ def test_any_bytes_are_a_message_or_an_error(data: bytes) -> None:
 def test_damaged_frames_are_a_message_or_an_error(message: Message, at: int, junk: bytes) -> None:
     frame = encode(message)
     test_any_bytes_are_a_message_or_an_error.hypothesis.inner_test(frame[:at] + junk + frame[at + len(junk) :])  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("y", [0, 1, 2**255 - 20, 2**255 - 19, 2**255 - 18, 2**255 - 1])
+@pytest.mark.parametrize("sign", [0, 1])
+def test_points_of_small_order_are_no_shares_however_they_are_spelt(y: int, sign: int) -> None:
+    pake = Pake(bytes(32), first=False, id_first=b"a", id_second=b"b", entropy=os.urandom)
+    pake.share()
+    with pytest.raises(RemoteProtocolError, match="not a share"):
+        pake.key((y | sign << 255).to_bytes(32, "little"))
 
 
 @given(st.binary(min_size=32, max_size=32))
