@@ -11,7 +11,7 @@ import base64
 import hashlib
 import hmac
 import re
-from collections import deque
+from collections import Counter, deque
 from itertools import count
 from typing import Final
 
@@ -21,6 +21,7 @@ from protocols.limits import (
     CHALLENGE_BUCKET_S,
     CHALLENGE_KEY_BYTES,
     CHALLENGE_PROOFS_MAX,
+    CHALLENGE_PROOFS_PER_CLIENT_MAX,
     CHALLENGE_SLACK_BITS,
 )
 
@@ -46,6 +47,7 @@ class Challenger:
         self._key = key
         self._given = 0
         self._spent: deque[tuple[int, set[bytes]]] = deque()
+        self._taken_of: Counter[tuple[int, str]] = Counter()  # by half minute and client
 
     @property
     def spent(self) -> int:
@@ -76,11 +78,12 @@ class Challenger:
         now_bucket = _bucket(now_s)
         if bucket not in (now_bucket, now_bucket - 1):
             raise RemoteProtocolError("proof", "the proof came too late")
-        self._spend(digest, bucket, now_bucket)
+        self._spend(digest, client, bucket, now_bucket)
 
-    def _spend(self, digest: bytes, bucket: int, now_bucket: int) -> None:
+    def _spend(self, digest: bytes, client: str, bucket: int, now_bucket: int) -> None:
         while self._spent and self._spent[0][0] < now_bucket - 1:
             self._spent.popleft()
+            self._taken_of = Counter({one: count for one, count in self._taken_of.items() if one[0] >= now_bucket - 1})
         proofs = next((proofs for of, proofs in self._spent if of == bucket), None)
         if proofs is None:
             proofs = set()
@@ -90,7 +93,10 @@ class Challenger:
             raise RemoteProtocolError("proof", "the proof was used already")
         if self.spent >= CHALLENGE_PROOFS_MAX:
             raise RemoteProtocolError("proof", "too many proofs came in this minute")
+        if self._taken_of[bucket, client] >= CHALLENGE_PROOFS_PER_CLIENT_MAX:
+            raise RemoteProtocolError("proof", "too many proofs came from you in this minute")
         proofs.add(digest)
+        self._taken_of[bucket, client] += 1
 
     def _nonce(self, client: str, bits: int, bucket: int, number: int) -> str:
         said = bytes([_VERSION, bits]) + bucket.to_bytes(4) + number.to_bytes(_NUMBER_BYTES)

@@ -1273,8 +1273,11 @@ CHALLENGE_SLACK_BITS: Final = 2
 """A proof of so many bits less than by now are asked for still counts: the difficulty rose while it was searched."""
 
 CHALLENGE_PROOFS_MAX: Final = 32_768
-"""Proofs that are remembered so that each counts once: 300 a second in two buckets, 3 MB. Whoever fills that has spent
-hours of computing; others then wait for the next bucket."""
+"""Proofs that are remembered so that each counts once: 300 a second in two buckets, 3 MB. Whoever fills that, from
+sixty addresses, has spent minutes of computing at the lowest number of bits; others then wait for the next bucket."""
+
+CHALLENGE_PROOFS_PER_CLIENT_MAX: Final = 512
+"""Proofs of one client in a half minute: more than KNOWN_RATE, and too few to use up what is there for all."""
 
 CHALLENGE_PROVEN_RATE: Final = 100.0
 """Requests with proofs per second that are welcome; with more of them the bits rise by one each second."""

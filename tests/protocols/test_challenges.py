@@ -127,3 +127,16 @@ def test_vectors(number: int, vector: dict[str, str]) -> None:
     assert len(set(given)) == number
     assert solve(vector["challenge"]) == vector["proof"]
     challenger.take(vector["proof"], client, bits, now_s)
+
+
+def test_one_client_can_not_use_up_what_is_there_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(challenges, "CHALLENGE_PROOFS_PER_CLIENT_MAX", 2)
+    challenger = Challenger(KEY)
+    for _ in range(2):
+        challenger.take(solve(challenger.challenge(CLIENT, 4, NOW_S)), CLIENT, 4, NOW_S)
+    assert "from you" in refused(challenger, solve(challenger.challenge(CLIENT, 4, NOW_S)), bits=4)
+    other = "192.0.2.8"
+    challenger.take(solve(challenger.challenge(other, 4, NOW_S)), other, 4, NOW_S)
+    later_s = NOW_S + 2 * CHALLENGE_BUCKET_S
+    challenger.take(solve(challenger.challenge(CLIENT, 4, later_s)), CLIENT, 4, later_s)
+    assert challenger.spent == 1
