@@ -268,6 +268,9 @@ EVICT_ROUNDS_MAX: Final = 400
 EVICTED_SPANS_MAX: Final = 4
 """Spans of evicted messages that are remembered of a log: what goes is its beginning, or most of it."""
 
+EVICTED_GAP_MAX: Final = 16
+"""Messages between two such spans that may be counted with them, so that a log with a few holes needs no more spans."""
+
 STORAGE_NAMES_PART: Final = 16
 """Logs that hold nothing any more take no more than this part of the storage limit."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from node.store.api import Admission
-from protocols.limits import EVICTED_SPANS_MAX
+from protocols.limits import EVICTED_GAP_MAX, EVICTED_SPANS_MAX
 from protocols.sync.effects import Span
 
 __all__ = ["EvictedSpan", "divide", "minus_spans", "with_evicted"]
@@ -22,7 +22,8 @@ class EvictedSpan(NamedTuple):
 
 def with_evicted(spans: Iterable[EvictedSpan], gone: Iterable[tuple[int, int]]) -> list[EvictedSpan]:
     """`spans` of a log together with `gone` messages, (seq, first stored) each. Beyond EVICTED_SPANS_MAX the closest
-    are joined: what lies between them is not wanted from other mailboxes either, while phones may still bring it."""
+    are joined if they are near: what lies between them is not wanted from other mailboxes either, while phones may
+    still bring it. Otherwise the shortest is forgotten: who scatters a few messages must not hide all between them."""
     joined: list[EvictedSpan] = []
     for span in sorted([*spans, *(EvictedSpan(seq, seq, first_stored_s) for seq, first_stored_s in gone)]):
         if joined and span.first <= joined[-1].last + 1:
@@ -30,8 +31,11 @@ def with_evicted(spans: Iterable[EvictedSpan], gone: Iterable[tuple[int, int]]) 
         else:
             joined.append(span)
     while len(joined) > EVICTED_SPANS_MAX:
-        _, at = min((joined[index + 1].first - joined[index].last, index) for index in range(len(joined) - 1))
-        joined[at : at + 2] = [_join(joined[at], joined[at + 1])]
+        gap, at = min((joined[i + 1].first - joined[i].last - 1, i) for i in range(len(joined) - 1))
+        if gap <= EVICTED_GAP_MAX:
+            joined[at : at + 2] = [_join(joined[at], joined[at + 1])]
+        else:
+            joined.remove(min(joined, key=lambda span: (span.last - span.first, span.first_stored_s)))
     return joined
 
 

@@ -27,6 +27,7 @@ from tests.contracts.test_store import open_store, read
 LIMIT = 200_000
 BLOB = 1000
 NEIGHBOUR = MailboxId(bytes(32))
+OTHER = MailboxId(b"\x01" * 32)
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -209,3 +210,24 @@ def test_sources_are_told_apart_by_salt() -> None:
     assert numbers != {_shares.source_of(None, f"10.0.0.{host}", b"other") for host in range(50)}
     assert _shares.source_of(NEIGHBOUR, "", b"") not in range(257)
     assert sqlite.EVICT_ROUNDS_MAX > 100
+
+
+async def test_scattered_messages_do_not_hide_what_lies_between(
+    kind: str,
+    tmp_path: Path,
+    later: Callable[[float], None],
+    mock_clock: trio.testing.MockClock,  # whose time this is
+) -> None:
+    """A neighbour that puts a few messages far ahead into a log, and has them evicted, does not close the log."""
+    honest, flood = LogName("tea", "alice"), LogName("tea", "mallory")
+    async with open_store(kind, tmp_path, LIMIT) as store:
+        await fill(store, honest, 20, origin=OTHER)
+        for seq in (20, *range(100_000, 900_000, 100_000)):
+            await store.put([arrival(honest, seq)], origin=NEIGHBOUR)
+        await fill(store, flood, 1000, origin=NEIGHBOUR)
+        later(EVICT_YOUNG_S + 1)
+        await fill(store, LogName("cake", "bob"), 40, client="10.0.0.9")
+        assert store.evictions.messages > 9
+        found = await store.admit([Span(honest, 21, 99_999)], origin=OTHER, is_full=False, is_news=True)
+        assert found.wanted == [Span(honest, 21, 99_999)]
+        assert found.evicted == []
