@@ -166,5 +166,6 @@ class Pairing:
 
     def _on_change(self, affected: frozenset[MailboxId] | None) -> None:
         if affected is None:
+            self._codes.clear()  # who changes the password wants no invitation of before to be good
             self._sessions.clear()
             self.guesses.forget()

@@ -225,8 +225,11 @@ def test_an_open_mailbox_pairs_by_code_and_asks_nothing(tmp_path: Path) -> None:
         assert "mailboxd:pair?v=1&id=" in shown
         assert "plain HTTP" in shown
         token = CLIENT["pair_by_code"](invitation(box)["uri"], "phone")
-        # A password that is set later shuts strangers out at once, and not who is paired.
+        # A password that is set later shuts strangers out at once, and not who is paired; codes of before are void.
+        earlier = invitation(box)["uri"]
         set_password(box.data_dir, PASSWORD)
+        with pytest.raises(PermissionError, match="403"):
+            CLIENT["pair_by_code"](earlier, "late")
         assert box.store("tea", "alice", {1: b"hello"}) == 401
         assert CLIENT["read"](*where(box), token, "tea")["blips"] == {"alice": {"0": "aGVsbG8="}}
         # The command line of this machine's user goes on.
