@@ -108,7 +108,7 @@ def test_more_than_belongs_there_is_damage(path: Path, extra: bytes) -> None:
     assert "copy" in refused(path, "damaged")
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", os.urandom(32), b"\0" * 160, b"{}"])
+@pytest.mark.parametrize("content", [b"", b"\n", bytes(range(32)), b"\0" * 160, b"{}"])
 def test_something_else_is_damage(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     path.chmod(0o600)
