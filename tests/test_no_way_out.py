@@ -12,7 +12,7 @@ import pytest
 from tests.test_architecture import ROOT, place, sources
 
 # What runs before a mailbox serves, or beside one, may end its own process.
-OUTSIDE = ("node/cli/", "node/bench/")
+OUTSIDE = ("node/cli/", "node/bench/", "node/service/tray.py")
 WAYS_OUT = {"exit", "_exit", "abort", "kill", "killpg", "raise_signal", "quit", "SystemExit", "KeyboardInterrupt"}
 
 # The tasks of a running mailbox that are not under `supervise`: each is a server that ends connections, not itself

@@ -18,7 +18,10 @@ from tests.browser import Page, browser
 from tests.mailboxes import MailboxProcess, eventually
 
 NASTY = "<img src=x onerror=alert(1)>&amp;\u202e"
-LOADED = "!document.getElementById('board').hidden && document.querySelectorAll('#settings .setting').length >= 5"
+LOADED = (
+    "!document.getElementById('board').hidden && document.querySelectorAll('#settings .setting').length >= 5"
+    " && document.getElementById('password') !== null"
+)
 COUNTED = "document.querySelectorAll('#topics code').length > 0"
 LOCAL = ("--no-mdns", "--p2p", "127.0.0.1:0", "--sync-interval", "1")
 

@@ -111,7 +111,7 @@ def test_two_healthy_mailboxes(lan: Lan, start: Start) -> None:
 def test_a_firewall_that_lets_nobody_in(lan: Lan, start: Start) -> None:
     hosts = [lan.add_host(), lan.add_host()]
     a, b = (start(name, host) for name, host in zip("ab", hosts, strict=True))
-    eventually(lambda: a.in_sync_with(b) and a.status()["peers"])
+    eventually(lambda: met(a) and met(b))
     # What this host answers to phones goes nowhere: from outside it looks as if its firewall swallowed the question.
     try:
         hosts[0].ip("rule", "add", "ipproto", "tcp", "sport", "3411", "blackhole")

@@ -58,8 +58,8 @@ def test_both_worlds_stand_side_by_side(tmp_path: Path) -> None:
     assert (answer["scenario"], answer["seed"], answer["speed"], answer["verdict"]) == ("two", 1, 30, "pass")
     assert answer["real"]["verdict"] == answer["simulated"]["verdict"] == "pass"
     compared = {figure["what"]: figure for figure in answer["compared"]}
-    assert compared["messages acknowledged"]["real"] > 0
-    assert compared["sessions"]["real"] > 0
+    assert compared["Of them acknowledged"]["real"] > 0
+    assert compared["Sessions"]["real"] > 0
     page = (tmp_path / "both.html").read_text()
     assert "Real processes" in page
     assert "Beside each other" in page
