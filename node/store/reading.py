@@ -15,24 +15,13 @@ from node.store.api import ScanPage
 from protocols.model import LogName
 from protocols.sync.effects import Page, Span
 
-__all__ = ["SqliteReading"]
+__all__ = ["SqliteReading", "SqliteReads"]
 
 
-class SqliteReading:
-    """The reading methods of `Store` that need no writer. `async with SqliteReading.open(path) as source`."""
+class SqliteReads:
+    """What a store in SQLite reads for those who take copies of it, whether it is written meanwhile or not."""
 
-    def __init__(self, readers: Readers) -> None:
-        self._readers = readers
-
-    @classmethod
-    @asynccontextmanager
-    async def open(cls, path: Path) -> AsyncIterator[SqliteReading]:
-        """Opens a store that exists; what is wrong with it is raised by whoever reads, as StoreUnavailable."""
-        readers = Readers(path, HealthWatch())
-        try:
-            yield cls(readers)
-        finally:
-            await readers.close()
+    _readers: Readers
 
     async def scan(self) -> AsyncGenerator[ScanPage, None]:
         """See `Store.scan`."""
@@ -53,3 +42,20 @@ class SqliteReading:
     async def watermarks(self, names: Sequence[LogName]) -> Mapping[LogName, int | None]:
         """See `Store.watermarks`."""
         return await self._readers.run(lambda connection: _readers.watermarks(connection, names))
+
+
+class SqliteReading(SqliteReads):
+    """The reading methods of `Store` that need no writer. `async with SqliteReading.open(path) as source`."""
+
+    def __init__(self, readers: Readers) -> None:
+        self._readers = readers
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, path: Path) -> AsyncIterator[SqliteReading]:
+        """Opens a store that exists; what is wrong with it is raised by whoever reads, as StoreUnavailable."""
+        readers = Readers(path, HealthWatch())
+        try:
+            yield cls(readers)
+        finally:
+            await readers.close()

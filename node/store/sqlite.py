@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -22,7 +22,6 @@ from node.store._eviction import Evictor, RoomMade
 from node.store._health import HealthWatch
 from node.store._housekeeping import disk_room
 from node.store._ledger import Ledger
-from node.store._messages import messages
 from node.store._paging import read_page
 from node.store._readers import Readers, SqliteSnapshot
 from node.store._schema import prepare
@@ -42,13 +41,13 @@ from node.store.api import (
     PutResult,
     ReadPage,
     Room,
-    ScanPage,
     Statistics,
     Store,
     StoredItem,
     StoreFull,
     VerifyReport,
 )
+from node.store.reading import SqliteReads
 from protocols.limits import (
     DISK_LOOK_S,
     EVICT_AHEAD_PART,
@@ -60,12 +59,12 @@ from protocols.limits import (
     SEQ_MAX,
 )
 from protocols.model import Item, LogName, check_seq
-from protocols.sync.effects import Page, Span
+from protocols.sync.effects import Span
 
 __all__ = ["SqliteStore", "verify_file"]
 
 
-class SqliteStore(Store):
+class SqliteStore(SqliteReads, Store):
     """See `Store`. `async with SqliteStore.open(path) as store`. One process at a time may have a file open."""
 
     def __init__(
@@ -271,23 +270,6 @@ class SqliteStore(Store):
 
     async def blobs(self, name: LogName, wanted: Sequence[tuple[int, bytes]]) -> Sequence[bytes | None]:
         return await self._readers.run(lambda connection: _readers.blobs(connection, name, wanted))
-
-    async def messages(
-        self, wanted: Sequence[Span], *, alive_from_s: int, page_bytes: int, after: tuple[int, int] | None = None
-    ) -> Page:
-        return await self._readers.run(lambda connection: messages(connection, wanted, alive_from_s, page_bytes, after))
-
-    async def watermarks(self, names: Sequence[LogName]) -> Mapping[LogName, int | None]:
-        return await self._readers.run(lambda connection: _readers.watermarks(connection, names))
-
-    async def scan(self) -> AsyncGenerator[ScanPage, None]:
-        after: tuple[int, int, bytes] | None = None
-        while True:
-            page, after = await self._readers.run(functools.partial(_readers.scan_page, after=after))
-            if page.names:
-                yield page
-            if after is None:
-                return
 
     def statistics(self) -> Statistics:
         held = self._writer.occupancy
