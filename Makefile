@@ -15,8 +15,9 @@ run: $(VENV)/.run-ready
 demo: $(VENV)/.run-ready
 	$(BIN)/mailboxd demo $(ARGS)
 
+# A file's tests stay together: many share what they set up. Two workers: the tests start mailboxes of their own.
 test: $(VENV)/.dev-ready
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 soak: $(VENV)/.dev-ready
 	$(BIN)/python -m pytest -m slow -s $(ARGS)

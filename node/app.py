@@ -61,15 +61,11 @@ from node.sync.toy_ledger import ToyLedger
 from node.sync.toy_peer import ToyPeers
 from node.transport.libp2p import Libp2pTransport
 from protocols.addresses import PeerAddress
-from protocols.limits import (
-    CLOCK_PLAUSIBLE_FROM_S,
-    GC_YOUNG_OBJECTS,
-    HTTP_REQUESTS_PER_CLIENT_BURST,
-    HTTP_REQUESTS_PER_CLIENT_RATE,
-    SALT_BYTES,
-    SYNC_VERSION_MAX,
-    THREAD_SWITCH_S,
-)
+from protocols.limits.data import CLOCK_PLAUSIBLE_FROM_S
+from protocols.limits.http import HTTP_REQUESTS_PER_CLIENT_BURST, HTTP_REQUESTS_PER_CLIENT_RATE
+from protocols.limits.replication import GC_YOUNG_OBJECTS
+from protocols.limits.store import THREAD_SWITCH_S
+from protocols.limits.sync import SALT_BYTES, SYNC_VERSION_MAX
 from protocols.model import MailboxId
 from protocols.sync.interest import Interest
 

@@ -6,7 +6,7 @@ import logging
 import time
 from typing import Protocol
 
-from protocols.limits import CLOCK_SETTLE_S, CLOCK_STEP_S
+from protocols.limits.data import CLOCK_SETTLE_S, CLOCK_STEP_S
 
 __all__ = ["Clock", "StepWatch", "SystemClock"]
 

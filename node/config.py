@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from protocols.addresses import PeerAddress
-from protocols.limits import (
+from protocols.limits.http import (
     HTTP_BODIES_BYTES_MAX,
     HTTP_CONNECTIONS_MAX,
     HTTP_CONNECTIONS_PER_CLIENT_MAX,
     HTTP_REQUESTS_PER_CLIENT_RATE,
-    SYNC_SESSIONS_IN_MAX,
 )
+from protocols.limits.replication import SYNC_SESSIONS_IN_MAX
 from protocols.model import Retention
 
 __all__ = ["HttpPeer", "ListenAddress", "OperatorLimits", "RunConfig", "SettingError", "SettingsFile"]

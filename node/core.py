@@ -20,15 +20,13 @@ from node.sync.engine import SyncEngine
 from node.sync.index import LogIndex
 from node.transport.api import Transport
 from protocols.addresses import PeerAddress
-from protocols.limits import (
+from protocols.limits.replication import (
     INDEX_SERIAL_BITS,
-    SALT_BYTES,
     SUPERVISE_PAUSE_FIRST_S,
     SUPERVISE_PAUSE_MAX_S,
     SYNC_SESSIONS_IN_MAX,
-    SYNC_VERSION_MAX,
-    SYNC_VERSION_MIN,
 )
+from protocols.limits.sync import SALT_BYTES, SYNC_VERSION_MAX, SYNC_VERSION_MIN
 from protocols.model import Retention
 from protocols.sync.interest import Interest
 

@@ -8,7 +8,7 @@ import trio
 
 from node.http.head import Head
 from node.http.messages import Guard, HttpError
-from protocols.limits import PAUSED_RETRY_S
+from protocols.limits.shedding import PAUSED_RETRY_S
 
 __all__ = ["Doors"]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from node.clock import Clock
-from protocols.limits import EVENT_CHARS_MAX, EVENTS_OF_A_KIND_MAX
+from protocols.limits.tools import EVENT_CHARS_MAX, EVENTS_OF_A_KIND_MAX
 from protocols.model import MailboxId
 
 __all__ = ["Event", "EventKind", "Events"]

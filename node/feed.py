@@ -12,7 +12,8 @@ from node.history import History
 from node.http.live import Live
 from node.overview import Overview
 from node.store.api import Store, StoreError
-from protocols.limits import CENSUS_PAUSE_S, CENSUS_SHARE, EVENTS_SHOWN_MAX, LIVE_TICK_S, LIVE_TOPICS_MAX
+from protocols.limits.shedding import CENSUS_PAUSE_S, CENSUS_SHARE, LIVE_TICK_S, LIVE_TOPICS_MAX
+from protocols.limits.tools import EVENTS_SHOWN_MAX
 
 __all__ = ["Feed"]
 

@@ -11,7 +11,7 @@ from node.core import Core
 from node.events import Event, EventKind, Events
 from node.store.api import StoreError
 from node.sync.peers import PeerState, SessionEnd
-from protocols.limits import EVENT_MERGE_S, EVENT_NEIGHBOURS_MAX, EVENT_SUM_S
+from protocols.limits.tools import EVENT_MERGE_S, EVENT_NEIGHBOURS_MAX, EVENT_SUM_S
 from protocols.model import MailboxId
 
 __all__ = ["tell_of"]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import trio
 
 from node.clock import Clock
-from protocols.limits import HISTORY_HOUR_STEP_S, HISTORY_SAMPLES_MAX, HISTORY_WEEK_STEP_S
+from protocols.limits.tools import HISTORY_HOUR_STEP_S, HISTORY_SAMPLES_MAX, HISTORY_WEEK_STEP_S
 
 __all__ = ["History", "Reading", "Ring"]
 

@@ -9,9 +9,11 @@ from node.config import OperatorLimits
 from node.core import Core
 from node.http.server import HttpStatistics
 from node.http.turnstile import Turnstile
-from protocols import limits
+from protocols.limits import discovery, http, replication, shedding, sync, transport
 
 __all__ = ["SHOWN", "LimitsInUse", "value_of"]
+
+_ROOMS: Final = (discovery, http, replication, shedding, sync, transport)
 
 SHOWN: Final[Mapping[str, str | None]] = {
     "HTTP_CONNECTIONS_MAX": "connections",
@@ -56,7 +58,7 @@ SHOWN: Final[Mapping[str, str | None]] = {
 
 def value_of(name: str) -> float:
     """The value that a bound has unless it is changed."""
-    value: float = getattr(limits, name)
+    value: float = next(vars(room)[name] for room in _ROOMS if name in vars(room))
     return value
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-from protocols.limits import LOG_LINE_S, LOG_LINES_BURST
+from protocols.limits.replication import LOG_LINE_S, LOG_LINES_BURST
 
 __all__ = ["HumanFormatter", "JsonFormatter", "Repetitions", "escape_controls", "set_up_logging"]
 

@@ -14,16 +14,10 @@ from node.aside import aside
 from node.clock import Clock, StepWatch
 from node.signed import SignedOnly
 from node.store.api import Arrival, Position, PutResult, ReadPage, Room, Store, StoreError
-from protocols.limits import (
-    CLOCK_SETTLE_S,
-    DIGEST_OFFLOAD_BYTES,
-    DIGEST_OFFLOAD_MESSAGES,
-    EXPIRY_BATCH_MESSAGES,
-    EXPIRY_CHECK_INTERVAL_S,
-    MISSING_MAX,
-    READ_PAGE_BYTES,
-    SYNC_ROOM_BYTES,
-)
+from protocols.limits.data import CLOCK_SETTLE_S
+from protocols.limits.http import DIGEST_OFFLOAD_BYTES, DIGEST_OFFLOAD_MESSAGES
+from protocols.limits.replication import SYNC_ROOM_BYTES
+from protocols.limits.store import EXPIRY_BATCH_MESSAGES, EXPIRY_CHECK_INTERVAL_S, MISSING_MAX, READ_PAGE_BYTES
 from protocols.model import LogName, Retention, digest_of
 
 __all__ = ["Mailbox"]

@@ -13,7 +13,7 @@ from node.status import Administration
 from node.store.api import Census
 from node.sync.peers import Peer
 from node.sync.toy_peer import ToyPeer, ToyPeers
-from protocols.limits import LIVE_NEIGHBOURS_MAX
+from protocols.limits.shedding import LIVE_NEIGHBOURS_MAX
 
 __all__ = ["Overview"]
 

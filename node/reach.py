@@ -16,7 +16,8 @@ import trio
 from node.transport.api import Stream, StreamBroken, Transport, TransportError
 from protocols.addresses import PeerAddress
 from protocols.errors import RemoteProtocolError
-from protocols.limits import PEERS_MAX, REACH_FRAME_BYTES_MAX, REACH_HOSTS_MAX, REACH_INTERVAL_S, REACH_TIMEOUT_S
+from protocols.limits.replication import PEERS_MAX
+from protocols.limits.tools import REACH_FRAME_BYTES_MAX, REACH_HOSTS_MAX, REACH_INTERVAL_S, REACH_TIMEOUT_S
 from protocols.model import MailboxId
 from protocols.reach import (
     Outcome,

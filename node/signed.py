@@ -9,7 +9,7 @@ import trio
 
 from node.aside import aside
 from node.store.api import Arrival
-from protocols.limits import JUDGE_SLICE_MESSAGES, UNSIGNED_PAUSE_S, UNSIGNED_REMEMBERED_MAX
+from protocols.limits.store import JUDGE_SLICE_MESSAGES, UNSIGNED_PAUSE_S, UNSIGNED_REMEMBERED_MAX
 from protocols.model import LogName
 from protocols.operations import NotGenuine, check_operation, is_genuine, may_be_genuine
 from protocols.sync.effects import Span

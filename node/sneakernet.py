@@ -16,7 +16,8 @@ from node.aside import aside
 from node.identity import Identity
 from node.mailbox import Mailbox
 from node.store.api import Arrival, ScanPage, StoredItem
-from protocols.limits import BUNDLE_RECORD_BYTES, DIGEST_BYTES
+from protocols.limits.data import DIGEST_BYTES
+from protocols.limits.sync import BUNDLE_RECORD_BYTES
 from protocols.model import Item, LogName, MailboxId, Retention
 from protocols.sneakernet.bundle import BundleHead, BundleWriter, read_logs
 from protocols.sneakernet.seal import Origin, Record

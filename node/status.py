@@ -19,7 +19,7 @@ from node.sync.peers import Peer, SyncReport
 from node.sync.toy_peer import ToyPeer, ToyPeers
 from node.transport.api import TransportError
 from protocols.errors import RemoteProtocolError
-from protocols.limits import REACH_NEIGHBOURS_MAX, REACH_PORTS_MAX
+from protocols.limits.tools import REACH_NEIGHBOURS_MAX, REACH_PORTS_MAX
 from protocols.model import MailboxId
 
 __all__ = ["Administration"]

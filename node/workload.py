@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 import httptools
 import trio
 
-from protocols.limits import MIB
+from protocols.limits.units import MIB
 
 __all__ = [
     "HttpSession",

@@ -16,7 +16,7 @@ from itertools import count
 from typing import Final
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import (
+from protocols.limits.shedding import (
     CHALLENGE_BITS_MAX,
     CHALLENGE_BUCKET_S,
     CHALLENGE_KEY_BYTES,

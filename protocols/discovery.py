@@ -18,7 +18,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 from typing import Final, TypeAlias
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
-from protocols.limits import (
+from protocols.limits.discovery import (
     MDNS_TXT_BYTES_MAX,
     NEIGHBOUR_ADDRESSES_MAX,
     NETWORK_TAG_CHARS_MAX,

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import base58
 from blake3 import blake3
 
-from protocols.limits import (
+from protocols.limits.data import (
     HANDLE_BYTES,
     ID_BYTES_MAX,
     RETENTION_DEFAULT_S,

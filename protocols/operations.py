@@ -23,7 +23,7 @@ from blake3 import blake3
 from nacl.exceptions import CryptoError
 from nacl.signing import VerifyKey
 
-from protocols.limits import OPERATION_DEPTH_MAX, OPERATION_FIELDS_MAX, OPERATION_HEADER_BYTES_MAX
+from protocols.limits.data import OPERATION_DEPTH_MAX, OPERATION_FIELDS_MAX, OPERATION_HEADER_BYTES_MAX
 from protocols.model import LogName
 
 __all__ = ["NotGenuine", "Operation", "check_operation", "is_genuine", "may_be_genuine", "read_operation"]

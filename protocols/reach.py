@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from typing import Any, Final, NamedTuple
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
-from protocols.limits import REACH_FRAME_BYTES_MAX, REACH_HOSTS_MAX, REACH_PORTS_MAX
+from protocols.limits.tools import REACH_FRAME_BYTES_MAX, REACH_HOSTS_MAX, REACH_PORTS_MAX
 from protocols.sync.wire import as_array, as_int, as_text, pack, unpack
 
 __all__ = ["Outcome", "Trial", "decode_answer", "decode_question", "encode_answer", "encode_question", "protocol_id"]

@@ -26,12 +26,12 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import (
+from protocols.limits.data import SEQ_MAX
+from protocols.limits.http import (
     EXACT_CHECK_BYTES_MAX,
     GET_MEMBERS_MAX,
     JSON_DEPTH_MAX,
     JSON_SLICE_BYTES,
-    SEQ_MAX,
     STORE_MEMBERS_MAX,
 )
 from protocols.model import LogName, check_id

@@ -10,16 +10,9 @@ from collections.abc import Collection, Iterator, Sequence
 from math import inf
 from typing import Any, Final
 
-from protocols.limits import (
-    BLOB_BYTES_MAX,
-    RETENTION_MAX_S,
-    RETENTION_MIN_S,
-    SCENARIO_DURATION_MAX_S,
-    SCENARIO_MAILBOXES_MAX,
-    SCENARIO_PHONES_MAX,
-    SYNC_INTERVAL_MAX_S,
-    SYNC_INTERVAL_MIN_S,
-)
+from protocols.limits.data import BLOB_BYTES_MAX, RETENTION_MAX_S, RETENTION_MIN_S
+from protocols.limits.simulation import SCENARIO_DURATION_MAX_S, SCENARIO_MAILBOXES_MAX, SCENARIO_PHONES_MAX
+from protocols.limits.tools import SYNC_INTERVAL_MAX_S, SYNC_INTERVAL_MIN_S
 from protocols.model import check_id
 from simulations.scenario import (
     Behaviour,

@@ -13,7 +13,8 @@ from itertools import pairwise
 from math import inf
 from typing import Final
 
-from protocols.limits import CLOCK_SKEW_MAX_S, RETENTION_DEFAULT_S, SYNC_VERSION_MAX
+from protocols.limits.data import CLOCK_SKEW_MAX_S, RETENTION_DEFAULT_S
+from protocols.limits.sync import SYNC_VERSION_MAX
 from simulations.checking import check, names_of
 from simulations.scenario import (
     PRESETS,

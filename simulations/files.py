@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import tomli_w
 
-from protocols.limits import SCENARIO_FILE_BYTES_MAX, SCENARIO_MAILBOXES_MAX
+from protocols.limits.simulation import SCENARIO_FILE_BYTES_MAX, SCENARIO_MAILBOXES_MAX
 from simulations.checking import check
 from simulations.scenario import Lan, Mailboxes, Phones, Route, Scenario
 from simulations.schema import ScenarioError, as_table, keys_of, kind_of, nearest, read_fault, read_table

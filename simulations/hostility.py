@@ -17,7 +17,8 @@ from node.sync.engine import SYNC_PROTOCOL
 from node.transport.api import PeerUnreachable, Stream, StreamBroken, StreamHandler
 from protocols.discovery import PeerInfo
 from protocols.errors import RemoteProtocolError
-from protocols.limits import FRAME_BYTES_MAX, SYNC_RECEIVE_BYTES
+from protocols.limits.replication import SYNC_RECEIVE_BYTES
+from protocols.limits.sync import FRAME_BYTES_MAX
 from protocols.model import MailboxId
 from protocols.sync.codec import decode, encode
 from protocols.sync.hints import HintedLog, encode_hints

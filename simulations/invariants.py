@@ -11,18 +11,17 @@ import trio
 from node.mailbox import Mailbox
 from node.store.api import StoredItem
 from node.sync.peers import SessionEnd
-from protocols.limits import (
+from protocols.limits.data import CLOCK_SKEW_MAX_S
+from protocols.limits.discovery import NEIGHBOURS_LIVE_MAX, NEIGHBOURS_WAITING_MAX
+from protocols.limits.replication import (
     CLAIMS_MAX,
-    CLOCK_SKEW_MAX_S,
     HINT_HEARD_MAX,
     HINT_LOGS_PENDING_MAX,
-    MESSAGE_OVERHEAD_BYTES,
-    NEIGHBOURS_LIVE_MAX,
-    NEIGHBOURS_WAITING_MAX,
     PEER_SESSIONS_MAX,
     PEERS_MAX,
     SYNC_CALM_DOUBLINGS_MAX,
 )
+from protocols.limits.store import MESSAGE_OVERHEAD_BYTES
 from protocols.model import LogName, MailboxId
 from simulations.judges import Invariant, Judges
 from simulations.machines import Host

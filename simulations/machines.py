@@ -22,7 +22,8 @@ from node.http.toy import toy_router
 from node.store.api import StoreError
 from node.sync.peers import SessionEnd
 from protocols.addresses import PeerAddress
-from protocols.limits import CLOCK_SKEW_MAX_S, SALT_BYTES, SYNC_VERSION_MAX, SYNC_VERSION_MIN
+from protocols.limits.data import CLOCK_SKEW_MAX_S
+from protocols.limits.sync import SALT_BYTES, SYNC_VERSION_MAX, SYNC_VERSION_MIN
 from protocols.model import MailboxId, Retention
 from simulations.disk import Disk, SimulatedStore
 from simulations.hostility import misbehave, transport_of

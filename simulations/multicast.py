@@ -19,7 +19,7 @@ from node.discovery.packets import Sighting
 from node.discovery.prober import Prober
 from node.discovery.table import Endpoint, NeighbourTable, Timing
 from protocols.discovery import PeerInfo
-from protocols.limits import (
+from protocols.limits.discovery import (
     MDNS_KNOWN_ANSWERS_MAX,
     MDNS_QUERY_INTERVAL_MAX_S,
     MDNS_QUERY_INTERVAL_S,

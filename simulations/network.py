@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 import trio
 
-from protocols.limits import PING_INTERVAL_S, PING_UNANSWERED_MAX
+from protocols.limits.transport import PING_INTERVAL_S, PING_UNANSWERED_MAX
 from simulations.runtime import Timeline, draw
 from simulations.scenario import Lan, Link, Route
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
-from protocols.limits import MINIMISE_MAX_S, MINIMISE_PLAYS_MAX
+from protocols.limits.simulation import MINIMISE_MAX_S, MINIMISE_PLAYS_MAX
 from simulations.files import to_toml
 from simulations.minimise import minimise, size_of
 from simulations.scenario import Scenario

@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Final
 
-from protocols.limits import SWARM_PLAY_MAX_S
+from protocols.limits.simulation import SWARM_PLAY_MAX_S
 from simulations.play import play
 from simulations.scenario import Scenario
 

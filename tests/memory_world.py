@@ -16,7 +16,7 @@ from node.admission.policy import Admission
 from node.core import Core
 from node.store.memory import MemoryStore
 from node.transport.memory import MemoryNetwork, MemoryTransport
-from protocols.limits import SALT_BYTES
+from protocols.limits.sync import SALT_BYTES
 from protocols.model import MailboxId, Retention
 
 __all__ = ["SimulatedClock", "SimulatedMailbox", "World"]

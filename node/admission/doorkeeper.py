@@ -35,7 +35,7 @@ from protocols.admission.exchange import (
 from protocols.admission.messages import Needs
 from protocols.admission.secret import for_mailboxes
 from protocols.errors import RemoteProtocolError
-from protocols.limits import (
+from protocols.limits.admission import (
     ADMISSION_FRAME_BYTES_MAX,
     ADMISSION_NONCE_BYTES,
     ADMISSION_TIMEOUT_S,

@@ -17,7 +17,7 @@ from typing import Any, Final
 from node.admission.policy import Admission, AdmissionError, Device, Password
 from node.datadir import DEVICES_FILE, PASSWORD_FILE, TRUST_FILE, DataDirError, write_file
 from protocols.admission.secret import stretch
-from protocols.limits import ADMISSION_FILE_BYTES_MAX, GENERATION_BYTES, PASSWORD_BYTES_MAX, SECRET_BYTES
+from protocols.limits.admission import ADMISSION_FILE_BYTES_MAX, GENERATION_BYTES, PASSWORD_BYTES_MAX, SECRET_BYTES
 from protocols.model import MailboxId
 
 __all__ = ["AdmissionFiles", "load_admission", "new_password", "read_password_file"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from protocols.limits import (
+from protocols.limits.admission import (
     ADMISSION_PAUSE_FIRST_S,
     ADMISSION_PAUSE_MAX_S,
     GUESSERS_REMEMBERED_MAX,

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from node.admission.pairing import Pairing
 from node.clock import Clock
-from protocols.limits import INVITATION_URLS_MAX
+from protocols.limits.admission import INVITATION_URLS_MAX
 from protocols.model import MailboxId
 
 __all__ = ["Inviter", "pairing_uri"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from node.admission.files import new_password
 from node.admission.policy import Admission, AdmissionError, Device
-from protocols.limits import SECRET_BYTES
+from protocols.limits.admission import SECRET_BYTES
 from protocols.model import MailboxId
 
 __all__ = ["AdmissionOffice"]

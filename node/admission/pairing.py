@@ -27,7 +27,7 @@ from protocols.admission.pairing import (
 )
 from protocols.admission.secret import for_phones
 from protocols.errors import RemoteProtocolError
-from protocols.limits import (
+from protocols.limits.admission import (
     CODE_BYTES,
     CODES_MAX,
     DEVICE_ID_BYTES,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from node.admission.policy import Admission
 from node.datadir import DataDirError, write_file
-from protocols.limits import ADMISSION_FILE_BYTES_MAX, PINS_MAX
+from protocols.limits.admission import ADMISSION_FILE_BYTES_MAX, PINS_MAX
 from protocols.model import MailboxId
 
 __all__ = ["Pins"]

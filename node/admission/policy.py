@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from protocols.admission.messages import Needs
-from protocols.limits import DEVICES_MAX, TICKETS_MAX, TRUST_MAX
+from protocols.limits.admission import DEVICES_MAX, TICKETS_MAX, TRUST_MAX
 from protocols.model import MailboxId
 
 __all__ = ["Admission", "AdmissionError", "AdmissionKeeper", "Device", "Password", "token_hash"]

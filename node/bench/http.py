@@ -25,7 +25,7 @@ from node.bench.raw_sqlite import RawSqlite
 from node.cli.cluster import MailboxProcess
 from node.datadir import STORE_FILE
 from node.store.sqlite import SqliteStore
-from protocols.limits import COMMIT_BATCH_MESSAGES
+from protocols.limits.store import COMMIT_BATCH_MESSAGES
 
 __all__ = ["HttpCase", "HttpReport", "measure_http", "play_apart"]
 

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from node.bench.messages import log_name, stamp_now_s
 from node.store.api import Arrival, Change, ItemColumns, ScanPage
 from node.sync.index import IndexView, LogIndex
-from protocols.limits import DIGEST_BYTES
+from protocols.limits.data import DIGEST_BYTES
 from protocols.model import LogName
 
 __all__ = ["LOG_MESSAGES", "Pair", "Side", "make_pair"]

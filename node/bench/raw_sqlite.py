@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from node.bench.rates import Rate, rate_of
 from node.store.api import Arrival
-from protocols.limits import CHECKPOINT_PAGES, WRITER_CACHE_BYTES
+from protocols.limits.store import CHECKPOINT_PAGES, WRITER_CACHE_BYTES
 from protocols.model import LogName
 
 __all__ = ["RawRow", "RawSqlite"]

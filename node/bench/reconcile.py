@@ -28,7 +28,7 @@ from node.bench.rates import BenchError
 from node.bench.yardstick import negentropy, negentropy_bytes
 from node.core import VERSION
 from node.sync.index import IndexView
-from protocols.limits import SALT_BYTES, SYNC_VERSION_MAX
+from protocols.limits.sync import SALT_BYTES, SYNC_VERSION_MAX
 from protocols.model import Retention
 from protocols.sync import answers
 from protocols.sync.codec import decode, encode

@@ -23,7 +23,7 @@ from node.bench.rates import BenchError, Rate, middle, rate_of
 from node.bench.raw_sqlite import RawSqlite
 from node.store.api import Arrival, Store
 from node.store.sqlite import SqliteStore
-from protocols.limits import MISSING_MAX, READ_PAGE_BYTES
+from protocols.limits.store import MISSING_MAX, READ_PAGE_BYTES
 from protocols.model import LogName
 
 __all__ = ["StoreCase", "StoreReport", "measure_store"]

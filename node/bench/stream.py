@@ -20,7 +20,7 @@ from node.config import ListenAddress
 from node.transport.api import Stream, TransportError
 from node.transport.libp2p import Libp2pTransport
 from protocols.addresses import PeerAddress
-from protocols.limits import FRAME_BYTES_MAX
+from protocols.limits.sync import FRAME_BYTES_MAX
 
 __all__ = ["stream_bytes_per_s"]
 

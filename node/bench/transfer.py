@@ -26,7 +26,7 @@ from node.datadir import STORE_FILE
 from node.store._schema import chunks_of, connect_reader
 from node.store.api import Arrival
 from node.store.sqlite import SqliteStore
-from protocols.limits import COMMIT_BATCH_BYTES, COMMIT_BATCH_MESSAGES
+from protocols.limits.store import COMMIT_BATCH_BYTES, COMMIT_BATCH_MESSAGES
 from protocols.model import handle_of
 
 __all__ = ["ProcessCost", "TransferReport", "measure_transfer"]

@@ -20,7 +20,7 @@ from node.cli.output import count_text, print_json
 from node.cli.program import fail
 from node.datadir import DataDir, DataDirError, NotRunning, default_data_dir
 from node.http.client import AdminClient, ClientError
-from protocols.limits import PASSWORD_BYTES_MAX
+from protocols.limits.admission import PASSWORD_BYTES_MAX
 from protocols.model import MailboxId
 
 __all__ = ["distrust", "office", "password", "trust", "trusted"]

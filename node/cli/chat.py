@@ -18,7 +18,8 @@ import click
 from node.cli.options import DATA_DIR, NAME, parse_duration_s
 from node.cli.program import fail
 from node.logs import escape_controls
-from protocols.limits import CHAT_SECRET_CHARS_MIN, CHAT_TEXT_BYTES_MAX, KIB
+from protocols.limits.client import CHAT_SECRET_CHARS_MIN, CHAT_TEXT_BYTES_MAX
+from protocols.limits.units import KIB
 
 if TYPE_CHECKING:
     from node.client import Client, MailboxState, Message

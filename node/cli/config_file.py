@@ -18,7 +18,7 @@ from node.cli.settings import checked_value, env_name, read_config_file, run_con
 from node.config import RunConfig, SettingError
 from node.datadir import CONFIG_FILE, default_data_dir, write_file
 from node.service.awake import can_keep_awake
-from protocols.limits import CONFIG_FILE_BYTES_MAX
+from protocols.limits.tools import CONFIG_FILE_BYTES_MAX
 
 __all__ = ["ConfigFile", "edited", "text_of_duration", "text_of_size"]
 

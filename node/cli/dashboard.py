@@ -13,7 +13,7 @@ from node.cli.options import data_dir_option
 from node.cli.program import fail
 from node.datadir import DataDirError, default_data_dir
 from node.http.client import AdminClient, ClientError
-from protocols.limits import DASHBOARD_CODE_S
+from protocols.limits.shedding import DASHBOARD_CODE_S
 
 __all__ = ["dashboard"]
 

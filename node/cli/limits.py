@@ -24,7 +24,8 @@ def reasons() -> dict[str, str]:
     """Why each bound is as it is, as it stands beside it. Bounds in a row share what follows them."""
     found: dict[str, str] = {}
     waiting: list[str] = []
-    for statement in ast.parse(Path(bounds.__file__).read_text(encoding="utf-8")).body:
+    rooms = [path for folder in bounds.__path__ for path in sorted(Path(folder).glob("*.py"))]
+    for statement in (statement for room in rooms for statement in ast.parse(room.read_text(encoding="utf-8")).body):
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             waiting.append(statement.target.id)
         elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):

@@ -20,7 +20,7 @@ from node.cli.program import fail
 from node.datadir import DataDirError, default_data_dir, read_node_info
 from node.http.client import ClientError, own_token, read_topic, store_messages
 from node.logs import escape_controls
-from protocols.limits import BLOB_BYTES_MAX
+from protocols.limits.data import BLOB_BYTES_MAX
 from protocols.model import LogName
 
 __all__ = ["get", "put"]

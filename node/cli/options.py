@@ -19,15 +19,9 @@ import click
 
 from node.config import HttpPeer, ListenAddress
 from protocols.addresses import PeerAddress
-from protocols.limits import (
-    HTTP_BODIES_BYTES_HIGHEST,
-    HTTP_BODY_BYTES_MAX,
-    NAME_CHARS_MAX,
-    NETWORK_TAG_CHARS_MAX,
-    STORAGE_LIMIT_MIN_BYTES,
-    SYNC_INTERVAL_MAX_S,
-    SYNC_INTERVAL_MIN_S,
-)
+from protocols.limits.discovery import NETWORK_TAG_CHARS_MAX
+from protocols.limits.http import HTTP_BODIES_BYTES_HIGHEST, HTTP_BODY_BYTES_MAX
+from protocols.limits.tools import NAME_CHARS_MAX, STORAGE_LIMIT_MIN_BYTES, SYNC_INTERVAL_MAX_S, SYNC_INTERVAL_MIN_S
 from protocols.model import Retention, check_id, check_seq
 
 __all__ = [

@@ -16,7 +16,7 @@ from node.cli.program import fail
 from node.datadir import DataDirError, default_data_dir
 from node.http.client import AdminClient, ClientError
 from node.logs import escape_controls
-from protocols.limits import CODE_S, CODE_S_MAX
+from protocols.limits.admission import CODE_S, CODE_S_MAX
 
 __all__ = ["devices", "pair", "revoke"]
 

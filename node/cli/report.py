@@ -15,7 +15,7 @@ from node.cli.streams import date_text, open_input, open_output, told_in_one_lin
 from node.datadir import default_data_dir
 from node.http.client import AdminClient
 from protocols.errors import RemoteProtocolError
-from protocols.limits import REPORT_FILE_BYTES_MAX
+from protocols.limits.sync import REPORT_FILE_BYTES_MAX
 from protocols.report.verdict import Difference, Verdict, judge, read_file
 
 __all__ = ["report"]

@@ -19,9 +19,7 @@ from node.cli import options as kinds
 from node.config import HttpPeer, ListenAddress, OperatorLimits, RunConfig
 from node.datadir import CONFIG_FILE, default_data_dir
 from protocols.addresses import PeerAddress
-from protocols.limits import (
-    CONFIG_FILE_BYTES_MAX,
-    FIXED_PEERS_MAX,
+from protocols.limits.http import (
     HTTP_BODIES_BYTES_MAX,
     HTTP_CONNECTIONS_HIGHEST,
     HTTP_CONNECTIONS_LOWEST,
@@ -29,10 +27,11 @@ from protocols.limits import (
     HTTP_CONNECTIONS_PER_CLIENT_MAX,
     HTTP_REQUESTS_PER_CLIENT_HIGHEST,
     HTTP_REQUESTS_PER_CLIENT_RATE,
-    INTEREST_TOPICS_MAX,
     SYNC_SESSIONS_HIGHEST,
-    SYNC_SESSIONS_IN_MAX,
 )
+from protocols.limits.replication import SYNC_SESSIONS_IN_MAX
+from protocols.limits.sync import INTEREST_TOPICS_MAX
+from protocols.limits.tools import CONFIG_FILE_BYTES_MAX, FIXED_PEERS_MAX
 from protocols.model import Retention
 
 __all__ = [

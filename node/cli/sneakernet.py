@@ -20,7 +20,9 @@ from node.http.client import AdminClient
 from node.identity import Identity
 from node.logs import escape_controls
 from protocols.errors import RemoteProtocolError
-from protocols.limits import CLOCK_SKEW_MAX_S, MIB, SALT_BYTES
+from protocols.limits.data import CLOCK_SKEW_MAX_S
+from protocols.limits.sync import SALT_BYTES
+from protocols.limits.units import MIB
 from protocols.model import MailboxId
 from protocols.sneakernet.bundle import BundleHead
 from protocols.sneakernet.seal import Kind, Origin, Record, SealReader

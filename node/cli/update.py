@@ -16,7 +16,7 @@ from node.cli.program import fail
 from node.datadir import DataDirError, default_data_dir, read_node_info
 from node.http.client import ClientError, exchange
 from node.logs import escape_controls
-from protocols.limits import UPDATE_ANSWER_BYTES_MAX, UPDATE_TIMEOUT_S
+from protocols.limits.tools import UPDATE_ANSWER_BYTES_MAX, UPDATE_TIMEOUT_S
 
 __all__ = ["update"]
 

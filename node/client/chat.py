@@ -15,7 +15,8 @@ import nacl.pwhash
 import nacl.secret
 
 from node.client.deliveries import Message
-from protocols.limits import CHAT_TEXT_BYTES_MAX, NAME_CHARS_MAX
+from protocols.limits.client import CHAT_TEXT_BYTES_MAX
+from protocols.limits.tools import NAME_CHARS_MAX
 from protocols.model import LogName
 
 __all__ = ["Line", "Room"]

@@ -22,14 +22,14 @@ from protocols.client.address import Mailbox
 from protocols.client.book import Book, Check, Key
 from protocols.client.policies import POLICIES, Policy
 from protocols.client.rota import Rota, Turn
-from protocols.limits import (
-    BLOB_BYTES_MAX,
+from protocols.limits.client import (
     CLIENT_CARRY_S,
     CLIENT_FORGET_INTERVAL_S,
     CLIENT_GAP_PATIENCE_S,
     CLIENT_MAILBOXES_MAX,
     CLIENT_STORE_BYTES_MAX,
 )
+from protocols.limits.data import BLOB_BYTES_MAX
 from protocols.model import LogName
 from protocols.toy_api import Family
 

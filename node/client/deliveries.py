@@ -10,7 +10,7 @@ from functools import partial
 from node.client.desk import Desk
 from node.client.store import state_of
 from protocols.client.book import Book, Skip
-from protocols.limits import CLIENT_DELIVERY_PAGE
+from protocols.limits.client import CLIENT_DELIVERY_PAGE
 from protocols.model import LogName
 
 __all__ = ["Deliveries", "Message"]

@@ -13,7 +13,7 @@ import outcome
 import trio
 
 from node.client.store import ClientStore, ClientStoreError
-from protocols.limits import CLIENT_COMMIT_WORKS_MAX
+from protocols.limits.client import CLIENT_COMMIT_WORKS_MAX
 
 __all__ = ["Desk"]
 

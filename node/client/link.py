@@ -13,7 +13,7 @@ from protocols.challenges import CHALLENGE_HEADER, PROOF_HEADER, read_challenge,
 from protocols.client.address import Mailbox
 from protocols.client.answers import Cause, Refused, judge
 from protocols.errors import RemoteProtocolError
-from protocols.limits import (
+from protocols.limits.client import (
     CLIENT_ANSWER_BYTES_MAX,
     CLIENT_CONNECT_TIMEOUT_S,
     CLIENT_HEAD_BYTES_MAX,
@@ -22,8 +22,8 @@ from protocols.limits import (
     CLIENT_PROOFS_MAX,
     CLIENT_RATE_MIN,
     CLIENT_STALL_S,
-    KIB,
 )
+from protocols.limits.units import KIB
 
 __all__ = ["Link"]
 

@@ -17,7 +17,7 @@ from protocols.client.answers import Cause, Refused
 from protocols.client.book import Book
 from protocols.client.exchange import Ask, Effect, Give, Keep, Load, NoteGone, NoteSent, Outcome, exchange
 from protocols.errors import RemoteProtocolError
-from protocols.limits import CLIENT_DECODE_BYTES
+from protocols.limits.client import CLIENT_DECODE_BYTES
 from protocols.model import LogName
 from protocols.toy_answers import TopicAnswer, decode_get_answer, decode_watermarks
 from protocols.toy_api import Family, encode_get, encode_store

@@ -19,7 +19,7 @@ from sqlite_utils import Database
 
 from protocols.client.book import Key, Ledger, Message, Record
 from protocols.client.runs import Runs
-from protocols.limits import CLIENT_MAILBOXES_REMEMBERED_MAX
+from protocols.limits.client import CLIENT_MAILBOXES_REMEMBERED_MAX
 from protocols.model import LogName, check_id
 
 __all__ = ["ClientStore", "ClientStoreError", "State", "state_of"]

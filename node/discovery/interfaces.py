@@ -12,7 +12,7 @@ import ifaddr
 import trio
 
 from protocols.discovery import Interface
-from protocols.limits import MDNS_ANNOUNCED_ADDRESSES_MAX, MDNS_INTERFACES_MAX
+from protocols.limits.discovery import MDNS_ANNOUNCED_ADDRESSES_MAX, MDNS_INTERFACES_MAX
 
 __all__ = ["Link", "Network", "read_network"]
 

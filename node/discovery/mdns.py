@@ -23,7 +23,7 @@ from node.discovery.rate import Bucket, Buckets
 from node.discovery.sockets import MulticastSockets, receive
 from node.discovery.table import NeighbourTable, Timing
 from protocols.discovery import instance_names, on_link
-from protocols.limits import (
+from protocols.limits.discovery import (
     DISCOVERY_RESTART_MAX_S,
     GOODBYE_TIME_S,
     INTERFACE_POLL_S,
@@ -80,7 +80,7 @@ class MdnsDiscovery(Discovery):
         probe_timeout_s: float = PROBE_TIMEOUT_S,
     ) -> None:
         """`network` restricts what is reported if nothing is announced (None: everything); an announcement's own
-        network does so otherwise. The times, in seconds, are those of protocols/limits.py unless a test can't wait."""
+        network does so otherwise. The times, in seconds, are those of protocols/limits unless a test can't wait."""
         self._network = network
         self._timing = timing or Timing()
         self._query_interval_s = query_interval_s

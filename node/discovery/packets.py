@@ -39,7 +39,7 @@ from protocols.discovery import (
     parse_txt,
 )
 from protocols.errors import RemoteProtocolError
-from protocols.limits import MDNS_KNOWN_ANSWERS_MAX, MDNS_NAMES_PER_PACKET_MAX
+from protocols.limits.discovery import MDNS_KNOWN_ANSWERS_MAX, MDNS_NAMES_PER_PACKET_MAX
 from protocols.model import MailboxId
 
 __all__ = ["Asked", "Heard", "Sighting", "Speaker", "interesting", "query", "read_packet", "services"]

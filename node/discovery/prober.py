@@ -11,7 +11,7 @@ import trio
 from node.discovery.api import Found, Report
 from node.discovery.rate import Bucket
 from node.discovery.table import Endpoint, Job, NeighbourTable
-from protocols.limits import PROBES_LIVE_MAX, PROBES_WAITING_MAX, PROBES_WAITING_PER_SECOND
+from protocols.limits.discovery import PROBES_LIVE_MAX, PROBES_WAITING_MAX, PROBES_WAITING_PER_SECOND
 
 __all__ = ["Probe", "Prober"]
 

@@ -17,7 +17,7 @@ from typing import Final
 import trio
 
 from node.discovery.interfaces import Link, Network
-from protocols.limits import MDNS_PACKET_BYTES_MAX
+from protocols.limits.discovery import MDNS_PACKET_BYTES_MAX
 
 __all__ = ["MulticastSockets", "receive"]
 

@@ -21,7 +21,7 @@ from typing import TypeAlias
 from node.discovery.api import Found, Lost, Neighbour
 from node.discovery.packets import Sighting
 from protocols.discovery import NETWORK_DEFAULT, Interface, PeerInfo, lan_targets
-from protocols.limits import (
+from protocols.limits.discovery import (
     GOODBYE_RECHECK_S,
     NEIGHBOUR_FORGET_AFTER_S,
     NEIGHBOUR_LOST_AFTER_S,
@@ -42,7 +42,7 @@ Endpoint: TypeAlias = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """The table's time constants in seconds, so that tests need not wait. See protocols/limits.py for the reasons."""
+    """The table's time constants in seconds, so that tests need not wait. See protocols/limits for the reasons."""
 
     probe_interval_s: float = PROBE_INTERVAL_S
     probe_retry_s: float = PROBE_RETRY_S

@@ -19,7 +19,8 @@ from node.discovery.interfaces import Network, read_network
 from node.discovery.packets import Sighting, query, read_packet, services
 from node.discovery.sockets import MulticastSockets, receive
 from protocols.discovery import lan_targets, on_link
-from protocols.limits import DOCTOR_LISTEN_S, DOCTOR_NEIGHBOURS_MAX, PROBE_TIMEOUT_S
+from protocols.limits.discovery import PROBE_TIMEOUT_S
+from protocols.limits.tools import DOCTOR_LISTEN_S, DOCTOR_NEIGHBOURS_MAX
 from protocols.model import MailboxId
 from protocols.reach import Outcome
 

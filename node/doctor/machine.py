@@ -18,15 +18,10 @@ from typing import Final
 from node.datadir import CONFIG_FILE, IDENTITY_FILE, TOKEN_FILE
 from node.doctor.findings import Finding, good, note, problem, skipped
 from node.identity import Identity, IdentityError, IdentityMissing
-from protocols.limits import (
-    CLOCK_PLAUSIBLE_FROM_S,
-    DISK_RESERVE_BYTES,
-    DOCTOR_DISK_LOW_BYTES,
-    DOCTOR_FSYNC_ROUNDS,
-    DOCTOR_FSYNC_SLOW_S,
-    FILES_BESIDE_HTTP,
-    HTTP_CONNECTIONS_MAX,
-)
+from protocols.limits.data import CLOCK_PLAUSIBLE_FROM_S
+from protocols.limits.http import FILES_BESIDE_HTTP, HTTP_CONNECTIONS_MAX
+from protocols.limits.store import DISK_RESERVE_BYTES
+from protocols.limits.tools import DOCTOR_DISK_LOW_BYTES, DOCTOR_FSYNC_ROUNDS, DOCTOR_FSYNC_SLOW_S
 
 __all__ = [
     "check_clock",

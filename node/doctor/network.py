@@ -8,7 +8,9 @@ from typing import Any
 
 from node.doctor.air import Air, Near
 from node.doctor.findings import Finding, good, note, problem, skipped
-from protocols.limits import CLOCK_SKEW_MAX_S, DOCTOR_CLOCK_OFF_S, SYNC_VERSION_MAX
+from protocols.limits.data import CLOCK_SKEW_MAX_S
+from protocols.limits.sync import SYNC_VERSION_MAX
+from protocols.limits.tools import DOCTOR_CLOCK_OFF_S
 from protocols.model import MailboxId
 from protocols.reach import Outcome
 

@@ -8,7 +8,7 @@ from node.config import ListenAddress
 from node.doctor.findings import Finding, good, problem
 from node.http.client import ClientError, exchange
 from node.http.server import open_listeners
-from protocols.limits import DOCTOR_ANSWER_S, PROBE_ANSWER_BYTES_MAX
+from protocols.limits.tools import DOCTOR_ANSWER_S, PROBE_ANSWER_BYTES_MAX
 
 __all__ = ["check_answers", "check_free_ports"]
 

@@ -24,7 +24,7 @@ from node.http.messages import HttpError, Request, Response, Router
 from node.http.metrics import exposition
 from node.http.server import HttpStatistics
 from node.http.sessions import Sessions
-from protocols.limits import ADMIN_BODY_BYTES_MAX, ADMIN_TOKEN_BYTES
+from protocols.limits.http import ADMIN_BODY_BYTES_MAX, ADMIN_TOKEN_BYTES
 
 __all__ = ["AdminError", "AdminPort", "admin_router", "load_or_create_token"]
 

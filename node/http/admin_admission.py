@@ -10,7 +10,8 @@ import msgspec
 from node.admission.office import AdmissionOffice
 from node.admission.policy import AdmissionError
 from node.http.messages import HttpError, Request, Response, Router
-from protocols.limits import ADMIN_BODY_BYTES_MAX, CODE_S, CODE_S_MAX
+from protocols.limits.admission import CODE_S, CODE_S_MAX
+from protocols.limits.http import ADMIN_BODY_BYTES_MAX
 
 __all__ = ["add_admission_routes"]
 

@@ -11,7 +11,8 @@ from node.http.messages import HttpError, Request, Response, Router
 from node.mailbox import Mailbox
 from node.sneakernet import take_record
 from protocols.errors import RemoteProtocolError
-from protocols.limits import HTTP_BODY_BYTES_MAX, SEALED_DATA_BYTES_MAX, SEALED_HEAD_BYTES_MAX
+from protocols.limits.http import HTTP_BODY_BYTES_MAX
+from protocols.limits.sync import SEALED_DATA_BYTES_MAX, SEALED_HEAD_BYTES_MAX
 from protocols.model import MailboxId
 from protocols.sneakernet.seal import Record
 from protocols.sync.interest import Interest

@@ -7,7 +7,7 @@ import msgspec
 from node.http.messages import HttpError, Request, Response, Router
 from node.sync.engine import SyncEngine
 from node.sync.reports import ReportFailed, Reports
-from protocols.limits import ADMIN_BODY_BYTES_MAX
+from protocols.limits.http import ADMIN_BODY_BYTES_MAX
 from protocols.model import MailboxId
 from protocols.report.verdict import write_file
 

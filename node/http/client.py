@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from node.datadir import read_node_info
 from protocols.errors import RemoteProtocolError
-from protocols.limits import CLIENT_TIMEOUT_S, SYNC_REQUEST_TIMEOUT_S, VERIFY_REQUEST_TIMEOUT_S
+from protocols.limits.http import CLIENT_TIMEOUT_S, SYNC_REQUEST_TIMEOUT_S, VERIFY_REQUEST_TIMEOUT_S
 from protocols.model import LogName
 from protocols.toy_answers import decode_get_answer, decode_watermarks
 from protocols.toy_api import Family, encode_get, encode_store

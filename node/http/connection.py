@@ -25,7 +25,8 @@ from node.http.messages import STRANGER, Body, HttpError, Request, Response, Rou
 from node.http.sockets import ClientSocket
 from node.http.standing import Standing, client_key
 from node.store.api import StoreError
-from protocols.limits import HTTP_BODY_FREE_BYTES, HTTP_LINGER_BYTES_MAX, HTTP_SEND_PIECE_BYTES, KIB
+from protocols.limits.http import HTTP_BODY_FREE_BYTES, HTTP_LINGER_BYTES_MAX, HTTP_SEND_PIECE_BYTES
+from protocols.limits.units import KIB
 
 if TYPE_CHECKING:
     from node.http.server import Server

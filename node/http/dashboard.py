@@ -21,7 +21,10 @@ from node.http.messages import Handler, HttpError, Request, Response, Router
 from node.http.sessions import Sessions
 from node.settings import Settings
 from protocols.admission.secret import stretch
-from protocols.limits import ADMIN_BODY_BYTES_MAX, CODE_S, FIXED_PEERS_MAX, SETTING_CHARS_MAX
+from protocols.limits.admission import CODE_S
+from protocols.limits.http import ADMIN_BODY_BYTES_MAX
+from protocols.limits.shedding import SETTING_CHARS_MAX
+from protocols.limits.tools import FIXED_PEERS_MAX
 
 __all__ = ["OPEN_PATHS", "add_access", "add_dashboard"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from node.admission.policy import Admission, Device
 from node.http.messages import STRANGER, HttpError, Principal
-from protocols.limits import DEVICE_TOKEN_CHARS_MAX
+from protocols.limits.admission import DEVICE_TOKEN_CHARS_MAX
 
 __all__ = ["Door"]
 

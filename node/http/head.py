@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from protocols.limits import (
+from protocols.limits.http import (
     HTTP_CHUNK_LINE_BYTES_MAX,
     HTTP_HEAD_BYTES_MAX,
     HTTP_HEADERS_MAX,

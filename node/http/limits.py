@@ -8,7 +8,22 @@ from dataclasses import dataclass
 
 import trio
 
-from protocols import limits
+from protocols.limits.http import (
+    HTTP_BODIES_BYTES_MAX,
+    HTTP_BODY_RATE_MIN,
+    HTTP_BODY_TIMEOUT_S,
+    HTTP_BODY_WINDOW_S,
+    HTTP_CLIENTS_REMEMBERED_MAX,
+    HTTP_CONNECTIONS_MAX,
+    HTTP_CONNECTIONS_PER_CLIENT_MAX,
+    HTTP_GRACE_S,
+    HTTP_HEAD_TIMEOUT_S,
+    HTTP_IDLE_TIMEOUT_S,
+    HTTP_LINGER_S,
+    HTTP_REQUESTS_PER_CLIENT_BURST,
+    HTTP_REQUESTS_PER_CLIENT_RATE,
+    HTTP_SEND_STALL_S,
+)
 
 __all__ = ["HttpLimits", "MemoryBudget", "RateLimiter", "is_loopback"]
 
@@ -20,19 +35,19 @@ class HttpLimits:
     `trust_loopback` exempts clients on this machine from what is counted per client.
     """
 
-    connections_max: int = limits.HTTP_CONNECTIONS_MAX
-    connections_per_client_max: int = limits.HTTP_CONNECTIONS_PER_CLIENT_MAX
-    head_timeout_s: float = limits.HTTP_HEAD_TIMEOUT_S
-    body_timeout_s: float = limits.HTTP_BODY_TIMEOUT_S
-    body_window_s: float = limits.HTTP_BODY_WINDOW_S
-    body_rate_min: int = limits.HTTP_BODY_RATE_MIN
-    idle_timeout_s: float = limits.HTTP_IDLE_TIMEOUT_S
-    send_stall_s: float = limits.HTTP_SEND_STALL_S
-    linger_s: float = limits.HTTP_LINGER_S
-    bodies_bytes_max: int = limits.HTTP_BODIES_BYTES_MAX
-    requests_per_client_rate: float = limits.HTTP_REQUESTS_PER_CLIENT_RATE
-    requests_per_client_burst: int = limits.HTTP_REQUESTS_PER_CLIENT_BURST
-    grace_s: float = limits.HTTP_GRACE_S
+    connections_max: int = HTTP_CONNECTIONS_MAX
+    connections_per_client_max: int = HTTP_CONNECTIONS_PER_CLIENT_MAX
+    head_timeout_s: float = HTTP_HEAD_TIMEOUT_S
+    body_timeout_s: float = HTTP_BODY_TIMEOUT_S
+    body_window_s: float = HTTP_BODY_WINDOW_S
+    body_rate_min: int = HTTP_BODY_RATE_MIN
+    idle_timeout_s: float = HTTP_IDLE_TIMEOUT_S
+    send_stall_s: float = HTTP_SEND_STALL_S
+    linger_s: float = HTTP_LINGER_S
+    bodies_bytes_max: int = HTTP_BODIES_BYTES_MAX
+    requests_per_client_rate: float = HTTP_REQUESTS_PER_CLIENT_RATE
+    requests_per_client_burst: int = HTTP_REQUESTS_PER_CLIENT_BURST
+    grace_s: float = HTTP_GRACE_S
     trust_loopback: bool = True
 
     @property
@@ -107,7 +122,7 @@ class MemoryBudget:
 class RateLimiter:
     """A token bucket for each client: `rate` requests per second, `burst` of them at once."""
 
-    def __init__(self, *, rate: float, burst: int, clients_max: int = limits.HTTP_CLIENTS_REMEMBERED_MAX) -> None:
+    def __init__(self, *, rate: float, burst: int, clients_max: int = HTTP_CLIENTS_REMEMBERED_MAX) -> None:
         self._rate = rate
         self._burst = burst
         self._clients_max = clients_max

@@ -13,7 +13,7 @@ import msgspec
 import trio
 
 from node.http.messages import HttpError
-from protocols.limits import LIVE_HEARTBEAT_S, LIVE_LISTENERS_MAX
+from protocols.limits.shedding import LIVE_HEARTBEAT_S, LIVE_LISTENERS_MAX
 
 __all__ = ["Listener", "Live"]
 

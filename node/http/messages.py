@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from node.http.head import Head
 from node.http.standing import Standing
-from protocols.limits import HTTP_BODY_BYTES_MAX
+from protocols.limits.http import HTTP_BODY_BYTES_MAX
 
 __all__ = [
     "STRANGER",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from protocols.limits import SEQ_MAX
+from protocols.limits.data import SEQ_MAX
 from protocols.toy_api import Family
 
 __all__ = ["openapi_document"]

@@ -12,7 +12,7 @@ import msgspec
 from node.admission.pairing import Pairing, PairingRefused
 from node.http.messages import HttpError, Request, Response, Router
 from node.http.standing import client_key
-from protocols.limits import PAIRING_BODY_BYTES_MAX
+from protocols.limits.admission import PAIRING_BODY_BYTES_MAX
 
 __all__ = ["add_pairing_route"]
 

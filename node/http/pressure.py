@@ -9,7 +9,7 @@ a request now and then hardly notices. In quiet times pace and bits are zero.
 
 from __future__ import annotations
 
-from protocols.limits import (
+from protocols.limits.shedding import (
     CALM_S,
     CHALLENGE_BITS_FIRST,
     CHALLENGE_BITS_MAX,

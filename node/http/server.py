@@ -26,15 +26,8 @@ from node.http.sockets import ClientSocket
 from node.http.standing import Standing, client_key
 from node.http.tls import TlsSocket
 from node.http.turnstile import Turnstile
-from protocols.limits import (
-    FILES_BESIDE_HTTP,
-    FRESH_S,
-    HTTP_SEND_PIECE_BYTES,
-    KNOWN_IDLE_S,
-    NETWORK_CLIENTS,
-    PULSE_S,
-    STRANGERS_CONNECTIONS_SHARE,
-)
+from protocols.limits.http import FILES_BESIDE_HTTP, HTTP_SEND_PIECE_BYTES
+from protocols.limits.shedding import FRESH_S, KNOWN_IDLE_S, NETWORK_CLIENTS, PULSE_S, STRANGERS_CONNECTIONS_SHARE
 
 if sys.platform != "win32":
     import resource

@@ -16,7 +16,7 @@ from typing import Final
 
 import trio
 
-from protocols.limits import (
+from protocols.limits.shedding import (
     DASHBOARD_CODE_S,
     DASHBOARD_CODES_MAX,
     DASHBOARD_SECRET_BYTES,

@@ -8,14 +8,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache
 
-from protocols.limits import (
-    HTTP_CLIENTS_REMEMBERED_MAX,
-    KNOWN_FORGET_S,
-    KNOWN_SLOT_S,
-    KNOWN_SLOTS_MIN,
-    PENALTY_HALF_LIFE_S,
-    PENALTY_MAX,
-)
+from protocols.limits.http import HTTP_CLIENTS_REMEMBERED_MAX
+from protocols.limits.shedding import KNOWN_FORGET_S, KNOWN_SLOT_S, KNOWN_SLOTS_MIN, PENALTY_HALF_LIFE_S, PENALTY_MAX
 
 __all__ = ["Acquaintances", "Standing", "client_key"]
 

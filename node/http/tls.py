@@ -16,7 +16,8 @@ from typing import Final
 import trio
 
 from node.http.sockets import ClientSocket
-from protocols.limits import HTTP_SEND_PIECE_BYTES, KIB
+from protocols.limits.http import HTTP_SEND_PIECE_BYTES
+from protocols.limits.units import KIB
 from protocols.model import MailboxId
 
 __all__ = ["TlsSocket", "server_context"]

@@ -17,7 +17,7 @@ from node.http.pairing import add_pairing_route
 from node.http.standing import Standing, client_key
 from node.mailbox import Mailbox
 from node.store.api import Position, ReadPage, StoreError, StoreFull
-from protocols.limits import (
+from protocols.limits.http import (
     HTTP_ANSWER_WAIT_S,
     HTTP_ANSWERS_BYTES_MAX,
     HTTP_BODY_FREE_BYTES,
@@ -25,11 +25,13 @@ from protocols.limits import (
     HTTP_PAGE_BYTES,
     HTTP_READS_MAX,
     HTTP_STORES_WAITING_MAX,
+    HTTP_STREAM_BYTES,
+    MISSING_ANSWER_MAX,
+)
+from protocols.limits.shedding import (
     HTTP_STRANGERS_ANSWERS_BYTES_MAX,
     HTTP_STRANGERS_READS_MAX,
     HTTP_STRANGERS_STORES_MAX,
-    HTTP_STREAM_BYTES,
-    MISSING_ANSWER_MAX,
 )
 from protocols.model import LogName, MailboxId
 from protocols.operations import NotGenuine

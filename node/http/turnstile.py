@@ -16,7 +16,7 @@ from node.http.pressure import Pressure
 from node.http.standing import Acquaintances, Standing, client_key
 from protocols.challenges import CHALLENGE_HEADER, PROOF_HEADER, Challenger
 from protocols.errors import RemoteProtocolError
-from protocols.limits import CHALLENGE_KEY_BYTES, KNOWN_BURST, KNOWN_RATE, SHED_RETRY_AFTER_S
+from protocols.limits.shedding import CHALLENGE_KEY_BYTES, KNOWN_BURST, KNOWN_RATE, SHED_RETRY_AFTER_S
 
 __all__ = ["Turnstile"]
 

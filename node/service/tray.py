@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 from node.datadir import DataDirError, running_pid
 from node.http.client import AdminClient, ClientError
 from node.service.manager import Manager, ServiceError
-from protocols.limits import TRAY_LOOK_S
+from protocols.limits.tools import TRAY_LOOK_S
 
 __all__ = ["Sight", "Tray", "can_show", "show"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 from xml.sax.saxutils import escape
 
-from protocols.limits import SERVICE_RESTART_S, SERVICE_START_S, SERVICE_WATCHDOG_S
+from protocols.limits.tools import SERVICE_RESTART_S, SERVICE_START_S, SERVICE_WATCHDOG_S
 
 __all__ = ["LAUNCHD_LABEL", "launchd_agent", "systemd_unit", "windows_task"]
 

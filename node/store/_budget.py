@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from protocols.limits import (
+from protocols.limits.store import (
     CHECKPOINT_PAGES,
     COMMIT_BATCH_BYTES,
     STORAGE_LIMIT_ON_DISK_MIN,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from node.store.api import Admission
-from protocols.limits import EVICTED_GAP_MAX, EVICTED_SPANS_MAX
+from protocols.limits.store import EVICTED_GAP_MAX, EVICTED_SPANS_MAX
 from protocols.sync.effects import Span
 
 __all__ = ["EvictedSpan", "divide", "minus_spans", "with_evicted"]

@@ -15,7 +15,7 @@ from node.store._ledger import Ledger
 from node.store._schema import SEQ_OFFSET, one
 from node.store._shares import Victim, source_of
 from node.store.api import Change
-from protocols.limits import (
+from protocols.limits.store import (
     EVICT_SCAN_MESSAGES,
     EVICT_YOUNG_S,
     EXPIRY_LOCK_S,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node.store.api import Health, StoreError, Trouble
-from protocols.limits import PROBE_FIRST_S, PROBE_MAX_S
+from protocols.limits.store import PROBE_FIRST_S, PROBE_MAX_S
 
 __all__ = ["FileWatch", "HealthWatch"]
 

@@ -13,7 +13,7 @@ from typing import Final
 from node.store._ledger import Ledger
 from node.store._schema import one, translate
 from node.store.api import Room, StoreFull, Trouble
-from protocols.limits import (
+from protocols.limits.store import (
     DISK_LOOK_S,
     DISK_RESERVE_BYTES,
     STORE_BUSY_TIMEOUT_S,

@@ -14,7 +14,7 @@ from typing import Final
 
 from node.store._schema import SEQ_OFFSET, chunks_of
 from node.store.api import Arrival
-from protocols.limits import BLOB_CHUNK_BYTES, BLOBS_TOGETHER_BYTES, INSERT_ROWS, INSERT_ROWS_MAX
+from protocols.limits.store import BLOB_CHUNK_BYTES, BLOBS_TOGETHER_BYTES, INSERT_ROWS, INSERT_ROWS_MAX
 
 __all__ = ["PendingRows"]
 

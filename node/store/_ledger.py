@@ -22,7 +22,7 @@ from node.store._schema import SEQ_OFFSET, chunks_of, one
 from node.store._shares import Ages, Shares, source_of
 from node.store._variants import Judged, Key, Occupancy, Row, Unjudged, count, growth_by, keys_of, unjudged
 from node.store.api import Arrival, Change, PutResult, StoredItem, StoreFull
-from protocols.limits import (
+from protocols.limits.store import (
     EMPTY_LOG_BYTES,
     EMPTY_LOGS_MAX,
     EXPIRY_BATCH_MESSAGES,

@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from node.store._readers import blob_of
 from node.store._schema import SEQ_OFFSET
-from protocols.limits import BLOB_CHUNK_BYTES, DIGEST_BYTES, MESSAGES_PAGE_MAX, SEQ_MAX, VARIANTS_MAX
+from protocols.limits.data import DIGEST_BYTES, SEQ_MAX, VARIANTS_MAX
+from protocols.limits.store import BLOB_CHUNK_BYTES, MESSAGES_PAGE_MAX
 from protocols.sync.effects import Page, Span
 
 __all__ = ["messages"]

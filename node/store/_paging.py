@@ -10,7 +10,8 @@ from typing import Generic, Protocol, TypeVar
 
 from node.store._evicted import EvictedSpan, minus_spans
 from node.store.api import LogEntries, Position, ReadPage
-from protocols.limits import READ_MESSAGE_OVERHEAD_BYTES, SEQ_MAX
+from protocols.limits.data import SEQ_MAX
+from protocols.limits.store import READ_MESSAGE_OVERHEAD_BYTES
 from protocols.model import LogName
 
 __all__ = ["Snapshot", "gaps", "read_page"]

@@ -19,12 +19,8 @@ from node.store._evicted import EvictedSpan, divide
 from node.store._health import HealthWatch
 from node.store._schema import SEQ_OFFSET, chunks_of, connect_reader, one, translate
 from node.store.api import Admission, ItemColumns, ScanPage, StoreUnavailable
-from protocols.limits import (
-    DIGEST_BYTES,
-    READERS_MAX,
-    SCAN_PAGE_MESSAGES,
-    SEQ_MAX,
-)
+from protocols.limits.data import DIGEST_BYTES, SEQ_MAX
+from protocols.limits.store import READERS_MAX, SCAN_PAGE_MESSAGES
 from protocols.model import Item, LogName
 from protocols.operations import is_genuine
 from protocols.sync.effects import Span

@@ -20,7 +20,8 @@ from node.store._readers import blob_of
 from node.store._schema import SEQ_OFFSET, connect_reader, connect_writer, prepare, put_in_place, translate
 from node.store._variants import Unjudged
 from node.store.api import Arrival, StoreUnavailable
-from protocols.limits import COMMIT_BATCH_BYTES, DIGEST_BYTES, REPAIR_PAGE_ROWS, SEQ_MAX
+from protocols.limits.data import DIGEST_BYTES, SEQ_MAX
+from protocols.limits.store import COMMIT_BATCH_BYTES, REPAIR_PAGE_ROWS
 from protocols.model import LogName, check_id, digest_of
 from protocols.operations import is_genuine
 

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from node.store.api import StoreError, StoreFull, StoreUnavailable, Trouble
-from protocols.limits import (
+from protocols.limits.store import (
     BLOB_CHUNK_BYTES,
     CHECKPOINT_PAGES,
     READER_CACHE_BYTES,

@@ -13,7 +13,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from blake3 import blake3
 
-from protocols.limits import (
+from protocols.limits.store import (
     EVICT_PART,
     EVICT_YOUNG_S,
     MESSAGE_OVERHEAD_BYTES,

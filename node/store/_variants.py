@@ -13,7 +13,8 @@ from operator import itemgetter
 from typing import TypeAlias
 
 from node.store.api import Arrival, StoreError
-from protocols.limits import LOG_OVERHEAD_BYTES, MESSAGE_OVERHEAD_BYTES, VARIANTS_MAX
+from protocols.limits.data import VARIANTS_MAX
+from protocols.limits.store import LOG_OVERHEAD_BYTES, MESSAGE_OVERHEAD_BYTES
 from protocols.model import LogName
 from protocols.operations import may_be_genuine
 

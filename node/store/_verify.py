@@ -10,7 +10,8 @@ from typing import Any, Final
 from node.store._readers import blob_of
 from node.store._schema import SEQ_OFFSET, connect_reader, one, translate
 from node.store.api import StoreUnavailable, VerifyReport
-from protocols.limits import BLOB_CHUNK_BYTES, VARIANTS_MAX, VERIFY_PAGE_BYTES, VERIFY_PROBLEMS_MAX
+from protocols.limits.data import VARIANTS_MAX
+from protocols.limits.store import BLOB_CHUNK_BYTES, VERIFY_PAGE_BYTES, VERIFY_PROBLEMS_MAX
 from protocols.model import digest_of
 
 __all__ = ["verify_file"]

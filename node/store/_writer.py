@@ -35,12 +35,7 @@ from node.store._schema import connect_writer, replace_file, translate
 from node.store._shares import Shares
 from node.store._variants import Occupancy
 from node.store.api import Change, StoreError, StoreFull, StoreUnavailable, Trouble
-from protocols.limits import (
-    COMMIT_BATCH_MESSAGES,
-    FILE_LOOK_S,
-    STORE_PAGE_BYTES,
-    STORE_QUEUE_BYTES,
-)
+from protocols.limits.store import COMMIT_BATCH_MESSAGES, FILE_LOOK_S, STORE_PAGE_BYTES, STORE_QUEUE_BYTES
 
 __all__ = ["Job", "Writer"]
 

@@ -38,7 +38,8 @@ from node.store.api import (
     TopicShare,
     VerifyReport,
 )
-from protocols.limits import EVICT_AHEAD_PART, MESSAGE_OVERHEAD_BYTES, MESSAGES_PAGE_MAX, SEQ_MAX
+from protocols.limits.data import SEQ_MAX
+from protocols.limits.store import EVICT_AHEAD_PART, MESSAGE_OVERHEAD_BYTES, MESSAGES_PAGE_MAX
 from protocols.model import Item, LogName, check_seq, digest_of
 from protocols.operations import is_genuine, may_be_genuine
 from protocols.sync.effects import Page, Span

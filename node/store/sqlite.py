@@ -48,7 +48,8 @@ from node.store.api import (
     VerifyReport,
 )
 from node.store.reading import SqliteReads
-from protocols.limits import (
+from protocols.limits.data import SEQ_MAX
+from protocols.limits.store import (
     DISK_LOOK_S,
     EVICT_AHEAD_PART,
     EVICT_ROUNDS_MAX,
@@ -56,7 +57,6 @@ from protocols.limits import (
     EXPIRY_SLICE_MESSAGES,
     JUDGE_SLICE_MESSAGES,
     MESSAGE_OVERHEAD_BYTES,
-    SEQ_MAX,
 )
 from protocols.model import Item, LogName, check_seq
 from protocols.sync.effects import Span

@@ -28,14 +28,9 @@ from node.sync.index_blocks import ROW_BYTES, TAIL_BYTES, numbers, unpack
 from node.sync.index_leaf import Leaf
 from node.sync.index_log import all_rows, between, taken
 from node.sync.index_reading import BlockPage, Pace, read_blocks, scan_blocks
-from protocols.limits import (
-    AUDIT_DOUBT_S,
-    AUDIT_LOOKS,
-    AUDIT_PASS_S,
-    AUDIT_PAUSE_MAX_S,
-    BLOCK_SEQS,
-    SEQ_MAX,
-)
+from protocols.limits.data import SEQ_MAX
+from protocols.limits.replication import AUDIT_DOUBT_S, AUDIT_LOOKS, AUDIT_PASS_S, AUDIT_PAUSE_MAX_S
+from protocols.limits.sync import BLOCK_SEQS
 from protocols.model import LogName, handle_of
 
 __all__ = ["Audit", "AuditReport"]

@@ -14,7 +14,7 @@ from operator import itemgetter
 
 import trio
 
-from protocols.limits import (
+from protocols.limits.replication import (
     CLAIM_PATIENCE_S,
     CLAIMS_MAX,
     CLAIMS_OVER_MAX,

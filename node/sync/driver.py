@@ -16,12 +16,8 @@ from node.sync.claims import ClaimHolder, Claims
 from node.sync.index import LogIndex
 from node.transport.api import Stream, StreamBroken
 from protocols.errors import RemoteProtocolError
-from protocols.limits import (
-    KIB,
-    SYNC_COMMITS_UNDER_WAY_MAX,
-    SYNC_FRAME_TIMEOUT_S,
-    SYNC_RECEIVE_BYTES,
-)
+from protocols.limits.replication import SYNC_COMMITS_UNDER_WAY_MAX, SYNC_FRAME_TIMEOUT_S, SYNC_RECEIVE_BYTES
+from protocols.limits.units import KIB
 from protocols.sync.effects import (
     Claim,
     Commit,

@@ -31,7 +31,7 @@ from node.sync.telling import progress_teller, refusal_code, tell, what_is_left
 from node.transport.api import PeerUnreachable, Stream, StreamBroken, Transport
 from protocols.addresses import PeerAddress
 from protocols.errors import RemoteProtocolError
-from protocols.limits import (
+from protocols.limits.replication import (
     HINT_LOGS_PENDING_MAX,
     PEER_DIAL_GRACE_S,
     PEER_FORGET_S,
@@ -48,9 +48,8 @@ from protocols.limits import (
     SYNC_SESSIONS_OUT_MAX,
     SYNC_STRANGERS_IN_MAX,
     SYNC_STRANGERS_OUT_MAX,
-    SYNC_VERSION_MAX,
-    SYNC_VERSION_MIN,
 )
+from protocols.limits.sync import SYNC_VERSION_MAX, SYNC_VERSION_MIN
 from protocols.model import MailboxId
 from protocols.sync.effects import SessionAborted
 from protocols.sync.hints import STATE_PREFIX_BYTES, Hint, wanted

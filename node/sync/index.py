@@ -30,14 +30,14 @@ from node.sync.index_load import load
 from node.sync.index_log import Log, length_of, spliced, work_bytes
 from node.sync.index_reading import Pace, overlapped, read_blocks, sized
 from node.sync.index_view import IndexView
-from protocols.limits import (
-    BLOCK_SEQS,
+from protocols.limits.replication import (
     INDEX_CHANGE_BYTES,
     INDEX_MARKS_MAX,
     INDEX_PORTION_BLOCKS,
     INDEX_SERIAL_BITS,
     INDEX_SLICE_BLOCKS,
 )
+from protocols.limits.sync import BLOCK_SEQS
 from protocols.model import LogName, handle_of
 from protocols.sync.interest import Interest
 

@@ -20,7 +20,8 @@ import numpy.typing as npt
 from blake3 import blake3
 
 from node.store.api import ItemColumns
-from protocols.limits import BLOCK_SEQS, DIGEST_BYTES, DIGEST_STATE_BYTES
+from protocols.limits.data import DIGEST_BYTES
+from protocols.limits.sync import BLOCK_SEQS, DIGEST_STATE_BYTES
 
 __all__ = [
     "AGE_MAX_S",

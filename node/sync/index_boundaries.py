@@ -24,10 +24,8 @@ from node.sync.index_leaf import LOG_ROW_BYTES, Columns, Entry, Leaf, entry_of
 from node.sync.index_log import Log, length_of, restricted, spliced, taken, work_bytes
 from node.sync.index_reading import Pace, overlapped, read_blocks, sized
 from node.sync.index_view import IndexView
-from protocols.limits import (
-    BLOCK_SEQS,
-    DIGEST_STATE_BYTES,
-    HANDLE_BYTES,
+from protocols.limits.data import HANDLE_BYTES, SEQ_MAX
+from protocols.limits.replication import (
     INDEX_CHANGE_BYTES,
     INDEX_FOREIGN_VIEW_S,
     INDEX_FOREIGN_VIEWS_BURST,
@@ -35,8 +33,8 @@ from protocols.limits import (
     INDEX_MARKS_MAX,
     INDEX_SLICE_BLOCKS,
     INDEX_VIEWS_MAX,
-    SEQ_MAX,
 )
+from protocols.limits.sync import BLOCK_SEQS, DIGEST_STATE_BYTES
 from protocols.model import LogName, handle_of
 
 __all__ = ["Boundaries"]

@@ -11,7 +11,7 @@ from node.sync.index_blocks import ROW_BYTES, TAIL_BYTES, blocks_in, parts_of, r
 from node.sync.index_leaf import LOG_ROW_BYTES, Columns, Entry, Leaf, find_row, long_among
 from node.sync.index_log import LongLog
 from node.sync.index_names import Names, PackedName, pack_name
-from protocols.limits import INDEX_LEAF_LOGS_MAX
+from protocols.limits.replication import INDEX_LEAF_LOGS_MAX
 
 __all__ = ["SPLIT_LOGS", "edit", "gather", "joined"]
 

@@ -9,7 +9,7 @@ import trio
 from node.sync.index_leaf import Leaf
 from node.sync.index_reading import Pace
 from node.sync.index_view import IndexView
-from protocols.limits import INDEX_INTERESTS_LOGS_MAX, INDEX_INTERESTS_MAX, INDEX_KEPT_S
+from protocols.limits.replication import INDEX_INTERESTS_LOGS_MAX, INDEX_INTERESTS_MAX, INDEX_KEPT_S
 from protocols.sync.interest import Interest
 
 __all__ = ["Interests"]

@@ -22,7 +22,9 @@ from node.sync.index_blocks import (
 )
 from node.sync.index_log import Log, LongLog, log_of, state_of_log
 from node.sync.index_names import Names
-from protocols.limits import DIGEST_STATE_BYTES, HANDLE_BYTES, INDEX_SHORT_BLOCKS_MAX
+from protocols.limits.data import HANDLE_BYTES
+from protocols.limits.replication import INDEX_SHORT_BLOCKS_MAX
+from protocols.limits.sync import DIGEST_STATE_BYTES
 from protocols.model import LogName
 
 __all__ = [

@@ -19,7 +19,7 @@ from node.sync.index_edit import SPLIT_LOGS
 from node.sync.index_leaf import Leaf, leaf_of, spread
 from node.sync.index_names import Names, PackedName, pack_name
 from node.sync.index_reading import BlockPage, Pace, scan_blocks, sized
-from protocols.limits import HANDLE_BYTES
+from protocols.limits.data import HANDLE_BYTES
 from protocols.model import LogName, handle_of
 
 __all__ = ["load"]

@@ -35,7 +35,8 @@ from node.sync.index_blocks import (
     take,
 )
 from node.sync.index_runs import runs_of
-from protocols.limits import DIGEST_STATE_BYTES, INDEX_CHUNK_BLOCKS_MAX, INDEX_SHORT_BLOCKS_MAX, LOG_RUNS_MAX
+from protocols.limits.replication import INDEX_CHUNK_BLOCKS_MAX, INDEX_SHORT_BLOCKS_MAX
+from protocols.limits.sync import DIGEST_STATE_BYTES, LOG_RUNS_MAX
 from protocols.sync.effects import Runs
 
 __all__ = [

@@ -11,7 +11,7 @@ from itertools import accumulate, pairwise
 import numpy as np
 import numpy.typing as npt
 
-from protocols.limits import TOPIC_HASH_BYTES
+from protocols.limits.data import TOPIC_HASH_BYTES
 from protocols.model import LogName, topic_hash_of
 from protocols.sync.interest import Interest
 

@@ -12,14 +12,9 @@ import trio
 from node.aside import aside
 from node.store.api import ItemColumns, ItemSource, ScanPage
 from node.sync.index_blocks import Block, Blocks, blocks_of
-from protocols.limits import (
-    BLOCK_SEQS,
-    DIGEST_BYTES,
-    INDEX_INLINE_BYTES,
-    INDEX_SLICE_BLOCKS,
-    INDEX_SLICE_MESSAGES,
-    SEQ_MAX,
-)
+from protocols.limits.data import DIGEST_BYTES, SEQ_MAX
+from protocols.limits.replication import INDEX_INLINE_BYTES, INDEX_SLICE_BLOCKS, INDEX_SLICE_MESSAGES
+from protocols.limits.sync import BLOCK_SEQS
 from protocols.model import LogName
 
 __all__ = ["BlockPage", "Found", "Pace", "overlapped", "read_blocks", "scan_blocks", "sized"]

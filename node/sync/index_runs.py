@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from node.sync.index_blocks import PackedBlocks, bitmaps, pairs, rows_in, tails_in
-from protocols.limits import BLOCK_SEQS, LOG_RUNS_MAX
+from protocols.limits.sync import BLOCK_SEQS, LOG_RUNS_MAX
 from protocols.sync.effects import Runs
 
 __all__ = ["runs_of", "runs_of_one"]

@@ -16,7 +16,7 @@ from node.store.api import Change, StoreError
 from node.sync.index import LogIndex
 from node.transport.api import Transport
 from protocols.errors import RemoteProtocolError
-from protocols.limits import HINT_COALESCE_S, HINT_ECHOES, HINT_HEARD_MAX, HINT_LOGS_PENDING_MAX
+from protocols.limits.replication import HINT_COALESCE_S, HINT_ECHOES, HINT_HEARD_MAX, HINT_LOGS_PENDING_MAX
 from protocols.model import LogName, MailboxId, handle_of
 from protocols.sync.hints import SHORT_ID_BYTES, STATE_PREFIX_BYTES, Hint, HintedLog, decode_hint, encode_hints
 from protocols.sync.interest import Interest

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import trio
 
 from protocols.addresses import PeerAddress
-from protocols.limits import (
+from protocols.limits.replication import (
     HINT_COALESCE_S,
     HINT_PAUSE_MAX_S,
     HINT_SPREAD_S,

@@ -21,7 +21,7 @@ from node.store.api import StoreError
 from node.sync.index import IndexView, LogIndex
 from node.transport.api import PeerUnreachable, Stream, StreamBroken, Transport
 from protocols.errors import RemoteProtocolError
-from protocols.limits import (
+from protocols.limits.sync import (
     REPORT_NONCE_BYTES,
     REPORT_REST_FACTOR,
     REPORT_SLICE_LOGS,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import trio
 
 from node.sync.driver import SessionTraffic
-from protocols.limits import SEAT_RATE_MIN, SEAT_TIME_MIN_S, SYNC_SESSION_MAX_S
+from protocols.limits.replication import SEAT_RATE_MIN, SEAT_TIME_MIN_S, SYNC_SESSION_MAX_S
 from protocols.model import MailboxId
 
 __all__ = ["NoSeat", "Seat", "Seats"]

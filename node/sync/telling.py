@@ -10,7 +10,7 @@ import trio
 from node.admission.doorkeeper import KeptOut
 from node.sync.driver import SessionTraffic
 from node.sync.peers import NO_ROOM_HERE, NO_ROOM_THERE, Peer
-from protocols.limits import SYNC_LOGGED_MESSAGES_MIN, SYNC_PROGRESS_S
+from protocols.limits.replication import SYNC_LOGGED_MESSAGES_MIN, SYNC_PROGRESS_S
 from protocols.sync.session import SessionRefused, SessionResult
 
 __all__ = ["progress_teller", "refusal_code", "tell", "what_is_left"]

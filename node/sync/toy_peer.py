@@ -29,8 +29,8 @@ from node.sync.index import LogIndex
 from node.sync.peers import PeerState
 from node.sync.toy_ledger import LedgerError, ToyLedger, Traded
 from protocols.errors import RemoteProtocolError
-from protocols.limits import (
-    SEQ_MAX,
+from protocols.limits.data import SEQ_MAX
+from protocols.limits.replication import (
     TOY_PEER_ANSWER_BYTES_MAX,
     TOY_PEER_NAMES_SLICE,
     TOY_PEER_NEWS_S,

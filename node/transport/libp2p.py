@@ -34,7 +34,7 @@ from node.transport.libp2p_hardening import (
 from node.transport.libp2p_tcp import Gate, TcpSocket, bind
 from node.transport.libp2p_yamux import YamuxStream
 from protocols.addresses import PeerAddress
-from protocols.limits import (
+from protocols.limits.transport import (
     ANNOUNCEMENT_BYTES_MAX,
     CLOSE_S,
     DIAL_S,

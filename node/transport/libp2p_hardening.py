@@ -38,7 +38,7 @@ from libp2p.tools.anyio_service import background_trio_service
 from libp2p.transport.upgrader import TransportUpgrader
 
 from node.transport.libp2p_yamux import UnreadBudget, Yamux
-from protocols.limits import (
+from protocols.limits.transport import (
     ANNOUNCEMENT_BYTES_MAX,
     CLOSE_S,
     CONNECTIONS_PER_PEER_MAX,

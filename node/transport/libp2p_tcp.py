@@ -14,15 +14,15 @@ import trio
 from libp2p.io.abc import ReadWriteCloser
 
 from node.config import ListenAddress
-from protocols.limits import (
+from protocols.limits.transport import (
     HANDSHAKE_S,
     HANDSHAKES_MAX,
     HANDSHAKES_PER_IP_MAX,
     INBOUND_CONNECTIONS_MAX,
     INBOUND_CONNECTIONS_PER_IP_MAX,
     INBOUND_IDLE_S,
-    KIB,
 )
+from protocols.limits.units import KIB
 
 __all__ = ["Gate", "TcpSocket", "bind"]
 

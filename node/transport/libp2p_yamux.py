@@ -30,7 +30,7 @@ from libp2p.stream_muxer.exceptions import (
     MuxedStreamReset,
 )
 
-from protocols.limits import (
+from protocols.limits.transport import (
     CLOSE_S,
     CONTROL_QUEUE_FRAMES_MAX,
     PING_INTERVAL_S,

@@ -17,7 +17,7 @@ import trio
 from node.transport.api import PeerUnreachable, Stream, StreamBroken, StreamHandler, Transport
 from node.transport.pipes import PipeStream, serve_stream
 from protocols.addresses import PeerAddress
-from protocols.limits import (
+from protocols.limits.transport import (
     ANNOUNCEMENT_BYTES_MAX,
     ANNOUNCEMENT_QUEUE_MAX,
     STREAM_WINDOW_BYTES,

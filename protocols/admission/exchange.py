@@ -15,7 +15,7 @@ from protocols.admission.messages import Answer, Hello, Message, Needs, Outcome,
 from protocols.admission.pake import Pake
 from protocols.admission.secret import derive
 from protocols.errors import RemoteProtocolError
-from protocols.limits import ADMISSION_PAUSE_MAX_S, TICKET_NAME_BYTES
+from protocols.limits.admission import ADMISSION_PAUSE_MAX_S, TICKET_NAME_BYTES
 
 __all__ = [
     "ADMISSION_PROTOCOL",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import (
+from protocols.limits.admission import (
     ADMISSION_NONCE_BYTES,
     ADMISSION_PAUSE_MAX_S,
     GENERATION_BYTES,

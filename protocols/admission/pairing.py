@@ -18,7 +18,7 @@ from nacl.secret import SecretBox
 from protocols.admission.pake import Pake
 from protocols.admission.secret import derive
 from protocols.errors import RemoteProtocolError
-from protocols.limits import (
+from protocols.limits.admission import (
     CODE_NAME_BYTES,
     DEVICE_NAME_CHARS_MAX,
     PAIRING_BOX_BYTES_MAX,

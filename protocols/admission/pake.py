@@ -9,7 +9,7 @@ from typing import Final
 import spake2
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import PAKE_SHARE_BYTES
+from protocols.limits.admission import PAKE_SHARE_BYTES
 
 __all__ = ["Pake"]
 

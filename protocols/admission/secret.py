@@ -10,7 +10,7 @@ import hmac
 import unicodedata
 from typing import Final
 
-from protocols.limits import (
+from protocols.limits.admission import (
     PASSWORD_BYTES_MAX,
     PASSWORD_CHARS_MIN,
     PASSWORD_STRETCH_BYTES,

@@ -6,12 +6,8 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from enum import Enum
 
-from protocols.limits import (
-    CLIENT_FULL_PAUSE_S,
-    CLIENT_RETRY_AFTER_MAX_S,
-    CLIENT_UNAUTHORISED_PAUSE_S,
-    PEER_TEXT_BYTES_MAX,
-)
+from protocols.limits.client import CLIENT_FULL_PAUSE_S, CLIENT_RETRY_AFTER_MAX_S, CLIENT_UNAUTHORISED_PAUSE_S
+from protocols.limits.sync import PEER_TEXT_BYTES_MAX
 
 __all__ = ["Cause", "Refused", "judge", "parse_retry_after_s"]
 

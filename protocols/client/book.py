@@ -17,14 +17,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from protocols.client.runs import Run, Runs, runs_of
-from protocols.limits import (
-    CLIENT_LOGS_PER_TOPIC_MAX,
-    CLIENT_REFUSED_MAX,
-    CLIENT_REGIVE_S,
-    CLIENT_RUNS_MAX,
-    MISSING_MAX,
-    SEQ_MAX,
-)
+from protocols.limits.client import CLIENT_LOGS_PER_TOPIC_MAX, CLIENT_REFUSED_MAX, CLIENT_REGIVE_S, CLIENT_RUNS_MAX
+from protocols.limits.data import SEQ_MAX
+from protocols.limits.store import MISSING_MAX
 from protocols.model import LogName, check_id
 
 __all__ = ["Book", "Check", "Key", "Ledger", "Message", "Messages", "Record", "Skip"]

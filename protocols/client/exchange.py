@@ -16,14 +16,14 @@ from typing import Any, TypeAlias
 from protocols.client.answers import Cause, Refused
 from protocols.client.book import Book, Key, Message
 from protocols.client.runs import Runs, runs_of
-from protocols.limits import (
+from protocols.limits.client import (
     CLIENT_ASK_MEMBERS_MAX,
     CLIENT_GIVE_BYTES,
     CLIENT_GIVE_MESSAGES,
     CLIENT_MISSING_MAX,
     CLIENT_REFUSALS_MAX,
-    TOY_PEER_TOPICS_MAX,
 )
+from protocols.limits.replication import TOY_PEER_TOPICS_MAX
 from protocols.model import LogName
 from protocols.toy_answers import TopicAnswer
 

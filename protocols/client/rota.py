@@ -15,7 +15,7 @@ from math import inf
 from typing import Generic, NamedTuple, TypeVar
 
 from protocols.client.policies import Policy
-from protocols.limits import CLIENT_GATHER_S, CLIENT_POLL_FLOOR_S
+from protocols.limits.client import CLIENT_GATHER_S, CLIENT_POLL_FLOOR_S
 
 __all__ = ["Rota", "Turn"]
 

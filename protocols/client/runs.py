@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 
-from protocols.limits import SEQ_MAX
+from protocols.limits.data import SEQ_MAX
 
 __all__ = ["Run", "Runs", "runs_of"]
 

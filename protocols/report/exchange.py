@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import (
-    CLOCK_SKEW_MAX_S,
+from protocols.limits.data import CLOCK_SKEW_MAX_S, TOPIC_HASH_BYTES
+from protocols.limits.discovery import NETWORK_TAG_CHARS_MAX
+from protocols.limits.sync import (
     INTEREST_TOPICS_MAX,
-    NETWORK_TAG_CHARS_MAX,
     PEER_TEXT_BYTES_MAX,
     REPORT_NONCE_BYTES,
     REPORT_STATEMENT_BYTES_MAX,
-    TOPIC_HASH_BYTES,
 )
 from protocols.model import MailboxId
 from protocols.report.statement import Meeting, Signed

@@ -12,13 +12,9 @@ import numpy as np
 from blake3 import blake3
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import (
-    NETWORK_TAG_CHARS_MAX,
-    REPORT_NONCE_BYTES,
-    REPORT_STATEMENT_BYTES_MAX,
-    REPORT_TOPICS_MAX,
-    TOPIC_HASH_BYTES,
-)
+from protocols.limits.data import TOPIC_HASH_BYTES
+from protocols.limits.discovery import NETWORK_TAG_CHARS_MAX
+from protocols.limits.sync import REPORT_NONCE_BYTES, REPORT_STATEMENT_BYTES_MAX, REPORT_TOPICS_MAX
 from protocols.model import MailboxId
 from protocols.sync.columns import pack_varints
 from protocols.sync.fields import TIME_MAX_S, check_ascending, printable, read_varints, split

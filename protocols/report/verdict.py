@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import CLOCK_SKEW_MAX_S, REPORT_FILE_BYTES_MAX
+from protocols.limits.data import CLOCK_SKEW_MAX_S
+from protocols.limits.sync import REPORT_FILE_BYTES_MAX
 from protocols.report.statement import Signed, Statement, TopicDigest
 
 __all__ = ["Difference", "Verdict", "judge", "read_file", "write_file"]

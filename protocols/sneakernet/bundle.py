@@ -12,12 +12,8 @@ from itertools import accumulate, pairwise
 from typing import Any, Final, NamedTuple
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import (
-    BUNDLE_RECORD_BYTES,
-    SEALED_HEAD_BYTES_MAX,
-    SEQ_MAX,
-    SYNC_ENTRIES_MAX,
-)
+from protocols.limits.data import SEQ_MAX
+from protocols.limits.sync import BUNDLE_RECORD_BYTES, SEALED_HEAD_BYTES_MAX, SYNC_ENTRIES_MAX
 from protocols.model import Item, LogName, MailboxId, digest_of
 from protocols.sneakernet.seal import FIRST_TYPE, Kind, Origin, Record, SealWriter
 from protocols.sync.fields import TIME_MAX_S, item_columns, read_id, read_items

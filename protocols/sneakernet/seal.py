@@ -19,8 +19,8 @@ import nacl.signing
 from blake3 import blake3
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
-from protocols.limits import (
-    NETWORK_TAG_CHARS_MAX,
+from protocols.limits.discovery import NETWORK_TAG_CHARS_MAX
+from protocols.limits.sync import (
     PEER_TEXT_BYTES_MAX,
     SEALED_DATA_BYTES_MAX,
     SEALED_HEAD_BYTES_MAX,

@@ -17,14 +17,8 @@ import numpy.typing as npt
 from blake3 import blake3
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import (
-    HANDLE_BYTES,
-    INTEREST_TOPICS_MAX,
-    SALT_BYTES,
-    SEALED_HEAD_BYTES_MAX,
-    TOPIC_HASH_BYTES,
-    WANT_MESSAGES_MAX,
-)
+from protocols.limits.data import HANDLE_BYTES, TOPIC_HASH_BYTES
+from protocols.limits.sync import INTEREST_TOPICS_MAX, SALT_BYTES, SEALED_HEAD_BYTES_MAX, WANT_MESSAGES_MAX
 from protocols.model import LogName, MailboxId, handle_of
 from protocols.sneakernet.seal import FIRST_TYPE, Kind, Origin, Record, SealWriter
 from protocols.sync.columns import pack_varints, unpack_varints

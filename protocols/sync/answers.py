@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import (
+from protocols.limits.sync import (
     CONTROL_BODY_BYTES,
     FINGERPRINT_BYTES,
     LISTED_LOGS_MAX,

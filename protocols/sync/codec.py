@@ -13,20 +13,18 @@ from typing import Any, Final
 import numpy as np
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
-from protocols.limits import (
+from protocols.limits.data import HANDLE_BYTES, RETENTION_MAX_S, TOPIC_HASH_BYTES
+from protocols.limits.sync import (
     ABOUT_LOGS_MAX,
     CONTROL_FRAME_BYTES_MAX,
     FINGERPRINT_BYTES,
     FRAME_BYTES_MAX,
-    HANDLE_BYTES,
     INTEREST_ID_BYTES,
     INTEREST_TOPICS_MAX,
     LISTED_LOGS_MAX,
     PEER_TEXT_BYTES_MAX,
     RANGES_MAX,
-    RETENTION_MAX_S,
     SYNC_ENTRIES_MAX,
-    TOPIC_HASH_BYTES,
 )
 from protocols.model import LogName
 from protocols.sync.codec_transfer import read_parcel, read_transfer, read_want, transfer_fields

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import BLOB_BYTES_MAX, PARCEL_MESSAGES_MAX, SEQ_MAX, TRANSFER_LOGS_MAX, TRANSFER_SPANS_MAX
+from protocols.limits.data import BLOB_BYTES_MAX, SEQ_MAX
+from protocols.limits.sync import PARCEL_MESSAGES_MAX, TRANSFER_LOGS_MAX, TRANSFER_SPANS_MAX
 from protocols.model import Item, LogName
 from protocols.sync.columns import pack_varints
 from protocols.sync.fields import (

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import SEQ_MAX
+from protocols.limits.data import SEQ_MAX
 
 __all__ = [
     "FEW",

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import (
+from protocols.limits.data import SEQ_MAX
+from protocols.limits.sync import (
     BLOCK_SEQS,
-    SEQ_MAX,
     SESSION_ROWS_MAX,
     SESSION_SLICE_ROWS,
     SYNC_VERSION_MAX,

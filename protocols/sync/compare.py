@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from protocols.limits import VARIANTS_MAX
+from protocols.limits.data import VARIANTS_MAX
 from protocols.model import Item, LogName
 from protocols.operations import may_be_genuine
 from protocols.sync.common import Context

@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from protocols.limits import DIGEST_BYTES
+from protocols.limits.data import DIGEST_BYTES
 from protocols.model import Item, LogName
 from protocols.sync.interest import Interest
 

@@ -10,15 +10,8 @@ from itertools import pairwise
 from typing import Any, Final
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import (
-    BLOB_BYTES_MAX,
-    DIGEST_BYTES,
-    HANDLE_BYTES,
-    ID_BYTES_MAX,
-    SEQ_MAX,
-    SYNC_ENTRIES_MAX,
-    TRANSFER_SPANS_MAX,
-)
+from protocols.limits.data import BLOB_BYTES_MAX, DIGEST_BYTES, HANDLE_BYTES, ID_BYTES_MAX, SEQ_MAX
+from protocols.limits.sync import SYNC_ENTRIES_MAX, TRANSFER_SPANS_MAX
 from protocols.model import Item, check_id
 from protocols.sync.columns import unpack_varint_list
 from protocols.sync.messages import Seqs

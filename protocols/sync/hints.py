@@ -13,7 +13,8 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import HANDLE_BYTES, HINT_AUDIENCE_MAX, HINT_BYTES_MAX, HINT_LOGS_MAX
+from protocols.limits.data import HANDLE_BYTES
+from protocols.limits.sync import HINT_AUDIENCE_MAX, HINT_BYTES_MAX, HINT_LOGS_MAX
 from protocols.model import topic_hash_of
 from protocols.sync.interest import Interest
 from protocols.sync.wire import as_array, as_bytes, as_int, pack, unpack

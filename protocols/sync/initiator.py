@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import SESSION_ITEMS_MAX, SESSION_ROUNDS_MAX, SESSION_TURNS_MAX
+from protocols.limits.sync import SESSION_ITEMS_MAX, SESSION_ROUNDS_MAX, SESSION_TURNS_MAX
 from protocols.sync.codec import encode
 from protocols.sync.common import Context, Steps, claim, read_dead, receive
 from protocols.sync.effects import Commit, Release, Send, Settle, Span

@@ -14,15 +14,9 @@ from itertools import groupby
 from typing import Final
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import (
-    BLOCK_SEQS,
-    CONTROL_BODY_BYTES,
-    FRUITLESS_TURNS_MAX,
-    HANDLE_BYTES,
-    KIB,
-    SEQ_MAX,
-    SYNC_ENTRIES_MAX,
-)
+from protocols.limits.data import HANDLE_BYTES, SEQ_MAX
+from protocols.limits.sync import BLOCK_SEQS, CONTROL_BODY_BYTES, FRUITLESS_TURNS_MAX, SYNC_ENTRIES_MAX
+from protocols.limits.units import KIB
 from protocols.model import Item, LogName
 from protocols.sync.common import Context, Steps, read_blocks
 from protocols.sync.compare import compare_items

@@ -12,7 +12,8 @@ from typing import Final
 
 from blake3 import blake3
 
-from protocols.limits import INTEREST_ID_BYTES, TOPIC_HASH_BYTES
+from protocols.limits.data import TOPIC_HASH_BYTES
+from protocols.limits.sync import INTEREST_ID_BYTES
 from protocols.model import topic_hash_of
 
 __all__ = ["EVERYTHING_ID", "Interest", "common", "id_of"]

@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import FINGERPRINT_BYTES, FRAGMENT_BITS_MIN, LISTED_LOGS_MAX, LOG_RUNS_MAX, SEQ_MAX
+from protocols.limits.data import SEQ_MAX
+from protocols.limits.sync import FINGERPRINT_BYTES, FRAGMENT_BITS_MIN, LISTED_LOGS_MAX, LOG_RUNS_MAX
 from protocols.sync.columns import (
     FEW,
     Numbers,

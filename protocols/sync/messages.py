@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
-from protocols.limits import DIGEST_BYTES
+from protocols.limits.data import DIGEST_BYTES
 from protocols.model import Item, LogName
 from protocols.sync.columns import Numbers
 from protocols.sync.interest import EVERYTHING_ID, Interest

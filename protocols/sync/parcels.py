@@ -18,19 +18,17 @@ import numpy as np
 import numpy.typing as npt
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import (
+from protocols.limits.data import SEQ_MAX, VARIANTS_MAX
+from protocols.limits.store import MESSAGES_PAGE_MAX
+from protocols.limits.sync import (
     BATCH_BYTES_MAX,
     BATCH_MESSAGES_MAX,
     FRAME_BYTES_MAX,
-    KIB,
-    MESSAGES_PAGE_MAX,
-    MIB,
     PARCEL_MESSAGES_MAX,
-    SEQ_MAX,
     TRANSFER_BYTES_MAX,
     TRANSFER_MESSAGES_MAX,
-    VARIANTS_MAX,
 )
+from protocols.limits.units import KIB, MIB
 from protocols.model import Item, LogName, digest_of
 from protocols.sync.codec import encode
 from protocols.sync.common import Context, Steps, receive

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
-from protocols.limits import FINGERPRINT_BYTES, HASHES_MAX, RANGES_MAX
+from protocols.limits.sync import FINGERPRINT_BYTES, HASHES_MAX, RANGES_MAX
 from protocols.sync.reconcile import DIFF, FP, LIST, NONE, SKIP, Range
 from protocols.sync.wire import as_array, as_bytes, as_int, as_ints
 

@@ -17,7 +17,7 @@ import numpy as np
 from blake3 import blake3
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import (
+from protocols.limits.sync import (
     BLOCK_SEQS,
     DIGEST_STATE_BYTES,
     FINGERPRINT_BYTES,

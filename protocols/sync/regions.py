@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
-from protocols.limits import FINGERPRINT_BYTES, RANGES_MAX
+from protocols.limits.sync import FINGERPRINT_BYTES, RANGES_MAX
 from protocols.sync.wire import as_array, as_bytes, as_int
 
 __all__ = [

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import SESSION_ITEMS_MAX, SESSION_TURNS_MAX
+from protocols.limits.sync import SESSION_ITEMS_MAX, SESSION_TURNS_MAX
 from protocols.model import Item, LogName
 from protocols.sync import answers
 from protocols.sync.codec import decode, encode

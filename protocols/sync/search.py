@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import (
+from protocols.limits.data import HANDLE_BYTES
+from protocols.limits.sync import (
     CONTROL_BODY_BYTES,
-    HANDLE_BYTES,
     NAMES_ASKED_MAX,
     NEWS_LOGS_MAX,
     SURVEY_LISTED_LOGS,

@@ -31,7 +31,8 @@ from __future__ import annotations
 from contextlib import suppress
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import ABOUT_LOGS_MAX, CLOCK_SKEW_MAX_S, SALT_BYTES
+from protocols.limits.data import CLOCK_SKEW_MAX_S
+from protocols.limits.sync import ABOUT_LOGS_MAX, SALT_BYTES
 from protocols.model import Retention
 from protocols.sync.codec import decode, encode
 from protocols.sync.common import (

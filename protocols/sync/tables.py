@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
-from protocols.limits import (
+from protocols.limits.data import HANDLE_BYTES
+from protocols.limits.sync import (
     FINGERPRINT_BYTES,
     FRAGMENT_BITS_MIN,
     FRAGMENT_SPARE_BITS,
-    HANDLE_BYTES,
     SURVEY_FIRST_PARTS,
     SURVEY_LISTED_LOGS,
 )

@@ -12,7 +12,8 @@ from itertools import groupby
 from typing import Final
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import BLOCK_SEQS, CONTROL_BODY_BYTES, FINGERPRINT_BYTES, HANDLE_BYTES, SYNC_ENTRIES_MAX
+from protocols.limits.data import HANDLE_BYTES
+from protocols.limits.sync import BLOCK_SEQS, CONTROL_BODY_BYTES, FINGERPRINT_BYTES, SYNC_ENTRIES_MAX
 from protocols.model import Item, LogName
 from protocols.sync.common import Context, Steps, read_blocks
 from protocols.sync.messages import Ask, AskedLog, Tell, ToldLog, item_bytes

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgpack
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
-from protocols.limits import FRAME_BYTES_MAX
+from protocols.limits.sync import FRAME_BYTES_MAX
 
 __all__ = [
     "FrameDecoder",

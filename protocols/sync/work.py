@@ -10,14 +10,9 @@ from typing import Final
 
 import numpy as np
 
-from protocols.limits import (
-    HANDLE_BYTES,
-    KIB,
-    SESSION_WORK_LOGS,
-    TRANSFER_LOGS_MAX,
-    TRANSFER_SEQS_MAX,
-    TRANSFER_SPANS_MAX,
-)
+from protocols.limits.data import HANDLE_BYTES
+from protocols.limits.sync import SESSION_WORK_LOGS, TRANSFER_LOGS_MAX, TRANSFER_SEQS_MAX, TRANSFER_SPANS_MAX
+from protocols.limits.units import KIB
 from protocols.model import Item, LogName
 from protocols.sync.common import Context
 from protocols.sync.compare import Comparison

@@ -5,13 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from protocols.limits import (
-    INBOUND_CONNECTIONS_MAX,
-    INDEX_INTERESTS_MAX,
-    MDNS_PACKETS_PER_SECOND,
-    PEERS_MAX,
-    SYNC_SESSIONS_IN_MAX,
-)
+from protocols.limits.discovery import MDNS_PACKETS_PER_SECOND
+from protocols.limits.replication import INDEX_INTERESTS_MAX, PEERS_MAX, SYNC_SESSIONS_IN_MAX
+from protocols.limits.transport import INBOUND_CONNECTIONS_MAX
 from simulations.analytic.flows import Flow
 from simulations.analytic.mdns import Mdns
 from simulations.analytic.plan import Network, Plan

@@ -14,7 +14,9 @@ from typing import Final
 from node.discovery.api import Announcement
 from node.discovery.packets import Speaker, query
 from protocols.discovery import instance_names
-from protocols.limits import HANDLE_BYTES, MDNS_KNOWN_ANSWERS_MAX, SYNC_VERSION_MAX
+from protocols.limits.data import HANDLE_BYTES
+from protocols.limits.discovery import MDNS_KNOWN_ANSWERS_MAX
+from protocols.limits.sync import SYNC_VERSION_MAX
 from protocols.model import MailboxId
 from protocols.sync.hints import STATE_PREFIX_BYTES, TOPIC_PREFIX_BYTES, HintedLog, encode_hints
 

@@ -12,7 +12,7 @@ from itertools import accumulate
 from math import log
 from typing import Final
 
-from protocols.limits import (
+from protocols.limits.replication import (
     HINT_COALESCE_S,
     HINT_ECHOES,
     HINT_SPREAD_S,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from protocols.limits import (
+from protocols.limits.discovery import (
     MDNS_KNOWN_ANSWERS_MAX,
     MDNS_QUERY_INTERVAL_MAX_S,
     MDNS_QUERY_INTERVAL_S,

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from protocols.client.policies import POLICIES
-from protocols.limits import LOG_OVERHEAD_BYTES, MESSAGE_OVERHEAD_BYTES
+from protocols.limits.store import LOG_OVERHEAD_BYTES, MESSAGE_OVERHEAD_BYTES
 from simulations.analytic import costs
 from simulations.analytic.bounds import Strain, strains_of
 from simulations.analytic.costs import ON_THE_WIRE, Wire

@@ -12,7 +12,8 @@ from math import ceil
 from typing import Final
 
 from node.config import RunConfig
-from protocols.limits import PEERS_MAX, RETENTION_DEFAULT_S
+from protocols.limits.data import RETENTION_DEFAULT_S
+from protocols.limits.replication import PEERS_MAX
 
 __all__ = ["Network", "Plan"]
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from protocols.limits import REAL_DISK_BYTES
+from protocols.limits.simulation import REAL_DISK_BYTES
 
 __all__ = ["BALLAST", "FOLDER_PREFIX", "Disk", "DiskError", "scratch_folder"]
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from protocols.limits import (
+from protocols.limits.data import RETENTION_MAX_S, RETENTION_MIN_S
+from protocols.limits.simulation import (
     REAL_BANDWIDTH_MIN_BYTES_PER_S,
     REAL_DURATION_MAX_S,
     REAL_MAILBOXES_MAX,
     REAL_PHONES_MAX,
-    RETENTION_MAX_S,
-    RETENTION_MIN_S,
-    STORAGE_LIMIT_MIN_BYTES,
-    SYNC_INTERVAL_MAX_S,
-    SYNC_INTERVAL_MIN_S,
 )
+from protocols.limits.tools import STORAGE_LIMIT_MIN_BYTES, SYNC_INTERVAL_MAX_S, SYNC_INTERVAL_MIN_S
 from simulations.checking import members_of
 from simulations.scenario import Behaviour, Mailboxes, Scenario, Upgrade, Walk
 

@@ -18,7 +18,7 @@ from node.datadir import DataDirError
 from node.identity import IdentityError
 from node.workload import WorkloadError
 from protocols.errors import RemoteProtocolError
-from protocols.limits import REAL_ANSWER_TIMEOUT_S, REAL_START_TIMEOUT_S
+from protocols.limits.simulation import REAL_ANSWER_TIMEOUT_S, REAL_START_TIMEOUT_S
 from protocols.toy_answers import TopicAnswer, decode_get_answer
 from protocols.toy_api import Family, encode_get
 from simulations.real.clocks import set_error

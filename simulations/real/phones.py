@@ -14,12 +14,8 @@ from node.discovery.packets import query, read_packet
 from node.workload import HttpSession, WorkloadError
 from protocols.client.policies import POLICIES
 from protocols.errors import RemoteProtocolError
-from protocols.limits import (
-    MDNS_PACKET_BYTES_MAX,
-    PHONE_CONNECT_TIMEOUT_S,
-    PHONE_FORGET_S,
-    PHONE_LOOK_S,
-)
+from protocols.limits.discovery import MDNS_PACKET_BYTES_MAX
+from protocols.limits.simulation import PHONE_CONNECT_TIMEOUT_S, PHONE_FORGET_S, PHONE_LOOK_S
 from protocols.model import LogName, MailboxId
 from protocols.toy_answers import TopicAnswer, decode_get_answer
 from protocols.toy_api import Family, encode_get, encode_store

@@ -13,7 +13,7 @@ import trio
 
 from node.cli.cluster import ClusterError
 from node.cli.signals import until_signal
-from protocols.limits import REAL_SAMPLE_INTERVAL_MIN_S, REAL_SAMPLES_MAX
+from protocols.limits.simulation import REAL_SAMPLE_INTERVAL_MIN_S, REAL_SAMPLES_MAX
 from protocols.model import MailboxId
 from simulations.checking import members_of, names_of
 from simulations.real.disks import Disk, DiskError, scratch_folder

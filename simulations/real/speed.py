@@ -7,7 +7,9 @@ from dataclasses import replace
 from math import ceil
 from typing import Any, Final, TypeVar
 
-from protocols.limits import REAL_SETTLE_MIN_S, RETENTION_MIN_S, SYNC_INTERVAL_MIN_S
+from protocols.limits.data import RETENTION_MIN_S
+from protocols.limits.simulation import REAL_SETTLE_MIN_S
+from protocols.limits.tools import SYNC_INTERVAL_MIN_S
 from simulations.scenario import ClockChange, Mailboxes, Phones, Scenario
 
 __all__ = ["faster"]

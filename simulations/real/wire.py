@@ -19,7 +19,7 @@ from ipaddress import IPv4Address
 from itertools import pairwise
 from typing import Final
 
-from protocols.limits import WIRE_CLOGGED_FRAMES_MAX, WIRE_FLOWS_MAX, WIRE_QUEUE_MAX_S
+from protocols.limits.simulation import WIRE_CLOGGED_FRAMES_MAX, WIRE_FLOWS_MAX, WIRE_QUEUE_MAX_S
 from simulations.real.segments import Segment, reset_of, segment_of
 from simulations.scenario import Link
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from protocols.limits import (
+from protocols.limits.simulation import (
     REPORT_DATA_HELD_MAX,
     REPORT_DATA_LINKS_MAX,
     REPORT_DATA_SAMPLES_MAX,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from protocols.limits import REPORT_SERIES_POINTS_MAX
+from protocols.limits.simulation import REPORT_SERIES_POINTS_MAX
 from simulations.recording import Recording
 from simulations.report.figures import Delays, delays, spread_evenly
 from simulations.report.words import duration, percent, safe, scrollable

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from protocols.limits import REPORT_LINE_POINTS_MAX, REPORT_LINES_MAX, REPORT_SERIES_POINTS_MAX
+from protocols.limits.simulation import REPORT_LINE_POINTS_MAX, REPORT_LINES_MAX, REPORT_SERIES_POINTS_MAX
 from simulations.recording import Happening, MessageSpread, Recording
 from simulations.report.words import happening_text
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from protocols.limits import REPORT_LINKS_MAX
+from protocols.limits.simulation import REPORT_LINKS_MAX
 from simulations.recording import MailboxSample, Moment
 from simulations.report.layout import RING_MAX, Layout, layout
 from simulations.report.words import count_of, duration, safe, sentence

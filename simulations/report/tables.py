@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
-from protocols.limits import REPORT_HAPPENINGS_MAX, REPORT_MAILBOXES_MAX, REPORT_ROWS_UNFOLDED
+from protocols.limits.simulation import REPORT_HAPPENINGS_MAX, REPORT_MAILBOXES_MAX, REPORT_ROWS_UNFOLDED
 from simulations.recording import MailboxTotals, Recording, Verdict
 from simulations.report.figures import delays, family, in_step_again_s, spans
 from simulations.report.words import (

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from protocols.limits import REPORT_MARKS_MAX
+from protocols.limits.simulation import REPORT_MARKS_MAX
 from simulations.recording import Moment, Recording
 from simulations.report.figures import Span, end_s, family, lanes, series, share_lines, torn_apart, traffic_rates
 from simulations.report.words import (

@@ -18,7 +18,8 @@ from node.bench.messages import arrival_at, log_name
 from node.store import _ledger
 from node.store.api import Arrival
 from node.store.sqlite import SqliteStore
-from protocols.limits import EXPIRY_BATCH_MESSAGES, MIB
+from protocols.limits.store import EXPIRY_BATCH_MESSAGES
+from protocols.limits.units import MIB
 from protocols.model import LogName, digest_of
 
 pytestmark = pytest.mark.benchmark

@@ -23,7 +23,8 @@ from node.store.api import Arrival
 from node.store.sqlite import SqliteStore
 from node.sync.audit import Audit
 from node.sync.index import LogIndex
-from protocols.limits import BLOCK_SEQS, GC_YOUNG_OBJECTS
+from protocols.limits.replication import GC_YOUNG_OBJECTS
+from protocols.limits.sync import BLOCK_SEQS
 from protocols.model import LogName, digest_of, handle_of
 from protocols.sync.interest import Interest
 

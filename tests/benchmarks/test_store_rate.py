@@ -24,7 +24,9 @@ from node.bench.messages import arrival_at, log_name
 from node.store._schema import SEQ_OFFSET, connect_writer, prepare
 from node.store.api import Arrival
 from node.store.sqlite import SqliteStore
-from protocols.limits import CHECKPOINT_PAGES, GC_YOUNG_OBJECTS, MIB
+from protocols.limits.replication import GC_YOUNG_OBJECTS
+from protocols.limits.store import CHECKPOINT_PAGES
+from protocols.limits.units import MIB
 from protocols.model import LogName
 from protocols.sync.effects import Span
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 
 from node.store.api import Arrival, ItemColumns, StoredItem
-from protocols.limits import DIGEST_BYTES, SEQ_MAX, VARIANTS_MAX
+from protocols.limits.data import DIGEST_BYTES, SEQ_MAX, VARIANTS_MAX
 from protocols.model import Item, LogName
 from protocols.operations import is_genuine
 from protocols.sync.effects import Span

@@ -12,12 +12,12 @@ import trio.testing
 
 from node.store import _eviction, _ledger, _shares, sqlite
 from node.store.api import Arrival, Change, Store, StoreFull
-from protocols.limits import (
+from protocols.limits.data import SEQ_MAX
+from protocols.limits.store import (
     EVICT_YOUNG_S,
     EVICTED_SPANS_MAX,
     LOG_OVERHEAD_BYTES,
     MESSAGE_OVERHEAD_BYTES,
-    SEQ_MAX,
     TOPIC_NEW_S,
 )
 from protocols.model import LogName, MailboxId, digest_of

@@ -13,14 +13,13 @@ import trio
 from node.store.api import Arrival, Change, LogEntries, Position, Store, StoredItem, StoreFull, StoreUnavailable
 from node.store.memory import MemoryStore
 from node.store.sqlite import SqliteStore
-from protocols.limits import (
+from protocols.limits.data import SEQ_MAX, VARIANTS_MAX
+from protocols.limits.store import (
     BLOB_CHUNK_BYTES,
     JUDGE_SLICE_MESSAGES,
     LOG_OVERHEAD_BYTES,
     MESSAGE_OVERHEAD_BYTES,
     MESSAGES_PAGE_MAX,
-    SEQ_MAX,
-    VARIANTS_MAX,
 )
 from protocols.model import Item, LogName, digest_of
 from protocols.sync.effects import Span

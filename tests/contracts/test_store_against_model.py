@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from node.store.api import Arrival, Change, Position, Store, StoredItem
 from node.store.memory import MemoryStore
 from node.store.sqlite import SqliteStore
-from protocols.limits import SEQ_MAX
+from protocols.limits.data import SEQ_MAX
 from protocols.model import Item, LogName, digest_of
 from protocols.sync.effects import Span
 from tests.contracts.store_model import StoreModel, rows_of

@@ -13,7 +13,7 @@ from node.transport.api import PeerUnreachable, Stream, StreamBroken, Transport
 from node.transport.libp2p import Libp2pTransport
 from node.transport.memory import MemoryNetwork, MemoryTransport
 from protocols.addresses import PeerAddress
-from protocols.limits import ANNOUNCEMENT_BYTES_MAX
+from protocols.limits.transport import ANNOUNCEMENT_BYTES_MAX
 from protocols.model import MailboxId
 
 PROTOCOL = "/mailboxd/test/1"

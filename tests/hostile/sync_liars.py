@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import (
-    SALT_BYTES,
-)
+from protocols.limits.sync import SALT_BYTES
 from protocols.model import Item, LogName, digest_of, handle_of
 from protocols.sync.codec import decode, encode
 from protocols.sync.effects import Receive, Runs, Send

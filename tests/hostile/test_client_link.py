@@ -17,7 +17,7 @@ from node.client.seat import _endpoint_id
 from protocols.challenges import Challenger
 from protocols.client.address import Mailbox
 from protocols.client.answers import Cause, Refused
-from protocols.limits import CLIENT_ANSWER_BYTES_MAX, CLIENT_HEAD_BYTES_MAX
+from protocols.limits.client import CLIENT_ANSWER_BYTES_MAX, CLIENT_HEAD_BYTES_MAX
 
 Serve = Callable[[trio.SocketStream], Awaitable[None]]
 

@@ -18,7 +18,7 @@ from node.http.head import BadHead, ChunkedBody, parse_head
 from protocols.admission import messages as admission_messages
 from protocols.challenges import Challenger, read_challenge
 from protocols.errors import RemoteProtocolError
-from protocols.limits import CHALLENGE_KEY_BYTES
+from protocols.limits.shedding import CHALLENGE_KEY_BYTES
 from protocols.operations import NotGenuine, read_operation
 from protocols.reach import decode_question
 from protocols.sync import codec, hints

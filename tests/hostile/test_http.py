@@ -15,7 +15,8 @@ from node.http.messages import HttpError, Request, Response, Router
 from node.http.server import HttpLimits
 from node.store.api import Arrival, PutResult, StoreFull, StoreUnavailable
 from node.store.memory import MemoryStore
-from protocols.limits import HTTP_BODY_BYTES_MAX, HTTP_STORES_WAITING_MAX, MIB
+from protocols.limits.http import HTTP_BODY_BYTES_MAX, HTTP_STORES_WAITING_MAX
+from protocols.limits.units import MIB
 from tests.node.http.harness import Site, answers, receive_all, serving, serving_toy, until
 
 STORE = b'{"blobs":{"t":{"l":{"0":"AAAA"}}}}'

@@ -21,7 +21,7 @@ from node.transport.api import Stream
 from node.transport.libp2p import Libp2pTransport
 from node.transport.libp2p_hardening import peer_id_of
 from node.transport.libp2p_yamux import Yamux
-from protocols.limits import (
+from protocols.limits.transport import (
     GOSSIP_MESSAGES_BURST,
     GOSSIP_MESSAGES_PER_S,
     HANDSHAKE_S,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import psutil
 
-from protocols.limits import (
+from protocols.limits.discovery import (
     MDNS_SOURCE_PACKETS_BURST,
     MDNS_SOURCE_PACKETS_PER_SECOND,
     NEIGHBOURS_LIVE_PER_HOST_MAX,

@@ -25,7 +25,7 @@ from node.http.standing import Standing
 from node.http.turnstile import Turnstile
 from node.sync.reports import ReportFailed
 from node.transport.memory import MemoryNetwork
-from protocols.limits import GUESSERS_REMEMBERED_MAX, GUESSES_FREE, GUESSES_TOTAL_BURST
+from protocols.limits.admission import GUESSERS_REMEMBERED_MAX, GUESSES_FREE, GUESSES_TOTAL_BURST
 from protocols.model import MailboxId
 from tests.memory_world import World
 from tests.node.http.harness import MAILBOX_ID

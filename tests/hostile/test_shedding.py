@@ -23,7 +23,7 @@ from node.http.turnstile import Turnstile
 from node.mailbox import Mailbox
 from node.store.api import PutResult
 from node.store.memory import MemoryStore
-from protocols.limits import KNOWN_BURST
+from protocols.limits.shedding import KNOWN_BURST
 from protocols.model import LogName
 from tests.node.http.harness import MAILBOX_ID, Site, mailbox_over, receive_all, serving, until
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import (
+from protocols.limits.data import SEQ_MAX
+from protocols.limits.sync import (
     BLOCK_SEQS,
     NAMES_ASKED_MAX,
     NAMES_PER_FRAGMENT_MAX,
     SALT_BYTES,
-    SEQ_MAX,
     SESSION_SLICE_ROWS,
     SESSION_TURNS_MAX,
 )

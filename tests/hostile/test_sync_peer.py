@@ -23,7 +23,8 @@ from node.config import ListenAddress
 from node.transport.api import Stream, StreamBroken
 from node.transport.libp2p import Libp2pTransport
 from protocols.addresses import PeerAddress
-from protocols.limits import PEER_SESSIONS_MAX, SALT_BYTES
+from protocols.limits.replication import PEER_SESSIONS_MAX
+from protocols.limits.sync import SALT_BYTES
 from protocols.model import LogName, handle_of
 from protocols.sync.codec import decode, encode
 from protocols.sync.effects import Receive, Runs, Send

@@ -9,13 +9,8 @@ import numpy as np
 import pytest
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import (
-    PARCEL_MESSAGES_MAX,
-    SEQ_MAX,
-    SESSION_TURNS_MAX,
-    TRANSFER_MESSAGES_MAX,
-    VARIANTS_MAX,
-)
+from protocols.limits.data import SEQ_MAX, VARIANTS_MAX
+from protocols.limits.sync import PARCEL_MESSAGES_MAX, SESSION_TURNS_MAX, TRANSFER_MESSAGES_MAX
 from protocols.model import Item, digest_of, handle_of
 from protocols.sync.effects import SessionAborted
 from protocols.sync.listing import Listing

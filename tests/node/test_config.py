@@ -18,7 +18,8 @@ from node.config import HttpPeer, ListenAddress, OperatorLimits, RunConfig
 from node.identity import Identity
 from protocols.addresses import PeerAddress
 from protocols.discovery import PeerInfo
-from protocols.limits import CONFIG_FILE_BYTES_MAX, INTEREST_TOPICS_MAX
+from protocols.limits.sync import INTEREST_TOPICS_MAX
+from protocols.limits.tools import CONFIG_FILE_BYTES_MAX
 from protocols.model import Retention
 
 PEER_ID = Identity.from_seed(bytes(32)).peer_id

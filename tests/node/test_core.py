@@ -14,7 +14,8 @@ from node.core import Core, supervise
 from node.store.api import StoreUnavailable
 from node.store.memory import MemoryStore
 from node.transport.memory import MemoryNetwork, MemoryTransport
-from protocols.limits import SALT_BYTES, SUPERVISE_PAUSE_FIRST_S, SUPERVISE_PAUSE_MAX_S
+from protocols.limits.replication import SUPERVISE_PAUSE_FIRST_S, SUPERVISE_PAUSE_MAX_S
+from protocols.limits.sync import SALT_BYTES
 from protocols.model import MailboxId, Retention
 from tests.memory_world import SimulatedClock
 

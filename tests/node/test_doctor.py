@@ -16,7 +16,7 @@ import pytest
 from node.doctor.findings import Finding, Verdict
 from node.doctor.machine import judge_fsync
 from node.doctor.network import check_firewall, check_neighbours
-from protocols.limits import DOCTOR_FSYNC_SLOW_S
+from protocols.limits.tools import DOCTOR_FSYNC_SLOW_S
 from tests.mailboxes import MailboxProcess, clean_environment, eventually
 from tests.netns import Host, Lan
 

@@ -25,12 +25,8 @@ from protocols.admission.exchange import ADMISSION_PROTOCOL, Compute, Guess, Not
 from protocols.admission.messages import Needs
 from protocols.admission.secret import for_mailboxes
 from protocols.errors import RemoteProtocolError
-from protocols.limits import (
-    ADMISSIONS_AT_ONCE_MAX,
-    GUESSES_TOTAL_BURST,
-    GUESSES_TOTAL_INTERVAL_S,
-    PEER_SHUN_FIRST_S,
-)
+from protocols.limits.admission import ADMISSIONS_AT_ONCE_MAX, GUESSES_TOTAL_BURST, GUESSES_TOTAL_INTERVAL_S
+from protocols.limits.replication import PEER_SHUN_FIRST_S
 from protocols.model import LogName, MailboxId
 from protocols.sync.codec import decode, encode
 from protocols.sync.hints import HintedLog, encode_hints

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from node.events import Event, EventKind, Events
-from protocols.limits import EVENT_CHARS_MAX
+from protocols.limits.tools import EVENT_CHARS_MAX
 from protocols.model import MailboxId
 
 A, B = MailboxId(bytes(32)), MailboxId(bytes(31) + b"\1")

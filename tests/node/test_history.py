@@ -6,7 +6,7 @@ import trio
 import trio.testing
 
 from node.history import History, Reading, Ring
-from protocols.limits import HISTORY_SAMPLES_MAX
+from protocols.limits.tools import HISTORY_SAMPLES_MAX
 
 
 class VirtualClock:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from node.logs import Repetitions, escape_controls, set_up_logging
-from protocols.limits import LOG_LINE_S, LOG_LINES_BURST
+from protocols.limits.replication import LOG_LINE_S, LOG_LINES_BURST
 
 NASTY = "a\nb\r\x1b[31m\x00\x9b\u2028\ud800é"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from node.admission.pins import Pins
 from node.admission.policy import Admission
-from protocols.limits import PINS_MAX
+from protocols.limits.admission import PINS_MAX
 from protocols.model import MailboxId
 from tests.mailboxes import MailboxProcess, eventually
 from tests.node.test_admission_processes import status

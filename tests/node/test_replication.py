@@ -20,7 +20,7 @@ from node.http.client import AdminClient
 from node.store.memory import MemoryStore
 from node.sync.peers import PeerState
 from node.transport.libp2p import Libp2pTransport
-from protocols.limits import SALT_BYTES
+from protocols.limits.sync import SALT_BYTES
 from protocols.model import LogName, Retention, digest_of
 from tests.mailboxes import MailboxProcess, eventually
 

@@ -14,7 +14,7 @@ from node import signed
 from node.aside import inline
 from node.signed import SignedOnly
 from node.store.api import Arrival
-from protocols.limits import UNSIGNED_PAUSE_S
+from protocols.limits.store import UNSIGNED_PAUSE_S
 from protocols.model import LogName, digest_of
 from protocols.operations import NotGenuine
 from protocols.sync.effects import Span

@@ -19,7 +19,8 @@ from node.store.api import Arrival, StoreFull
 from node.store.memory import MemoryStore
 from node.store.reading import SqliteReading
 from node.store.sqlite import SqliteStore
-from protocols.limits import SALT_BYTES, SCAN_PAGE_MESSAGES
+from protocols.limits.store import SCAN_PAGE_MESSAGES
+from protocols.limits.sync import SALT_BYTES
 from protocols.model import LogName, Retention, digest_of, handle_of
 from protocols.sneakernet.bundle import BundleHead
 from protocols.sneakernet.seal import Kind, Record, SealReader

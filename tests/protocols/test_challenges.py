@@ -16,7 +16,7 @@ import protocols
 from protocols import challenges
 from protocols.challenges import Challenger, read_challenge, solve
 from protocols.errors import RemoteProtocolError
-from protocols.limits import CHALLENGE_BITS_MAX, CHALLENGE_BUCKET_S, CHALLENGE_KEY_BYTES, CHALLENGE_SLACK_BITS
+from protocols.limits.shedding import CHALLENGE_BITS_MAX, CHALLENGE_BUCKET_S, CHALLENGE_KEY_BYTES, CHALLENGE_SLACK_BITS
 
 KEY = bytes(range(CHALLENGE_KEY_BYTES))
 NOW_S = 1_790_000_010.0

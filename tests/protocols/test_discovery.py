@@ -22,7 +22,7 @@ from protocols.discovery import (
     parse_txt,
 )
 from protocols.errors import LocalProtocolError, RemoteProtocolError
-from protocols.limits import MDNS_TXT_BYTES_MAX, NEIGHBOUR_ADDRESSES_MAX
+from protocols.limits.discovery import MDNS_TXT_BYTES_MAX, NEIGHBOUR_ADDRESSES_MAX
 from protocols.model import MailboxId
 
 ids = st.binary(min_size=32, max_size=32).map(MailboxId)

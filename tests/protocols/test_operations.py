@@ -11,7 +11,7 @@ from blake3 import blake3
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from protocols.limits import OPERATION_DEPTH_MAX, OPERATION_HEADER_BYTES_MAX
+from protocols.limits.data import OPERATION_DEPTH_MAX, OPERATION_HEADER_BYTES_MAX
 from protocols.model import LogName
 from protocols.operations import NotGenuine, check_operation, is_genuine, read_operation
 from tests.protocols.operation_maker import Author, wrap

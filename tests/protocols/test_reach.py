@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
-from protocols.limits import REACH_FRAME_BYTES_MAX, REACH_HOSTS_MAX, REACH_PORTS_MAX
+from protocols.limits.tools import REACH_FRAME_BYTES_MAX, REACH_HOSTS_MAX, REACH_PORTS_MAX
 from protocols.reach import Outcome, Trial, decode_answer, decode_question, encode_answer, encode_question
 from protocols.sync.wire import pack
 

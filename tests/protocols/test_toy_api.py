@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from protocols import toy_api
 from protocols.errors import RemoteProtocolError
-from protocols.limits import GET_MEMBERS_MAX, SEQ_MAX, STORE_MEMBERS_MAX
+from protocols.limits.data import SEQ_MAX
+from protocols.limits.http import GET_MEMBERS_MAX, STORE_MEMBERS_MAX
 from protocols.model import LogName
 from protocols.toy_answers import AnswerWriter, TopicAnswer, decode_get_answer, decode_watermarks, encode_watermarks
 from protocols.toy_api import BadRequest, Family, decode_get, decode_store, encode_get, encode_store

@@ -17,7 +17,7 @@ from node.sync.driver import SessionTraffic
 from node.sync.engine import SyncEngine
 from node.sync.index import LogIndex
 from node.sync.news import News
-from protocols.limits import HINT_HEARD_MAX
+from protocols.limits.replication import HINT_HEARD_MAX
 from protocols.model import LogName, Retention
 from protocols.sync.tables import KeyedTable
 from simulations.disk import Disk, SimulatedStore

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from protocols.limits import SYNC_VERSION_MAX
+from protocols.limits.sync import SYNC_VERSION_MAX
 from simulations.play import play
 from simulations.scenario import (
     PRESETS,

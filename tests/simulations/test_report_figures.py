@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from protocols.limits import REPORT_LINES_MAX, REPORT_SERIES_POINTS_MAX
+from protocols.limits.simulation import REPORT_LINES_MAX, REPORT_SERIES_POINTS_MAX
 from simulations.recording import Happening, MailboxTotals, MessageSpread, Recording
 from simulations.report import write_picture
 from simulations.report.figures import (

@@ -9,7 +9,7 @@ from itertools import combinations
 
 import pytest
 
-from protocols.limits import REPORT_LINKS_MAX
+from protocols.limits.simulation import REPORT_LINKS_MAX
 from simulations.recording import MailboxSample, Moment
 from simulations.report.layout import layout
 from simulations.report.network import network

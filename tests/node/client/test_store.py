@@ -17,7 +17,7 @@ from node.client import ClientStoreError, open_client
 from node.client.store import ClientStore, state_of
 from protocols.client.book import Record
 from protocols.client.runs import Runs
-from protocols.limits import CLIENT_MAILBOXES_REMEMBERED_MAX
+from protocols.limits.client import CLIENT_MAILBOXES_REMEMBERED_MAX
 from protocols.model import LogName
 
 NAME = LogName("topic", "log")

@@ -9,7 +9,7 @@ import ifaddr
 import pytest
 
 from node.discovery.interfaces import Link, Network, read_network
-from protocols.limits import MDNS_ANNOUNCED_ADDRESSES_MAX, MDNS_INTERFACES_MAX
+from protocols.limits.discovery import MDNS_ANNOUNCED_ADDRESSES_MAX, MDNS_INTERFACES_MAX
 
 
 @dataclass

@@ -21,7 +21,7 @@ from zeroconf import (
 from node.discovery.api import Announcement
 from node.discovery.packets import Heard, Sighting, Speaker, interesting, query, read_packet, resolve
 from protocols.discovery import SERVICE_TYPE, PeerInfo, encode_txt, instance_names
-from protocols.limits import MDNS_NAMES_PER_PACKET_MAX
+from protocols.limits.discovery import MDNS_NAMES_PER_PACKET_MAX
 from protocols.model import MailboxId
 
 A, PTR, TXT, SRV, IN = 1, 12, 16, 33, 1

@@ -14,7 +14,7 @@ from node.discovery.api import Found, Lost
 from node.discovery.packets import Sighting
 from node.discovery.table import Job, NeighbourTable, Timing
 from protocols.discovery import PeerInfo
-from protocols.limits import NEIGHBOURS_LIVE_MAX, NEIGHBOURS_LIVE_PER_HOST_MAX, NEIGHBOURS_WAITING_MAX
+from protocols.limits.discovery import NEIGHBOURS_LIVE_MAX, NEIGHBOURS_LIVE_PER_HOST_MAX, NEIGHBOURS_WAITING_MAX
 from protocols.model import MailboxId
 
 LAN = (ip_interface("10.0.0.5/16"),)

@@ -18,7 +18,7 @@ from node.http.admin import AdminError, admin_router, load_or_create_token
 from node.http.client import AdminClient, ClientError, read_topic, store_messages
 from node.http.messages import Request, Response, Router
 from node.http.server import HttpStatistics
-from protocols.limits import ADMIN_BODY_BYTES_MAX
+from protocols.limits.http import ADMIN_BODY_BYTES_MAX
 from tests.node.http.harness import Site, answers, serving, serving_toy
 from tests.node.http.test_metrics import OPENMETRICS, status
 

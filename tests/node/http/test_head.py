@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from node.http.head import BadHead, ChunkedBody, Head, check_partial, parse_head
-from protocols.limits import HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX
+from protocols.limits.http import HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX
 
 
 def head(*lines: str) -> bytes:

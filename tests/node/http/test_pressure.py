@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.http.pressure import Pressure
-from protocols.limits import (
+from protocols.limits.shedding import (
     CALM_S,
     CHALLENGE_BITS_FIRST,
     CHALLENGE_BITS_MAX,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from node.http.standing import Acquaintances, Standing, client_key
-from protocols.limits import KNOWN_FORGET_S, KNOWN_SLOT_S, KNOWN_SLOTS_MIN, PENALTY_HALF_LIFE_S, PENALTY_MAX
+from protocols.limits.shedding import KNOWN_FORGET_S, KNOWN_SLOT_S, KNOWN_SLOTS_MIN, PENALTY_HALF_LIFE_S, PENALTY_MAX
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from node.http.toy import toy_router
 from node.mailbox import Mailbox
 from node.store.api import Position, ReadPage, StoreUnavailable
 from node.store.memory import MemoryStore
-from protocols.limits import HTTP_ANSWERS_BYTES_MAX, HTTP_BODY_FREE_BYTES, HTTP_PAGE_BYTES, MIB
+from protocols.limits.http import HTTP_ANSWERS_BYTES_MAX, HTTP_BODY_FREE_BYTES, HTTP_PAGE_BYTES
+from protocols.limits.units import MIB
 from protocols.model import LogName, Retention
 from protocols.toy_answers import decode_get_answer
 from protocols.toy_api import Family, encode_get, encode_store

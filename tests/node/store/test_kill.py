@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from node.store.sqlite import SqliteStore
-from protocols.limits import SEQ_MAX
+from protocols.limits.data import SEQ_MAX
 from protocols.model import LogName
 from tests.node.store.killed_child import TASKS, requests
 

@@ -15,7 +15,9 @@ from node.store import _ledger, _writer
 from node.store._writer import Job
 from node.store.api import Arrival, Change, StoreError, StoreFull, StoreUnavailable
 from node.store.sqlite import SqliteStore, verify_file
-from protocols.limits import MIB, SEQ_MAX, WAL_BYTES_MAX
+from protocols.limits.data import SEQ_MAX
+from protocols.limits.store import WAL_BYTES_MAX
+from protocols.limits.units import MIB
 from protocols.model import LogName, digest_of
 from tests.protocols.operation_maker import Author
 

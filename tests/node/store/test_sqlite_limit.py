@@ -12,7 +12,7 @@ import trio
 
 from node.store.api import Arrival, StoreFull
 from node.store.sqlite import SqliteStore
-from protocols.limits import KIB, MIB
+from protocols.limits.units import KIB, MIB
 from protocols.model import LogName, digest_of
 
 LIMIT = 8 * MIB

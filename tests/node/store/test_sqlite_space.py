@@ -18,7 +18,9 @@ from node.store import _housekeeping, _ledger
 from node.store._writer import Job
 from node.store.api import Arrival, Change, StoreFull
 from node.store.sqlite import SqliteStore
-from protocols.limits import BLOB_CHUNK_BYTES, CHECKPOINT_PAGES, MIB, SEQ_MAX
+from protocols.limits.data import SEQ_MAX
+from protocols.limits.store import BLOB_CHUNK_BYTES, CHECKPOINT_PAGES
+from protocols.limits.units import MIB
 from protocols.model import LogName, digest_of
 
 LOG = LogName("topic", "log")

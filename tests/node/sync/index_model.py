@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from node.store.api import Arrival, Change, StoredItem, StoreUnavailable
 from node.store.memory import MemoryStore
-from protocols.limits import BLOCK_SEQS, SEQ_MAX
+from protocols.limits.data import SEQ_MAX
+from protocols.limits.sync import BLOCK_SEQS
 from protocols.model import Item, LogName, digest_of, handle_of
 from protocols.sync.reconcile import block_digest, log_state
 

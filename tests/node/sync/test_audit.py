@@ -21,7 +21,9 @@ from node.sync import audit as audit_module
 from node.sync.audit import Audit
 from node.sync.index import IndexView, LogIndex
 from node.sync.index_leaf import Leaf
-from protocols.limits import AUDIT_DOUBT_S, AUDIT_PASS_S, BLOCK_SEQS, SEQ_MAX
+from protocols.limits.data import SEQ_MAX
+from protocols.limits.replication import AUDIT_DOUBT_S, AUDIT_PASS_S
+from protocols.limits.sync import BLOCK_SEQS
 from protocols.model import LogName, digest_of
 from tests.memory_world import SimulatedClock
 from tests.node.sync.index_model import EXPIRE, LOGS, MERGE, PUT, MoodyStore, change, expected

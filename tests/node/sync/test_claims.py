@@ -8,14 +8,9 @@ from hypothesis import strategies as st
 
 from node.sync import claims as claims_module
 from node.sync.claims import ClaimHolder, Claims
-from protocols.limits import (
-    CLAIM_PATIENCE_S,
-    CLAIMS_OVER_MAX,
-    CLAIMS_PER_LOG_MAX,
-    REFUSED_PAUSE_S,
-    SEQ_MAX,
-    TRANSFER_SPANS_MAX,
-)
+from protocols.limits.data import SEQ_MAX
+from protocols.limits.replication import CLAIM_PATIENCE_S, CLAIMS_OVER_MAX, CLAIMS_PER_LOG_MAX, REFUSED_PAUSE_S
+from protocols.limits.sync import TRANSFER_SPANS_MAX
 from protocols.model import LogName
 from protocols.sync.effects import Span
 

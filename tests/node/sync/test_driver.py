@@ -17,7 +17,7 @@ from node.sync.driver import SessionTraffic, run_session
 from node.sync.index import LogIndex
 from node.transport.api import Stream
 from protocols.errors import RemoteProtocolError
-from protocols.limits import SYNC_COMMITS_UNDER_WAY_MAX, SYNC_FRAME_TIMEOUT_S
+from protocols.limits.replication import SYNC_COMMITS_UNDER_WAY_MAX, SYNC_FRAME_TIMEOUT_S
 from protocols.model import LogName, MailboxId, digest_of
 from protocols.sync.effects import Claim, Commit, Delivery, Receive, Release, Send, SessionAborted, Settle, Span
 from protocols.sync.session import SessionResult

@@ -15,7 +15,8 @@ from node.store.memory import MemoryStore
 from node.sync.peers import Peer, PeerState, SyncProgress, SyncReport
 from node.transport.api import PeerUnreachable, Stream, StreamBroken
 from node.transport.memory import MemoryTransport
-from protocols.limits import CLAIM_PATIENCE_S, HINT_PAUSE_MAX_S, HINTS_VAIN_MAX, SEQ_MAX
+from protocols.limits.data import SEQ_MAX
+from protocols.limits.replication import CLAIM_PATIENCE_S, HINT_PAUSE_MAX_S, HINTS_VAIN_MAX
 from protocols.model import LogName, MailboxId, Retention, handle_of
 from protocols.sync.codec import encode
 from protocols.sync.hints import HintedLog, encode_hints

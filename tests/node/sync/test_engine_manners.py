@@ -17,15 +17,14 @@ from node.sync.engine import SessionEnd
 from node.sync.peers import PeerState
 from node.transport.api import PeerUnreachable, Stream, StreamBroken
 from node.transport.memory import MemoryTransport
-from protocols.limits import (
-    HINT_AUDIENCE_MAX,
-    HINT_LOGS_MAX,
+from protocols.limits.replication import (
     HINT_LOGS_PENDING_MAX,
     PEER_RETRY_MAX_S,
     PEER_SHUN_FIRST_S,
     PEER_SHUN_MAX_S,
     REFUSED_PAUSE_S,
 )
+from protocols.limits.sync import HINT_AUDIENCE_MAX, HINT_LOGS_MAX
 from protocols.model import LogName, MailboxId, handle_of
 from protocols.sync.codec import decode
 from protocols.sync.hints import HintedLog, encode_hints

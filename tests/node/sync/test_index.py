@@ -19,7 +19,8 @@ from node.sync import index as index_module
 from node.sync import index_blocks, index_boundaries, index_edit, index_leaf, index_load, index_log, index_reading
 from node.sync.index import IndexView, LogIndex
 from node.sync.index_blocks import ROW_BYTES, pairs
-from protocols.limits import LOG_RUNS_MAX, SEQ_MAX
+from protocols.limits.data import SEQ_MAX
+from protocols.limits.sync import LOG_RUNS_MAX
 from protocols.model import Item, LogName, digest_of, handle_of
 from protocols.sync.effects import LogTable, Rows
 from protocols.sync.interest import Interest

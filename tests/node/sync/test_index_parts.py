@@ -26,16 +26,15 @@ from node.sync.index import IndexView, LogIndex
 from node.sync.index_blocks import AGE_MAX_S, ROW_BYTES, Block, blocks_of, pairs
 from node.sync.index_log import Log, LongLog, all_rows, between, length_of, restricted, spliced, state_of_log, taken
 from node.sync.index_names import Names, pack_id, pack_name
-from protocols.limits import (
-    BLOCK_SEQS,
+from protocols.limits.replication import (
     INDEX_FOREIGN_VIEW_S,
     INDEX_FOREIGN_VIEWS_BURST,
     INDEX_INTERESTS_LOGS_MAX,
     INDEX_INTERESTS_MAX,
     INDEX_KEPT_S,
     INDEX_VIEWS_MAX,
-    LOG_RUNS_MAX,
 )
+from protocols.limits.sync import BLOCK_SEQS, LOG_RUNS_MAX
 from protocols.model import LogName, digest_of, handle_of
 from protocols.sync.interest import Interest
 from protocols.sync.reconcile import log_state

@@ -12,7 +12,7 @@ from node.store.memory import MemoryStore
 from node.sync import index as index_module
 from node.sync.index import IndexView, LogIndex
 from node.sync.index_reading import Pace
-from protocols.limits import INDEX_LEAF_LOGS_MAX
+from protocols.limits.replication import INDEX_LEAF_LOGS_MAX
 from protocols.model import LogName, digest_of, handle_of
 from protocols.sync.interest import Interest
 

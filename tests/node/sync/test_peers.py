@@ -8,7 +8,7 @@ from trio.testing import MockClock
 
 from node.sync.peers import Peer, PeerState, PeerTable, SyncReport
 from protocols.addresses import PeerAddress
-from protocols.limits import PEERS_MAX
+from protocols.limits.replication import PEERS_MAX
 from protocols.model import MailboxId
 from protocols.sync.session import Checkpoint
 

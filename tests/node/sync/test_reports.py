@@ -19,7 +19,7 @@ from node.store.memory import MemoryStore
 from node.sync.index import LogIndex
 from node.sync.reports import ReportFailed, Reports
 from node.transport.memory import MemoryNetwork, MemoryTransport
-from protocols.limits import REPORT_TRIES_MAX
+from protocols.limits.sync import REPORT_TRIES_MAX
 from protocols.model import LogName, Retention, digest_of, topic_hash_of
 from protocols.report.exchange import PROTOCOL, Call, encode
 from protocols.report.verdict import Verdict, judge

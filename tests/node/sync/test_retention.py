@@ -11,7 +11,7 @@ import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from protocols.limits import SEQ_MAX
+from protocols.limits.data import SEQ_MAX
 from protocols.model import LogName, Retention
 from tests.memory_world import SimulatedMailbox, World
 

@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from node.sync.seats import NoSeat, Seat, Seats
-from protocols.limits import SEAT_RATE_MIN, SEAT_TIME_MIN_S, SYNC_SESSION_MAX_S
+from protocols.limits.replication import SEAT_RATE_MIN, SEAT_TIME_MIN_S, SYNC_SESSION_MAX_S
 from protocols.model import MailboxId
 
 

@@ -21,7 +21,7 @@ from node.sync.index import LogIndex
 from node.sync.peers import PeerState
 from node.sync.toy_ledger import ToyLedger, Traded
 from node.sync.toy_peer import ToyPeer, ToyPeers
-from protocols.limits import SEQ_MAX
+from protocols.limits.data import SEQ_MAX
 from protocols.model import LogName, MailboxId, Retention
 from tests.mailboxes import MailboxProcess, eventually
 

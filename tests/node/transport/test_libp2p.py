@@ -25,7 +25,7 @@ from node.transport import libp2p as libp2p_module
 from node.transport.api import PeerUnreachable, Stream, StreamBroken
 from node.transport.libp2p import Libp2pTransport
 from protocols.addresses import PeerAddress
-from protocols.limits import PING_INTERVAL_S, PING_UNANSWERED_MAX
+from protocols.limits.transport import PING_INTERVAL_S, PING_UNANSWERED_MAX
 from protocols.model import MailboxId
 from tests.node.transport.processes import other_process
 

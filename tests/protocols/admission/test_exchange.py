@@ -28,7 +28,7 @@ from protocols.admission.messages import (
 from protocols.admission.pake import Pake
 from protocols.admission.secret import check_password, derive, for_mailboxes, for_phones, stretch
 from protocols.errors import RemoteProtocolError
-from protocols.limits import ADMISSION_FRAME_BYTES_MAX, ADMISSION_PAUSE_MAX_S
+from protocols.limits.admission import ADMISSION_FRAME_BYTES_MAX, ADMISSION_PAUSE_MAX_S
 from tests.protocols.admission.play import ALICE, BOB, MALLORY, Wire, entropy, party, play
 
 SECRET, OTHER = b"s" * 32, b"o" * 32

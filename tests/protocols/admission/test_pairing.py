@@ -22,7 +22,7 @@ from protocols.admission.pairing import (
     sealed_name,
 )
 from protocols.errors import RemoteProtocolError
-from protocols.limits import PAIRING_BOX_BYTES_MAX
+from protocols.limits.admission import PAIRING_BOX_BYTES_MAX
 from tests.protocols.admission.play import ALICE, BOB, entropy
 from tests.protocols.admission.test_exchange import VECTORS
 

@@ -9,7 +9,7 @@ import pytest
 from protocols.client.answers import Cause, Refused
 from protocols.client.book import Book
 from protocols.client.exchange import Ask, Effect, Give, Keep, Load, Outcome, exchange
-from protocols.limits import CLIENT_LOGS_PER_TOPIC_MAX, CLIENT_MISSING_MAX, CLIENT_REFUSALS_MAX, CLIENT_RUNS_MAX
+from protocols.limits.client import CLIENT_LOGS_PER_TOPIC_MAX, CLIENT_MISSING_MAX, CLIENT_REFUSALS_MAX, CLIENT_RUNS_MAX
 from protocols.model import LogName
 from protocols.toy_answers import TopicAnswer
 

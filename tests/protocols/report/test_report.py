@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from node.identity import Identity
 from protocols.errors import RemoteProtocolError
-from protocols.limits import CLOCK_SKEW_MAX_S, REPORT_NONCE_BYTES, REPORT_STATEMENT_BYTES_MAX
+from protocols.limits.data import CLOCK_SKEW_MAX_S
+from protocols.limits.sync import REPORT_NONCE_BYTES, REPORT_STATEMENT_BYTES_MAX
 from protocols.model import topic_hash_of
 from protocols.report.exchange import Call, Greeting, Part, Refusal, Statements, decode, encode, meet, parts_of
 from protocols.report.statement import Meeting, Signed, Statement, TopicDigest, digest_of_rows

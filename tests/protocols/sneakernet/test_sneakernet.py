@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from node.identity import Identity
 from protocols.errors import LocalProtocolError, RemoteProtocolError
-from protocols.limits import SALT_BYTES, SEALED_HEAD_BYTES_MAX, SEALED_RECORD_BYTES_MIN, SEQ_MAX, SYNC_ENTRIES_MAX
+from protocols.limits.data import SEQ_MAX
+from protocols.limits.sync import SALT_BYTES, SEALED_HEAD_BYTES_MAX, SEALED_RECORD_BYTES_MIN, SYNC_ENTRIES_MAX
 from protocols.model import Item, LogName, digest_of, handle_of
 from protocols.sneakernet.bundle import BundleHead, BundleWriter, CarriedLog, read_logs
 from protocols.sneakernet.seal import Kind, Origin, Record, SealReader, SealWriter

@@ -17,7 +17,8 @@ import numpy as np
 
 import protocols.sync
 from protocols.errors import RemoteProtocolError
-from protocols.limits import BLOCK_SEQS, SEQ_MAX, SYNC_VERSION_MAX
+from protocols.limits.data import SEQ_MAX
+from protocols.limits.sync import BLOCK_SEQS, SYNC_VERSION_MAX
 from protocols.model import LogName, digest_of, handle_of
 from protocols.sync.codec import decode, encode
 from protocols.sync.columns import pack_ascending, pack_varints

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import LOG_RUNS_MAX, SEQ_MAX
+from protocols.limits.data import SEQ_MAX
+from protocols.limits.sync import LOG_RUNS_MAX
 from protocols.sync import columns, listing
 from protocols.sync.columns import (
     ascending_bytes_max,

@@ -15,13 +15,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
-from protocols.limits import (
+from protocols.limits.data import SEQ_MAX
+from protocols.limits.sync import (
     CONTROL_FRAME_BYTES_MAX,
     FRAME_BYTES_MAX,
     HINT_AUDIENCE_MAX,
     HINT_BYTES_MAX,
     HINT_LOGS_MAX,
-    SEQ_MAX,
 )
 from protocols.model import Item, LogName, digest_of, handle_of
 from protocols.sync.codec import decode, encode

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import FRAME_BYTES_MAX, INTEREST_TOPICS_MAX, TOPIC_HASH_BYTES
+from protocols.limits.data import TOPIC_HASH_BYTES
+from protocols.limits.sync import FRAME_BYTES_MAX, INTEREST_TOPICS_MAX
 from protocols.model import LogName, handle_of, topic_hash_of
 from protocols.sync.codec import decode, encode
 from protocols.sync.interest import EVERYTHING_ID, Interest, common, id_of

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from protocols.limits import SYNC_VERSION_MAX
+from protocols.limits.sync import SYNC_VERSION_MAX
 from protocols.model import LogName
 from protocols.sync import effects as fx
 from protocols.sync import parcels

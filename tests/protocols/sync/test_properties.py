@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocols.limits import BATCH_BYTES_MAX, SEQ_MAX, SURVEY_PART_LOGS
+from protocols.limits.data import SEQ_MAX
+from protocols.limits.sync import BATCH_BYTES_MAX, SURVEY_PART_LOGS
 from protocols.model import LogName, Retention, handle_of
 from protocols.sync import search as search_module
 from protocols.sync.effects import SessionAborted

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from protocols.limits import (
-    ABOUT_LOGS_MAX,
-    BATCH_BYTES_MAX,
-    CLOCK_SKEW_MAX_S,
-    LOG_RUNS_MAX,
-    SEQ_MAX,
-    VARIANTS_MAX,
-)
+from protocols.limits.data import CLOCK_SKEW_MAX_S, SEQ_MAX, VARIANTS_MAX
+from protocols.limits.sync import ABOUT_LOGS_MAX, BATCH_BYTES_MAX, LOG_RUNS_MAX
 from protocols.model import LogName, Retention, digest_of, handle_of
 from protocols.sync.common import Steps
 from protocols.sync.effects import Commit, OpenView, Settle

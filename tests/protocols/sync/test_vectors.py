@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from protocols.errors import RemoteProtocolError
-from protocols.limits import KIB
+from protocols.limits.units import KIB
 from protocols.sync.codec import decode, encode
 from protocols.sync.columns import pack_ascending, pack_varints, unpack_ascending, unpack_varints
 from protocols.sync.effects import Receive, Send

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from protocols.limits import SEQ_MAX
+from protocols.limits.data import SEQ_MAX
 from protocols.model import Item, LogName, digest_of, handle_of
 from protocols.sync.codec import encode
 from protocols.sync.columns import Numbers

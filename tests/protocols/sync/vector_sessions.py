@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from protocols.limits import SYNC_VERSION_MAX
+from protocols.limits.sync import SYNC_VERSION_MAX
 from protocols.model import LogName, handle_of
 from protocols.sync.codec import decode
 from protocols.sync.common import Steps

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from protocols.limits import BLOCK_SEQS, CONTROL_FRAME_BYTES_MAX, FRAME_BYTES_MAX, LOG_RUNS_MAX, VARIANTS_MAX
+from protocols.limits.data import VARIANTS_MAX
+from protocols.limits.sync import BLOCK_SEQS, CONTROL_FRAME_BYTES_MAX, FRAME_BYTES_MAX, LOG_RUNS_MAX
 from protocols.model import Item, LogName, Retention, digest_of, handle_of
 from protocols.operations import is_genuine
 from protocols.sync import effects as fx

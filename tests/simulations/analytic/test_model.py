@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from protocols.limits import PEERS_MAX
+from protocols.limits.replication import PEERS_MAX
 from simulations.analytic import Plan, Row, analyse
 from simulations.analytic.flows import flows_of
 from simulations.analytic.plan import Network

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from protocols.limits import REAL_SETTLE_MIN_S
+from protocols.limits.simulation import REAL_SETTLE_MIN_S
 from protocols.toy_answers import TopicAnswer
 from simulations.real.clocks import WrongClock, set_error
 from simulations.real.compare import compare
