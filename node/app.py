@@ -34,16 +34,17 @@ from node.events import EventKind, Events
 from node.feed import Feed
 from node.happenings import tell_of
 from node.history import History
-from node.http.admin import admin_router, load_or_create_token
-from node.http.admin_admission import add_admission_routes
-from node.http.admin_bundles import add_bundle_routes
-from node.http.admin_report import add_report_route
-from node.http.dashboard import OPEN_PATHS, add_access, add_dashboard
+from node.http.admin.admission import add_admission_routes
+from node.http.admin.bundles import add_bundle_routes
+from node.http.admin.dashboard import OPEN_PATHS, add_access, add_dashboard
+from node.http.admin.live import Live
+from node.http.admin.report import add_report_route
+from node.http.admin.routes import admin_router
+from node.http.admin.sessions import Sessions
+from node.http.admin.token import load_or_create_token
 from node.http.door import Door
 from node.http.limits import HttpLimits
-from node.http.live import Live
 from node.http.server import HttpStatistics, Listener, open_listeners, serve_http
-from node.http.sessions import Sessions
 from node.http.tls import server_context
 from node.http.toy import toy_router
 from node.http.turnstile import Turnstile

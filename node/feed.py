@@ -9,7 +9,7 @@ import trio
 
 from node.events import Events
 from node.history import History
-from node.http.live import Live
+from node.http.admin.live import Live
 from node.overview import Overview
 from node.store.api import Store, StoreError
 from protocols.limits.shedding import CENSUS_PAUSE_S, CENSUS_SHARE, LIVE_TICK_S, LIVE_TOPICS_MAX

@@ -11,7 +11,7 @@ import trio
 from node.core import VERSION, Core
 from node.doors import Doors
 from node.events import EventKind, Events
-from node.http.admin import AdminError
+from node.http.admin.port import AdminError
 from node.limits_in_use import LimitsInUse
 from node.reach import Reach
 from node.store.api import StoreError
@@ -26,7 +26,7 @@ __all__ = ["Administration"]
 
 
 class Administration:
-    """Answers the administration's questions about a running mailbox; implements `node.http.admin.AdminPort`."""
+    """Answers the administration's questions about a running mailbox; implements `node.http.admin.port.AdminPort`."""
 
     def __init__(
         self,

@@ -145,7 +145,7 @@ def _end(errors: list[BaseException]) -> None:
 
 def _foreseen(error: BaseException) -> bool:
     from node.admission.policy import AdmissionError  # noqa: PLC0415
-    from node.http.admin import AdminError  # noqa: PLC0415
+    from node.http.admin.port import AdminError  # noqa: PLC0415
     from node.store.api import StoreError  # noqa: PLC0415
     from node.transport.api import TransportError  # noqa: PLC0415
 

@@ -302,7 +302,7 @@ def _take_all(directory: Path, reading: _Reading) -> None:
 
 
 def _bring(client: AdminClient, reading: _Reading) -> None:
-    from node.http.admin_bundles import record_body  # noqa: PLC0415
+    from node.http.admin.bundles import record_body  # noqa: PLC0415
     from node.sneakernet import Taken  # noqa: PLC0415
 
     network = str(client.get("/admin/bundles")["network"])

@@ -14,13 +14,15 @@ import pytest
 import trio
 
 from node.datadir import DataDirError
-from node.http.admin import AdminError, admin_router, load_or_create_token
+from node.http.admin.port import AdminError
+from node.http.admin.routes import admin_router
+from node.http.admin.token import load_or_create_token
 from node.http.client import AdminClient, ClientError, read_topic, store_messages
 from node.http.messages import Request, Response, Router
 from node.http.server import HttpStatistics
 from protocols.limits.http import ADMIN_BODY_BYTES_MAX
+from tests.node.http.admin.test_metrics import OPENMETRICS, status
 from tests.node.http.harness import Site, answers, serving, serving_toy
-from tests.node.http.test_metrics import OPENMETRICS, status
 
 TOKEN = "t" * 43
 BEARER = ("Authorization", f"Bearer {TOKEN}")

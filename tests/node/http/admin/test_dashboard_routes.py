@@ -13,12 +13,12 @@ import trio
 from node.admission.office import AdmissionOffice
 from node.admission.policy import Admission
 from node.config import SettingError
-from node.http.admin import admin_router
-from node.http.dashboard import OPEN_PATHS, add_access, add_dashboard
-from node.http.live import Live
-from node.http.sessions import KEY_HEADER, Sessions
+from node.http.admin.dashboard import OPEN_PATHS, add_access, add_dashboard
+from node.http.admin.live import Live
+from node.http.admin.routes import admin_router
+from node.http.admin.sessions import KEY_HEADER, Sessions
+from tests.node.http.admin.test_routes import BEARER, TOKEN, Node
 from tests.node.http.harness import Answer, Site, serving, until
-from tests.node.http.test_admin import BEARER, TOKEN, Node
 
 
 class Settings:

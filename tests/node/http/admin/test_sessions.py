@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from node.http.sessions import KEY_HEADER, Login, Sessions
+from node.http.admin.sessions import KEY_HEADER, Login, Sessions
 from protocols.limits.shedding import DASHBOARD_CODE_S, DASHBOARD_CODES_MAX, DASHBOARD_SESSION_S, DASHBOARD_SESSIONS_MAX
 
 

@@ -1,7 +1,7 @@
 """The dashboard's routes: the page itself, how one gets in, the live stream, and the settings.
 
 The page's files are the same on every mailbox and hold nothing of anybody's, so they are served without a login; what
-they show is asked for with one (`node.http.sessions`).
+they show is asked for with one (`node.http.admin.sessions`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from node.admission.policy import AdmissionError
 from node.aside import aside
 from node.config import SettingError
 from node.dashboard import page_files
-from node.http.live import Live
+from node.http.admin.bodies import JSON, decoded, json_response
+from node.http.admin.live import Live
+from node.http.admin.sessions import Sessions
 from node.http.messages import Handler, HttpError, Request, Response, Router
-from node.http.sessions import Sessions
 from node.settings import Settings
 from protocols.admission.secret import stretch
 from protocols.limits.admission import CODE_S
@@ -28,7 +29,6 @@ from protocols.limits.tools import FIXED_PEERS_MAX
 
 __all__ = ["OPEN_PATHS", "add_access", "add_dashboard"]
 
-_JSON: Final = "application/json"
 _LOGIN: Final = "/admin/login"
 OPEN_PATHS: Final = frozenset({_LOGIN, *page_files()})
 """What is served to whoever can reach the administration at all."""
@@ -53,14 +53,14 @@ def add_dashboard(
     """Adds the page, its login, stream and settings. `on_login` is called when somebody got in."""
 
     async def code(_request: Request) -> Response:
-        return _json({"code": sessions.new_code()})
+        return json_response({"code": sessions.new_code()})
 
     async def login(request: Request) -> Response:
-        got = sessions.exchange(_decoded(request, _Login).code)
+        got = sessions.exchange(decoded(request, _Login).code)
         if got is None:
             raise HttpError(403, "This link was used already or is too old; `mailboxd dashboard` makes a new one.")
         on_login()
-        return Response(200, msgspec.json.encode({"key": got.key}), _JSON, (("set-cookie", got.set_cookie),))
+        return Response(200, msgspec.json.encode({"key": got.key}), JSON, (("set-cookie", got.set_cookie),))
 
     async def logout(request: Request) -> Response:
         forgotten = sessions.end(request.headers)
@@ -75,14 +75,14 @@ def add_dashboard(
         return Response(200, listener, "text/event-stream")
 
     async def show(_request: Request) -> Response:
-        return _json(settings.shown())
+        return json_response(settings.shown())
 
     async def change(request: Request) -> Response:
         try:
-            await settings.change(_changes(_decoded(request, dict[str, Any])))
+            await settings.change(_changes(decoded(request, dict[str, Any])))
         except SettingError as error:
-            return Response(400, msgspec.json.encode({"key": error.key, "text": error.text}), _JSON)
-        return _json(settings.shown())
+            return _refused(error.key, error.text)
+        return json_response(settings.shown())
 
     for path, (content, content_type) in page_files().items():
         router.get(path, _constant(content, content_type))
@@ -99,20 +99,20 @@ def add_access(router: Router, office: AdmissionOffice, invite: Callable[[float]
     and a pairing code as a picture. `invite` makes such a code for so many seconds."""
 
     async def password(request: Request) -> Response:
-        wanted = _decoded(request, _Password).password
+        wanted = decoded(request, _Password).password
         try:
             # In a thread: making a password hard to guess takes a while, on purpose.
             secret = None if wanted is None else (await aside(stretch, wanted)).hex()
-            return _json(office.set_password(secret))
+            return json_response(office.set_password(secret))
         except (AdmissionError, ValueError) as error:
-            return Response(400, msgspec.json.encode({"key": "password", "text": str(error)}), _JSON)
+            return _refused("password", str(error))
 
     async def pair(_request: Request) -> Response:
         try:
             invitation = invite(float(CODE_S))
         except AdmissionError as error:
-            return Response(400, msgspec.json.encode({"key": "pair", "text": str(error)}), _JSON)
-        return _json({**invitation, "squares": _squares(invitation["uri"])})
+            return _refused("pair", str(error))
+        return json_response({**invitation, "squares": _squares(invitation["uri"])})
 
     router.post("/admin/new-password", password, body_bytes_max=ADMIN_BODY_BYTES_MAX)
     router.post("/admin/pair-picture", pair, takes_json=False, body_bytes_max=ADMIN_BODY_BYTES_MAX)
@@ -132,15 +132,9 @@ def _squares(text: str) -> list[str]:
     return ["".join(str(square & 1) for square in row) for row in segno.make(text, error="l", micro=False).matrix]
 
 
-def _json(value: object) -> Response:
-    return Response(200, msgspec.json.encode(value), _JSON)
-
-
-def _decoded(request: Request, kind: Any) -> Any:
-    try:
-        return msgspec.json.decode(request.body, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise HttpError(400, "The body is not what this route takes.") from None
+def _refused(key: str, text: str) -> Response:
+    """What the page shows beside the setting `key`."""
+    return json_response({"key": key, "text": text}, status=400)
 
 
 def _changes(given: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -15,11 +15,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_prometheus
 
 from node.events import EventKind
-from node.http.metrics import exposition
+from node.http.admin.metrics import exposition
 from node.http.server import HttpStatistics
 from node.sync.peers import PeerState
 
-FOLDER = Path(__file__).parents[3] / "monitoring"
+FOLDER = Path(__file__).parents[4] / "monitoring"
 EVENTS = {kind.value: 3 for kind in EventKind}
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import struct
-from typing import Any, Final
+from typing import Final
 
-import msgspec
-
+from node.http.admin.bodies import json_response
 from node.http.messages import HttpError, Request, Response, Router
 from node.mailbox import Mailbox
 from node.sneakernet import take_record
@@ -37,7 +36,7 @@ def add_bundle_routes(router: Router, mailbox: Mailbox, *, network: str, interes
 
     async def rules(_request: Request) -> Response:
         topics = None if interest is None else interest.packed.hex()
-        return _json({"network": network, "retention_s": mailbox.retention.retention_s, "topics": topics})
+        return json_response({"network": network, "retention_s": mailbox.retention.retention_s, "topics": topics})
 
     async def take(request: Request) -> Response:
         try:
@@ -45,7 +44,7 @@ def add_bundle_routes(router: Router, mailbox: Mailbox, *, network: str, interes
             taken = await take_record(mailbox, record, maker=maker, maker_retention_s=retention_s)
         except RemoteProtocolError as error:
             raise HttpError(400, f"This is no record of a bundle: {error}.") from None
-        return _json(taken._asdict())
+        return json_response(taken._asdict())
 
     router.get("/admin/bundles", rules)
     router.post("/admin/bundles", take, takes_json=False)
@@ -59,7 +58,3 @@ def _read(body: bytes) -> tuple[MailboxId, int, Record]:
         raise RemoteProtocolError("limit", f"a head of {head_bytes} bytes")
     kind, *fields = unpack(body[_LENGTHS.size : _LENGTHS.size + head_bytes]) or [0]
     return MailboxId(key), retention_s, Record(kind, fields, body[_LENGTHS.size + head_bytes :])
-
-
-def _json(value: Any) -> Response:
-    return Response(200, msgspec.json.encode(value), "application/json")

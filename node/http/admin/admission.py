@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 
 from node.admission.office import AdmissionOffice
 from node.admission.policy import AdmissionError
+from node.http.admin.bodies import decoded, json_response
 from node.http.messages import HttpError, Request, Response, Router
 from protocols.limits.admission import CODE_S, CODE_S_MAX
 from protocols.limits.http import ADMIN_BODY_BYTES_MAX
 
 __all__ = ["add_admission_routes"]
-
-_JSON: Final = "application/json"
-_T = TypeVar("_T")
 
 
 class _Password(msgspec.Struct):
@@ -44,19 +42,19 @@ def add_admission_routes(router: Router, office: AdmissionOffice, invite: Callab
         return _answer(office.state)
 
     async def password(request: Request) -> Response:
-        wanted = _body(request, _Password)
+        wanted = decoded(request, _Password)
         return _answer(lambda: office.set_password(wanted.secret))
 
     async def trust(request: Request) -> Response:
-        wanted = _body(request, _Stance)
+        wanted = decoded(request, _Stance)
         return _answer(lambda: office.decide(wanted.mailbox, wanted.stance))
 
     async def revoke(request: Request) -> Response:
-        wanted = _body(request, _Device)
+        wanted = decoded(request, _Device)
         return _answer(lambda: office.revoke(wanted.device))
 
     async def pair(request: Request) -> Response:
-        seconds = _body(request, _Pair).seconds if request.body else CODE_S
+        seconds = decoded(request, _Pair).seconds if request.body else CODE_S
         return _answer(lambda: invite(float(seconds)))
 
     router.post("/admin/pair", pair, takes_json=False, body_bytes_max=ADMIN_BODY_BYTES_MAX)
@@ -66,15 +64,8 @@ def add_admission_routes(router: Router, office: AdmissionOffice, invite: Callab
     router.post("/admin/revoke", revoke, body_bytes_max=ADMIN_BODY_BYTES_MAX)
 
 
-def _body(request: Request, kind: type[_T]) -> _T:
-    try:
-        return msgspec.json.decode(request.body, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise HttpError(400, f"The body is not what is expected: {error}") from None
-
-
 def _answer(question: Callable[[], dict[str, Any]]) -> Response:
     try:
-        return Response(200, msgspec.json.encode(question()), _JSON)
+        return json_response(question())
     except AdmissionError as error:
         raise HttpError(409, str(error)) from None

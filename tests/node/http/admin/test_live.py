@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from node.http.live import Listener, Live
+from node.http.admin.live import Listener, Live
 from node.http.messages import HttpError, Request, Response, Router
 from node.http.server import HttpLimits
 from tests.node.http.harness import serving, until
