@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Final
 
 from node.core import VERSION, Core
@@ -25,15 +26,16 @@ _ORDER: Final = (
 
 
 class Overview:
-    """Reads a mailbox's parts."""
+    """Reads a mailbox's parts. `urls` are where phones reach it."""
 
-    def __init__(self, core: Core, *, plain: ToyPeers, administration: Administration, doors: Doors) -> None:
+    def __init__(
+        self, core: Core, *, plain: ToyPeers, administration: Administration, doors: Doors, urls: Sequence[str]
+    ) -> None:
         self._core = core
         self._plain = plain
         self._administration = administration
         self._doors = doors
-        self.urls: tuple[str, ...] = ()
-        """Where phones reach it."""
+        self._urls = urls
 
     def reading(self) -> Reading:
         """The counters for the history."""
@@ -50,7 +52,7 @@ class Overview:
             "version": VERSION,
             "started_s": self._administration.started_s,
             "serving": self._doors.is_open,
-            "urls": self.urls,
+            "urls": self._urls,
             "retention_s": mailbox.retention.retention_s,
             "messages": totals.messages,
             "logs": totals.logs,

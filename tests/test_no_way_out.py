@@ -17,8 +17,8 @@ WAYS_OUT = {"exit", "_exit", "abort", "kill", "killpg", "raise_signal", "quit", 
 
 # The tasks of a running mailbox that are not under `supervise`: each is a server that ends connections, not itself
 # (`serve_http`: its accept loop catches OSError and its connections catch everything), or restarts its own parts
-# (`transport.run`), or only joins others (`core.run`).
-UNSUPERVISED = {"core.run", "self.transport.run", "serve_http"}
+# (`transport.run`), or only joins others (`core.run`, `desk.run`).
+UNSUPERVISED = {"parts.core.run", "self.transport.run", "_serve_phones", "serve_http", "desk.run"}
 
 
 def serving() -> list[Path]:
@@ -46,7 +46,7 @@ def test_nobody_who_serves_remotes_can_end_the_process() -> None:
 def test_no_exception_is_let_through_where_many_are_served() -> None:
     """A task group ends with its first exception: in what is joined for the life of a mailbox nothing may raise."""
     wrong = []
-    for name in ("node/app.py", "node/core.py"):
+    for name in ("node/app.py", "node/core.py", "node/administration.py"):
         for node in ast.walk(ast.parse((ROOT / name).read_text())):
             if (
                 isinstance(node, ast.Call)
