@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Generator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
@@ -69,12 +70,14 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self._process: BaseProcess = context.Process(target=_work, args=(theirs,), daemon=True)
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is its parent's business
+        resource_tracker.ensure_running()  # its start would end what follows
+        # Inherited: Ctrl-C is its parent's business. Here one that comes meanwhile is only put off.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self._process.start()
         finally:
-            signal.signal(signal.SIGINT, before)
-        theirs.close()
+            theirs.close()
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self.task: tuple[int, int] | None = None
         self.begun_s = 0.0
 

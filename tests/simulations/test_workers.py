@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 
 import psutil
 import pytest
@@ -42,6 +45,23 @@ def test_outcomes_are_those_of_this_process(workers: Workers) -> None:
     assert outcomes[1].passed
     assert outcomes[1].trace_hash == here.trace_hash
     assert outcomes[0].trace_hash != here.trace_hash
+
+
+def test_ctrl_c_counts_while_a_worker_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def started(process: BaseProcess) -> None:
+        start(process)
+        children.append(psutil.Process(process.pid))
+        os.kill(os.getpid(), signal.SIGINT)
+        children[0].send_signal(signal.SIGINT)
+
+    children: list[psutil.Process] = []
+    start = BaseProcess.start
+    monkeypatch.setattr(BaseProcess, "start", started)
+    with pytest.raises(KeyboardInterrupt), Workers(1) as one:
+        list(one.run([(SHORT, 1)]))
+    gone, alive = psutil.wait_procs(children, timeout=60)
+    assert not alive, "its worker went on"
+    assert [process.returncode for process in gone] == [0], "the worker heard the signal, too"
 
 
 def test_what_raises_is_a_failure_and_the_others_go_on(workers: Workers) -> None:
