@@ -16,7 +16,7 @@ from node.feed import Feed
 from node.history import History
 from node.http.admin.admission import add_admission_routes
 from node.http.admin.bundles import add_bundle_routes
-from node.http.admin.dashboard import OPEN_PATHS, add_access, add_dashboard
+from node.http.admin.dashboard import OPEN_PATHS, add_access, add_at_login, add_dashboard
 from node.http.admin.live import Live
 from node.http.admin.report import add_report_route
 from node.http.admin.routes import admin_router
@@ -27,6 +27,8 @@ from node.limits_in_use import LimitsInUse
 from node.overview import Overview
 from node.parts import Parts
 from node.ports import Ports, urls_of
+from node.service.at_login import AtLogin
+from node.service.manager import service_manager
 from node.settings import Settings
 from node.status import Administration
 
@@ -117,5 +119,7 @@ def _routes(
         settings=settings,
         on_login=partial(tell_access, "somebody signed in to the dashboard"),
     )
+    tell_setting = partial(parts.events.tell, EventKind.SETTINGS)
+    add_at_login(routes, AtLogin(service_manager(config.data_dir), told=tell_setting))
     add_access(routes, office, inviter.invite)
     return routes

@@ -94,18 +94,26 @@ def status(data_dir: Path | None, as_json: bool) -> None:
         "installed": manager.is_installed(),
         "current": manager.is_current(),
         "active": manager.is_active(),
+        "at_login": _is_at_login(manager),
     }
     if as_json:
         print_json(state)
     else:
-        click.echo(_text(manager, state["installed"] is True, state["active"] is True))
+        click.echo(_text(manager, **{key: state[key] is True for key in ("installed", "active", "at_login")}))
     if not state["active"]:
         raise click.exceptions.Exit(1)
 
 
-def _text(manager: Manager, installed: bool, active: bool) -> str:
+def _is_at_login(manager: Manager) -> bool | None:
+    try:
+        return manager.is_at_login()
+    except ServiceError:  # nobody can tell
+        return None
+
+
+def _text(manager: Manager, *, installed: bool, active: bool, at_login: bool) -> str:
     if not installed:
         return "there is no service; `mailboxd service install` makes one"
     outdated = "" if manager.is_current() else "; it is of another version or data directory: install it again"
-    state = "running" if active else "installed, not running"
+    state = ("running" if active else "installed, not running") + ("" if at_login else ", not started at login")
     return f"{manager.name}: {state} ({manager.file or manager.name}){outdated}"

@@ -20,9 +20,13 @@ let holds = () => 0;
 export async function openSettings(say, messages, isBusy) {
   tell = say;
   holds = messages;
-  const shown = await (await ask("GET", "/admin/settings")).json();
+  const [shown, atLogin] = await Promise.all(["/admin/settings", AT_LOGIN.path].map(async (path) => (await ask("GET", path)).json()));
   if (isBusy()) return;
-  byId("settings").replaceChildren(toggled(MODE, shown.paused), ...(shown["keep-awake"] ? [toggled(AWAKE, shown["keep-awake"])] : []), ...FIELDS.map((field) => setting(field, shown[field.key])));
+  byId("settings").replaceChildren(
+    toggled(MODE, shown.paused),
+    toggled(AT_LOGIN, atLogin),
+    ...(shown["keep-awake"] ? [toggled(AWAKE, shown["keep-awake"])] : []),
+    ...FIELDS.map((field) => setting(field, shown[field.key])));
 }
 
 async function change(key, value) {
@@ -39,7 +43,15 @@ const AWAKE = {
   on: "The machine is kept awake.", off: "The machine may go to sleep.",
 };
 
-function toggled(kind, { value, locked }) {
+// The service manager's, not the mailbox's own: it has a route of its own.
+const AT_LOGIN = {
+  key: "start-at-login", path: "/admin/start-at-login", label: "Start at login", help: "The mailbox starts by itself when you log in. It makes no difference to what runs now.",
+  on: "The mailbox is started at login.", off: "The mailbox is not started at login any more.",
+};
+
+const switched = async (kind, value) => (kind.path ? (await ask("POST", kind.path, { value })).json() : (await change(kind.key, value))[kind.key]);
+
+function toggled(kind, { value, locked, hint }) {
   const id = kind.key === "paused" ? "mode" : kind.key;
   const isOn = (given) => given !== Boolean(kind.inverted);
   const toggle = h("button", { type: "button", class: "switch", role: "switch", id, "aria-checked": String(isOn(value)), "aria-labelledby": `${id}-label`, "aria-describedby": `${id}-help`, disabled: locked !== null });
@@ -50,8 +62,8 @@ function toggled(kind, { value, locked }) {
     toggle.disabled = true;
     wrong.hidden = true;
     try {
-      const shown = await change(kind.key, isOn(wanted));
-      toggle.setAttribute("aria-checked", String(isOn(shown[kind.key].value)));
+      const shown = await switched(kind, isOn(wanted));
+      toggle.setAttribute("aria-checked", String(isOn(shown.value)));
       tell(wanted ? kind.on : kind.off);
     } catch (error) {
       explain(wrong, error);
@@ -62,7 +74,7 @@ function toggled(kind, { value, locked }) {
   return h("div", { class: "setting mode" },
     h("div", {},
       h("span", { class: "label", id: `${id}-label` }, kind.label),
-      h("p", { class: "help", id: `${id}-help` }, kind.help),
+      h("p", { class: "help", id: `${id}-help` }, kind.help, hint && locked === null ? ` ${hint.charAt(0).toUpperCase()}${hint.slice(1)}.` : null),
       locked && h("p", { class: "locked" }, lockedText(locked)),
       wrong),
     toggle);

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import plistlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
+from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from protocols.limits.tools import SERVICE_RESTART_S, SERVICE_START_S, SERVICE_WATCHDOG_S
 
-__all__ = ["LAUNCHD_LABEL", "launchd_agent", "systemd_unit", "windows_task"]
+__all__ = [
+    "LAUNCHD_LABEL",
+    "agent_is_disabled",
+    "agent_word",
+    "launchd_agent",
+    "systemd_unit",
+    "systemd_word",
+    "task_is_enabled",
+    "task_word",
+    "windows_task",
+]
 
 LAUNCHD_LABEL: Final = "org.mailboxd.mailboxd"
 
@@ -44,7 +56,7 @@ def systemd_unit(command: Sequence[str]) -> str:
         "[Service]",
         "Type=notify",
         "NotifyAccess=main",
-        f"ExecStart={' '.join(map(_systemd_word, command))}",
+        f"ExecStart={' '.join(map(systemd_word, command))}",
         "Restart=always",
         f"RestartSec={SERVICE_RESTART_S:.0f}",
         "# Wrong use stays wrong.",
@@ -59,7 +71,7 @@ def systemd_unit(command: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _systemd_word(word: str) -> str:
+def systemd_word(word: str) -> str:
     """A word of ExecStart: no specifiers, no variables, whatever stands in it."""
     quoted = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
     return f'"{quoted}"'
@@ -80,6 +92,17 @@ def launchd_agent(command: Sequence[str], log: Path) -> bytes:
         "SoftResourceLimits": {"NumberOfFiles": 8192},
     }
     return plistlib.dumps(agent, sort_keys=False)
+
+
+def agent_word(word: str) -> str:
+    """A word of the command as it stands in an agent."""
+    return f"<string>{escape(word)}</string>"
+
+
+def agent_is_disabled(listed: str) -> bool:
+    """Whether `launchctl print-disabled` lists our agent as one that is not loaded at login."""
+    found = re.search(rf'"{re.escape(LAUNCHD_LABEL)}"\s*=>\s*(\w+)', listed)
+    return found is not None and found[1] in ("disabled", "true")  # older systems say true
 
 
 def windows_task(command: Sequence[str]) -> bytes:
@@ -105,6 +128,21 @@ def windows_task(command: Sequence[str]) -> bytes:
 </Task>
 """
     return text.encode("utf-16")
+
+
+def task_word(word: str) -> str:
+    """A word of the command as it stands in a task."""
+    return escape(_windows_word(word))
+
+
+def task_is_enabled(text: str) -> bool:
+    """Whether a task, as `schtasks /Query /XML` prints it, is not disabled. What can't be read counts as disabled."""
+    try:
+        task = ElementTree.fromstring(text[max(0, text.find("<Task")) :])
+    except ElementTree.ParseError:
+        return False
+    enabled = task.find("{*}Settings/{*}Enabled")
+    return enabled is None or (enabled.text or "").strip().lower() != "false"
 
 
 def _windows_word(word: str) -> str:

@@ -109,6 +109,12 @@ SERVICE_RESTART_S: Final = 5.0
 SERVICE_START_S: Final = 600.0
 """A start may take so long: millions of messages are read on a slow disk."""
 
+SERVICE_COMMAND_S: Final = 120.0
+"""A service manager is given so long to do something: to stop a mailbox that ends its requests takes a while."""
+
+SERVICE_ANSWER_S: Final = 10.0
+"""A service manager that has not said within so long how things are does not answer: it takes milliseconds."""
+
 TRAY_LOOK_S: Final = 5.0
 """The tray icon asks the mailbox so often how it is."""
 

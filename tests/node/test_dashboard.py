@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import time
 import tomllib
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from node.http.client import AdminClient
+from node.http.client import AdminClient, ClientError
 from tests.browser import Page, browser
 from tests.mailboxes import MailboxProcess, eventually
 
@@ -212,6 +213,74 @@ def test_the_mailbox_mode(page: Page, world: tuple[MailboxProcess, MailboxProces
     assert mailbox.request("GET", "/health")[0] == 200
 
 
+SYSTEMCTL = """#!/bin/sh
+# Stands for systemd's: keeps what is enabled in a file, and writes down what it was asked to do.
+case "$*" in
+  *show*) cat "$0.state" 2>/dev/null || true; exit 0;;
+  *" enable "*) echo enabled > "$0.state";;
+  *" disable "*) echo disabled > "$0.state";;
+esac
+echo "$@" >> "$0.log"
+"""
+AT_LOGIN = "document.getElementById('start-at-login')"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="systemd's command stands in")
+def test_start_at_login_is_switched_and_nothing_is_started_or_stopped(tab: Page, tmp_path: Path) -> None:
+    systemctl = tmp_path / "bin" / "systemctl"
+    systemctl.parent.mkdir()
+    systemctl.write_text(SYSTEMCTL)
+    systemctl.chmod(0o755)
+    environment = {"PATH": f"{systemctl.parent}:{os.environ['PATH']}", "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    unit = tmp_path / "config" / "systemd" / "user" / "mailboxd.service"
+    mailbox = MailboxProcess(tmp_path / "data", *LOCAL).start(env=environment)
+    try:
+        tab.visit(link(mailbox))
+        tab.wait(f"{AT_LOGIN} !== null")
+        assert tab.run(f"{AT_LOGIN}.getAttribute('aria-checked')") == "false"
+        assert tab.run(f"{AT_LOGIN}.disabled") is False
+        tab.run(f"{AT_LOGIN}.click()")
+        tab.wait(f"{AT_LOGIN}.getAttribute('aria-checked') === 'true'")
+        assert str(mailbox.data_dir) in unit.read_text()
+        tab.wait("document.getElementById('events').textContent.includes('is started at login')")
+        pid = mailbox.pid
+        assert mailbox.stop() == 0
+        mailbox.start(env=environment)
+        tab.visit(link(mailbox))
+        tab.errors.clear()  # while it was away
+        tab.wait(f"{AT_LOGIN}?.getAttribute('aria-checked') === 'true'", what="the same after a restart")
+        tab.run(f"{AT_LOGIN}.click()")
+        tab.wait(f"{AT_LOGIN}.getAttribute('aria-checked') === 'false'")
+        assert mailbox.pid != pid
+        assert mailbox.request("GET", "/health")[0] == 200
+        asked = Path(f"{systemctl}.log").read_text().split("\n")
+        assert asked == [
+            "--user daemon-reload",
+            "--user enable mailboxd.service",
+            "--user disable mailboxd.service",
+            "",
+        ]
+        assert tab.errors == []
+    finally:
+        mailbox.__exit__()
+        tab.leave()
+
+
+def test_where_nothing_can_start_it_at_login_the_switch_says_why(tab: Page, tmp_path: Path) -> None:
+    mailbox = MailboxProcess(tmp_path / "data", *LOCAL).start(env={"PATH": str(tmp_path)})
+    try:
+        tab.visit(link(mailbox))
+        tab.errors.clear()  # of the mailbox that it was on before
+        tab.wait(f"{AT_LOGIN}?.disabled === true")
+        assert "there is no systemctl here" in text_of(tab, "#settings")
+        with AdminClient.open(mailbox.data_dir) as client, pytest.raises(ClientError, match="there is no systemctl"):
+            client.post("/admin/start-at-login", {"value": True})
+        assert tab.errors == []
+    finally:
+        mailbox.__exit__()
+        tab.leave()
+
+
 def test_a_phone_is_paired_by_a_picture(page: Page) -> None:
     page.run("[...document.querySelectorAll('#access button')].find((b) => b.textContent.startsWith('Pair')).click()")
     page.wait("document.getElementById('pairing').open && document.querySelector('#pairing-code path') !== null")
@@ -375,4 +444,4 @@ def test_an_open_page_does_not_hold_up_the_end_and_comes_back_after_it(tab: Page
         assert mailbox.status()["name"] == "Attic"
         tab.wait("!document.getElementById('signed-out').hidden", what="the same address")
         assert "started anew" in text_of(tab, "#signed-out-why")
-    tab.errors.clear()
+    tab.leave()

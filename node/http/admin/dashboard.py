@@ -20,6 +20,7 @@ from node.http.admin.bodies import JSON, decoded, json_response
 from node.http.admin.live import Live
 from node.http.admin.sessions import Sessions
 from node.http.messages import Handler, HttpError, Request, Response, Router
+from node.service.at_login import AtLogin
 from node.settings import Settings
 from protocols.admission.secret import stretch
 from protocols.limits.admission import CODE_S
@@ -27,7 +28,7 @@ from protocols.limits.http import ADMIN_BODY_BYTES_MAX
 from protocols.limits.shedding import SETTING_CHARS_MAX
 from protocols.limits.tools import FIXED_PEERS_MAX
 
-__all__ = ["OPEN_PATHS", "add_access", "add_dashboard"]
+__all__ = ["OPEN_PATHS", "add_access", "add_at_login", "add_dashboard"]
 
 _LOGIN: Final = "/admin/login"
 OPEN_PATHS: Final = frozenset({_LOGIN, *page_files()})
@@ -40,6 +41,10 @@ class _Login(msgspec.Struct):
 
 class _Password(msgspec.Struct):
     password: str | None
+
+
+class _Switch(msgspec.Struct):
+    value: bool
 
 
 def add_dashboard(
@@ -92,6 +97,23 @@ def add_dashboard(
     router.get("/admin/live", stream)
     router.get("/admin/settings", show)
     router.post("/admin/settings", change, body_bytes_max=ADMIN_BODY_BYTES_MAX)
+
+
+def add_at_login(router: Router, at_login: AtLogin) -> None:
+    """Adds the switch for the start at login: it is the service manager's, not one of the mailbox's own settings."""
+
+    async def show(_request: Request) -> Response:
+        return json_response(await at_login.shown())
+
+    async def change(request: Request) -> Response:
+        try:
+            await at_login.set(decoded(request, _Switch).value)
+        except SettingError as error:
+            return _refused(error.key, error.text)
+        return json_response(await at_login.shown())
+
+    router.get("/admin/start-at-login", show)
+    router.post("/admin/start-at-login", change, body_bytes_max=ADMIN_BODY_BYTES_MAX)
 
 
 def add_access(router: Router, office: AdmissionOffice, invite: Callable[[float], dict[str, Any]]) -> None:

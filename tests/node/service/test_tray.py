@@ -17,7 +17,7 @@ from node.service.tray import Tray
 from tests.mailboxes import MailboxProcess, clean_environment, eventually
 
 
-def no_service(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+def no_service(command: Sequence[str], _within_s: float) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(command, 1, "", "there is no service")
 
 
