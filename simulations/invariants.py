@@ -267,6 +267,7 @@ class Bounds(Invariant):
             ("hinted logs of one peer", max(map(len, map(_HINTED, peers)), default=0), HINT_LOGS_PENDING_MAX),
             ("sessions with one peer", max(map(_SESSIONS, peers), default=0), PEER_SESSIONS_MAX + 1),
             ("announced states", engine.news.states_remembered, HINT_HEARD_MAX),
+            ("mailboxes told of a state", engine.news.audience_remembered, PEERS_MAX),
             ("spans claimed", engine.spans_claimed, CLAIMS_MAX),
             ("neighbours", live, NEIGHBOURS_LIVE_MAX),
             ("neighbours that did not answer", waiting, NEIGHBOURS_WAITING_MAX),

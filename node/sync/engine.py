@@ -124,7 +124,7 @@ class SyncEngine:
         self.seats_out = Seats(seats_max=SYNC_SESSIONS_OUT_MAX, unproven_max=SYNC_STRANGERS_OUT_MAX)
         self.seats_in = Seats(seats_max=sessions_in_max, unproven_max=min(SYNC_STRANGERS_IN_MAX, sessions_in_max // 2))
         self._nursery: trio.Nursery | None = None
-        self._started: set[MailboxId] = set()
+        self._tended: dict[MailboxId, Peer] = {}
         self.table = PeerTable()
         self.counters = EngineCounters()
         self._watchers: list[Callable[[SessionEnd], None]] = []
@@ -310,8 +310,10 @@ class SyncEngine:
                 self._nursery.start_soon(self._transport.disconnect, peer.mailbox_id)
 
     def _start(self, peer: Peer) -> None:
-        if self._nursery is not None and peer.mailbox_id not in self._started:
-            self._started.add(peer.mailbox_id)
+        """Gives it a task, unless it has one. The task of a peer that was forgotten may still be busy: one with the
+        same id that is met again is another peer."""
+        if self._nursery is not None and self._tended.get(peer.mailbox_id) is not peer:
+            self._tended[peer.mailbox_id] = peer
             self._nursery.start_soon(self._tend, peer)
 
     def _due_in(self, peer: Peer, seconds: float) -> None:
@@ -351,7 +353,8 @@ class SyncEngine:
                     log.exception("mailbox %s: attending to it failed", peer.mailbox_id.short)
                     self._retry(peer)
         finally:
-            self._started.discard(peer.mailbox_id)
+            if self._tended.get(peer.mailbox_id) is peer:
+                del self._tended[peer.mailbox_id]
             peer.answer(SyncReport(peer.mailbox_id, error="this mailbox is no longer known"))
 
     async def _attend(self, peer: Peer) -> None:

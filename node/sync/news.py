@@ -52,8 +52,9 @@ class News:
         self._interest = interest
         self._hears = hears
         self._chance = chance
-        self._told: OrderedDict[bytes, tuple[bytes, set[bytes]]] = OrderedDict()
-        """Handle -> the state that was heard announced last (its beginning), and whom those who did so have told."""
+        self._told: OrderedDict[bytes, tuple[bytes, frozenset[bytes]]] = OrderedDict()
+        """Handle -> the state that was heard announced last (its beginning), and which of those who were near then know
+        it from those who announced it."""
         self._pending: set[LogName] = set()
         self._overflow = False
         self._wake = trio.Event()
@@ -87,20 +88,26 @@ class News:
         """Of how many logs it is remembered who announced their state."""
         return len(self._told)
 
+    @property
+    def audience_remembered(self) -> int:
+        """How many mailboxes are remembered as told, of the log for which they are most."""
+        return max((len(told) for _, told in self._told.values()), default=0)
+
     def _note(self, publisher: MailboxId, hint: Hint) -> None:
-        """Remembers who needs not be told by us."""
+        """Remembers who needs not be told by us. Of those whom a hint names only they count who are near: a liar could
+        name others for ever."""
+        near = frozenset(_short(peer) for peer in self._transport.connected())
+        now_told = (hint.audience & near) | {_short(publisher)}
         for handle, log in hint.logs.items():
-            told = self._told.pop(handle, None)
-            if told is None or told[0] != log.state:
-                told = (log.state, set())
-            told[1].update(hint.audience, (publisher.public_key[:SHORT_ID_BYTES],))
-            self._told[handle] = told
+            state, told = self._told.pop(handle, (log.state, now_told))
+            is_more = state == log.state and not told <= now_told
+            self._told[handle] = (log.state, now_told | (told & near) if is_more else now_told)
         while len(self._told) > HINT_HEARD_MAX:
             self._told.popitem(last=False)
 
     def _is_told(self, handle: bytes, state: bytes, near: frozenset[bytes]) -> bool:
         """Whether everybody near has heard of this state from somebody else, and it is not our turn to repeat it."""
-        prefix, audience = self._told.get(handle, (b"", set()))
+        prefix, audience = self._told.get(handle, (b"", frozenset()))
         if prefix != state[:STATE_PREFIX_BYTES] or not near <= audience:
             return False
         return self._chance() * len(near) > HINT_ECHOES
@@ -134,3 +141,7 @@ class News:
                 logs[handle] = HintedLog.of(name.topic, state)
         for data in encode_hints(logs, overflow=overflow, audience=audience):
             await self._transport.publish(self._channel, data)
+
+
+def _short(mailbox_id: MailboxId) -> bytes:
+    return mailbox_id.public_key[:SHORT_ID_BYTES]

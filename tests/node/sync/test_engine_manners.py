@@ -164,6 +164,20 @@ async def test_a_hint_of_what_is_held_is_not_followed(liar: Liar, autojump_clock
     assert len(liar.heard) == 1
 
 
+async def test_who_is_said_to_know_is_forgotten_unless_near(liar: Liar, autojump_clock: MockClock) -> None:
+    """The same news with other names each time: that must not fill the memory."""
+    await in_good_standing(liar)
+    logs = {handle_of(LogName("t", f"{number}")): HintedLog.of("t", b"s" * 32) for number in range(HINT_LOGS_MAX)}
+    news = liar.mailbox.core.engine.news
+    for step in range(20):
+        others = [(step * HINT_AUDIENCE_MAX + number).to_bytes(4) + bytes(28) for number in range(HINT_AUDIENCE_MAX)]
+        for data in encode_hints(logs, audience=others):
+            await liar.transport.publish(NEWS, data)
+        await trio.sleep(1)
+    assert news.states_remembered == HINT_LOGS_MAX
+    assert news.audience_remembered == 1, "the one that told it"
+
+
 @pytest.mark.parametrize("overflow", [True, False])
 async def test_too_many_hints_are_one_full_sync(liar: Liar, overflow: bool, autojump_clock: MockClock) -> None:
     await in_good_standing(liar)
@@ -208,6 +222,33 @@ async def test_who_can_not_be_reached_is_tried_rarer_and_rarer(
     assert pauses_s[0] < 3
     assert all(other > 1.2 * one for one, other in pairwise(pauses_s[:4]))
     assert all(0.7 * PEER_RETRY_MAX_S < pause_s < 1.3 * PEER_RETRY_MAX_S for pause_s in pauses_s[8:])
+
+
+async def test_who_is_named_again_while_it_is_still_dialled_is_tended(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = await world.start("other")
+    mailbox = await world.start("honest")
+    engine = mailbox.core.engine
+    connect = mailbox.core.transport.connect
+    dials = 0
+
+    async def slowly(addresses: Any) -> None:
+        nonlocal dials
+        dials += 1
+        if dials == 1:
+            await trio.sleep(60)
+            raise PeerUnreachable("it takes nothing")
+        await connect(addresses)
+
+    monkeypatch.setattr(mailbox.core.transport, "connect", slowly)
+    engine.name_peers(other.core.transport.addresses())
+    await trio.sleep(1)
+    engine.name_peers([])
+    engine.name_peers(other.core.transport.addresses())
+    with trio.fail_after(300):
+        (report,) = await engine.sync_now(other.mailbox_id)
+    assert report.error is None
 
 
 async def test_where_nothing_happens_sessions_are_short(world: World, autojump_clock: MockClock) -> None:
