@@ -237,6 +237,8 @@ class Connection:
         route = _route(methods, head)
         if route.is_private and door is not None:
             door.check(self.principal)
+        if route.check_room is not None:
+            route.check_room(self.standing)
         body: Body = b""
         if route.body_bytes_max:
             body = await self._receive_body(head, route.body_bytes_max)

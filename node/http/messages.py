@@ -104,13 +104,15 @@ Guard: TypeAlias = Callable[[Head, str], None]
 @dataclass(frozen=True, slots=True)
 class Route:
     """What one method on one path does. `takes_json`: the body must be declared as JSON. `stores`: while the mailbox is
-    flooded, strangers have to work for it. `is_private`: only those may use it whom the router's `door` lets in."""
+    flooded, strangers have to work for it. `is_private`: only those may use it whom the router's `door` lets in.
+    `check_room` raises HttpError before the body is read if there is no room for a client of that standing."""
 
     handler: Handler
     takes_json: bool = False
     body_bytes_max: int = 0
     stores: bool = False
     is_private: bool = False
+    check_room: Callable[[Standing], None] | None = None
 
 
 @dataclass(slots=True)
@@ -143,6 +145,8 @@ class Router:
         body_bytes_max: int = HTTP_BODY_BYTES_MAX,
         stores: bool = False,
         is_private: bool = False,
+        check_room: Callable[[Standing], None] | None = None,
     ) -> None:
         """Serves POST on `path` with a body of up to `body_bytes_max` bytes."""
-        self.routes.setdefault(path, {})["POST"] = Route(handler, takes_json, body_bytes_max, stores, is_private)
+        route = Route(handler, takes_json, body_bytes_max, stores, is_private, check_room)
+        self.routes.setdefault(path, {})["POST"] = route

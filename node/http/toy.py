@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Final, TypeVar, TypeVarTuple
 
 import msgspec
@@ -31,6 +32,7 @@ from protocols.limits.http import (
 from protocols.limits.shedding import (
     HTTP_STRANGERS_ANSWERS_BYTES_MAX,
     HTTP_STRANGERS_READS_MAX,
+    HTTP_STRANGERS_STORES_AT_ONCE,
     HTTP_STRANGERS_STORES_MAX,
 )
 from protocols.model import LogName, MailboxId
@@ -41,6 +43,11 @@ from protocols.toy_api import BadRequest, Family, StoreRequest, decode_get, deco
 __all__ = ["CORS_HEADERS", "toy_router"]
 
 _JSON: Final = "application/json"
+_STORES_MAX: Final = {
+    Standing.STRANGER: HTTP_STRANGERS_STORES_MAX,
+    Standing.KNOWN: HTTP_STORES_WAITING_MAX,
+    Standing.PAIRED: HTTP_STORES_WAITING_MAX,
+}
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
@@ -65,10 +72,12 @@ def toy_router(
     if pairing is not None:
         add_pairing_route(router, pairing)
     gate = _Gate()
-    router.load = lambda: gate.stores / HTTP_STORES_WAITING_MAX
+    router.load = gate.load
     for family in Family:
         routes = _FamilyRoutes(mailbox, family, gate, door)
-        router.post(f"/{family.value}/store", routes.store, stores=True, is_private=True)
+        router.post(
+            f"/{family.value}/store", routes.store, stores=True, is_private=True, check_room=gate.check_room_for_store
+        )
         router.post(f"/{family.value}/get", routes.get, is_private=True)
     return router
 
@@ -130,14 +139,42 @@ class _Share:
 
 
 class _Gate:
-    """What all requests share: how many stores are under way, and what it takes to read."""
+    """What all requests share: how many stores are under way, and what it takes to read.
+
+    Each standing has places for stores of its own, so that nobody is turned away because of those below. Of the
+    strangers' stores only a few are carried out at once: what the writer takes up with them is what others wait for.
+    """
 
     def __init__(self) -> None:
-        self.stores = 0
+        self._stores = dict.fromkeys(Standing, 0)
+        self._strangers_stores = trio.Semaphore(HTTP_STRANGERS_STORES_AT_ONCE)
         self._all = _Share(reads_max=HTTP_READS_MAX, answers_bytes_max=HTTP_ANSWERS_BYTES_MAX)
         self._strangers = _Share(
             reads_max=HTTP_STRANGERS_READS_MAX, answers_bytes_max=HTTP_STRANGERS_ANSWERS_BYTES_MAX, of=self._all
         )
+
+    def load(self) -> float:
+        """The share of places for stores that is taken, where it is largest."""
+        return max(count / _STORES_MAX[standing] for standing, count in self._stores.items())
+
+    def check_room_for_store(self, standing: Standing) -> None:
+        """Raises HttpError if there is none."""
+        if self._stores[standing] >= _STORES_MAX[standing]:
+            raise HttpError.busy(429, "Too many stores are waiting.", retry_after_s=1)
+
+    @asynccontextmanager
+    async def storing(self, standing: Standing) -> AsyncIterator[None]:
+        """Holds a place for a store, once it is its turn. Raises HttpError if there is no room to wait."""
+        self.check_room_for_store(standing)
+        self._stores[standing] += 1
+        try:
+            if standing is not Standing.STRANGER:
+                yield
+                return
+            async with self._strangers_stores:
+                yield
+        finally:
+            self._stores[standing] -= 1
 
     def of(self, standing: Standing) -> _Share:
         """Of what a client has its share."""
@@ -155,24 +192,17 @@ class _FamilyRoutes:
 
     async def store(self, request: Request) -> Response:
         """Stores everything in the request, durably, or nothing."""
-        gate = self._gate
-        if gate.stores >= (
-            HTTP_STRANGERS_STORES_MAX if request.standing is Standing.STRANGER else HTTP_STORES_WAITING_MAX
-        ):
-            raise HttpError.busy(429, "Too many stores are waiting.", retry_after_s=1)
-        gate.stores += 1
         try:
             size = len(request.body)
-            wanted = await _aside(size, decode_store, request.body, self._family)
-            watermarks = await self._deliver(wanted, _source_of(request))
+            async with self._gate.storing(request.standing):
+                wanted = await _aside(size, decode_store, request.body, self._family)
+                watermarks = await self._deliver(wanted, _source_of(request))
         except NotGenuine as error:
             raise HttpError(400, str(error)) from None
         except StoreFull as error:
             raise HttpError(507, f"{error}.") from None
         except StoreError as error:
             raise HttpError.busy(503, f"{error}.", retry_after_s=5) from None
-        finally:
-            gate.stores -= 1
         if self._family is Family.BLOBS:
             return Response(201)
         return Response(201, await _aside(size, encode_watermarks, wanted.logs, watermarks), _JSON)

@@ -104,8 +104,8 @@ HTTP_CLIENTS_REMEMBERED_MAX: Final = 4_096
 """IP addresses whose rate is kept track of; the one unseen for longest is forgotten."""
 
 HTTP_STORES_WAITING_MAX: Final = 512
-"""Stores under way at once; further ones get a 429. A commit takes some hundred in one go, so this is under a
-second."""
+"""Stores under way at once, of paired phones and of known clients each; further ones get a 429. A commit takes some
+hundred in one go, so this is under a second."""
 
 HTTP_GRACE_S: Final = 5.0
 """At shutdown requests under way may take so long to finish."""

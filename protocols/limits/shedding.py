@@ -9,7 +9,12 @@ from protocols.limits.http import HTTP_ANSWERS_BYTES_MAX, HTTP_READS_MAX, HTTP_S
 HTTP_STRANGERS_STORES_MAX: Final = HTTP_STORES_WAITING_MAX * 3 // 4
 HTTP_STRANGERS_READS_MAX: Final = HTTP_READS_MAX // 4
 HTTP_STRANGERS_ANSWERS_BYTES_MAX: Final = HTTP_ANSWERS_BYTES_MAX * 3 // 4
-"""What strangers may take of these, all together: the rest is for those who are known."""
+"""What strangers may take of these, all together: the rest is for those who are known, whose stores are counted by
+themselves."""
+
+HTTP_STRANGERS_STORES_AT_ONCE: Final = 32
+"""Of strangers' stores so many are given to the store's writer at once; others wait. A commit of so many costs each
+hardly more than one of hundreds, and whoever is known waits a millisecond for them, not for hundreds."""
 
 CHALLENGE_KEY_BYTES: Final = 32
 """Random bytes that sign challenges: nobody guesses 256 bits."""

@@ -15,7 +15,7 @@ from contextlib import suppress
 import trio
 
 _BODY = b'{"blips": {"flood": {"log%d": {"%d": "' + b"QUJD" * 70 + b'"}}}}'
-_GET = b'{"topics": {"tea": {}, "flood": {}}}'
+_GET = b'{"topics": {"festival": {}}}'
 
 
 def request(path: bytes, body: bytes) -> bytes:
@@ -90,5 +90,7 @@ async def main(port: int, what: str, seconds: float, connections: int, addresses
 
 
 if __name__ == "__main__":
-    os.nice(19)
+    os.nice(int(os.environ.get("FLOOD_NICE", "0")))
+    if len(cores := os.sched_getaffinity(0)) > 1:
+        os.sched_setaffinity(0, {max(cores)})  # what it takes of all others would be no finding
     trio.run(main, int(sys.argv[1]), sys.argv[2], float(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]))

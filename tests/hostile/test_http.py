@@ -17,7 +17,7 @@ from node.store.api import Arrival, PutResult, StoreFull, StoreUnavailable
 from node.store.memory import MemoryStore
 from protocols.limits.http import HTTP_BODY_BYTES_MAX, HTTP_STORES_WAITING_MAX
 from protocols.limits.units import MIB
-from tests.node.http.harness import Site, answers, receive_all, serving, serving_toy, until
+from tests.node.http.harness import Site, StuckStore, answers, receive_all, serving, serving_toy, until
 
 STORE = b'{"blobs":{"t":{"l":{"0":"AAAA"}}}}'
 GET = b'{"topics":{"t":{}}}'
@@ -394,20 +394,6 @@ async def test_33_a_burst_from_one_address_gets_429() -> None:
         found = [await site.ask("POST", "/blobs/store", STORE) for _ in range(7)]
         assert [answer.status for answer in found] == [201] * 5 + [429] * 2
         assert int(found[-1].headers["retry-after"]) > 0
-
-
-class StuckStore(MemoryStore):
-    """Commits nothing until told to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.go_on = trio.Event()
-        self.waiting = 0
-
-    async def put(self, arrivals: Sequence[Arrival], *, origin: object = None, client: str = "") -> PutResult:
-        self.waiting += 1
-        await self.go_on.wait()
-        return await super().put(arrivals, origin=origin, client=client)
 
 
 async def test_33_too_many_stores_waiting_get_429_and_reads_go_on() -> None:

@@ -16,7 +16,7 @@ from node.http.server import HttpLimits, HttpStatistics, open_listeners, serve_h
 from node.http.toy import toy_router
 from node.http.turnstile import Turnstile
 from node.mailbox import Mailbox
-from node.store.api import Store
+from node.store.api import Arrival, PutResult, Store
 from node.store.memory import MemoryStore
 from protocols.model import MailboxId, Retention
 
@@ -154,6 +154,20 @@ async def serving(
             yield Site(listeners[0].address.port, statistics, scope)
         finally:
             scope.cancel()
+
+
+class StuckStore(MemoryStore):
+    """Commits nothing until told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = trio.Event()
+        self.waiting = 0
+
+    async def put(self, arrivals: Sequence[Arrival], *, origin: object = None, client: str = "") -> PutResult:
+        self.waiting += 1
+        await self.go_on.wait()
+        return await super().put(arrivals, origin=origin, client=client)
 
 
 def mailbox_over(store: Store) -> Mailbox:
