@@ -88,6 +88,7 @@ class YamuxStream(IMuxedStream):  # type: ignore[misc]
         self._receive_window = STREAM_WINDOW_BYTES  # what the peer may still send
         self._window_size = STREAM_WINDOW_BYTES  # what we top it up to
         self._unread = bytearray()
+        self._counted_bytes = 0  # of what is unread; nothing any more once the connection has forgotten the stream
         self._broken: str | None = None
         self._end_received = False
         self._end_sent = False
@@ -481,7 +482,7 @@ class Yamux(IMuxedConn):  # type: ignore[misc]
 
     def _on_data(self, part: memoryview) -> None:
         stream = self._body_stream
-        if stream is None or stream._broken is not None or stream._discard:
+        if stream is None or stream._broken is not None or stream._end_received or stream._discard:
             return
         if (
             self._unread_bytes + len(part) > UNREAD_BYTES_PER_CONNECTION_MAX
@@ -490,6 +491,7 @@ class Yamux(IMuxedConn):  # type: ignore[misc]
             self._reset_stream(stream, "too much was sent that nobody has read yet")
             return
         stream._unread += part
+        stream._counted_bytes += len(part)
         self._unread_bytes += len(part)
         self._budget.unread_bytes += len(part)
         stream._readers.unpark_all()
@@ -513,8 +515,7 @@ class Yamux(IMuxedConn):  # type: ignore[misc]
     # --- bookkeeping ---
 
     def _consumed(self, stream: YamuxStream, size: int) -> None:
-        self._unread_bytes -= size
-        self._budget.unread_bytes -= size
+        self._count_off(stream, size)
         if stream._broken is not None or stream._end_received or self._failure is not None:
             return
         used = stream._window_size - stream._receive_window - len(stream._unread)
@@ -529,9 +530,14 @@ class Yamux(IMuxedConn):  # type: ignore[misc]
             except _ProtocolError as error:
                 self.fail(f"the connection was cut: {error}")
 
+    def _count_off(self, stream: YamuxStream, size: int) -> None:
+        size = min(size, stream._counted_bytes)
+        stream._counted_bytes -= size
+        self._unread_bytes -= size
+        self._budget.unread_bytes -= size
+
     def _drop_unread(self, stream: YamuxStream) -> None:
-        self._unread_bytes -= len(stream._unread)
-        self._budget.unread_bytes -= len(stream._unread)
+        self._count_off(stream, len(stream._unread))
         stream._unread.clear()
 
     def _drop_frames(self, stream: YamuxStream) -> None:
@@ -560,6 +566,8 @@ class Yamux(IMuxedConn):  # type: ignore[misc]
 
     def _forget(self, stream: YamuxStream) -> None:
         if self._streams.pop(stream.stream_id, None) is not None:
+            # What nobody reads goes with the stream; who still does may.
+            self._count_off(stream, stream._counted_bytes)
             if not stream.opened_by_us:
                 self._inbound -= 1
             if stream.for_application:
