@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import sys
 import time
 from contextlib import suppress
@@ -24,12 +25,14 @@ from protocols.limits.units import KIB
 if TYPE_CHECKING:
     from node.client import Client, MailboxState, Message
     from node.client.chat import Line, Room
+    from node.client.keyring import Keyring
     from protocols.client.address import Mailbox
 
 __all__ = ["chat"]
 
 _READ_BYTES: Final = 64 * KIB
 _SECRET_VARIABLE: Final = "MAILBOXD_CHAT_SECRET"
+_INVITATION_VARIABLE: Final = "MAILBOXD_CHAT_INVITATION"
 
 
 class _MailboxType(click.ParamType[Any]):
@@ -71,6 +74,13 @@ class _SecondsType(click.ParamType[Any]):
     help="A mailbox to use besides those on the local network. Repeatable.",
 )
 @click.option(
+    "--invitation",
+    envvar=_INVITATION_VARIABLE,
+    metavar="mailboxd:pair?…",
+    help="If the mailbox has a password: the line that `mailboxd pair` or its dashboard shows, in quotes. Needed once; "
+    "the token that it gives is kept with this chat.",
+)
+@click.option(
     "--token", envvar="MAILBOXD_CHAT_TOKEN", help="If the mailbox has a password: the token of this computer."
 )
 @click.option(
@@ -97,6 +107,7 @@ def chat(
     topic: str,
     name: str,
     mailboxes: tuple[Mailbox, ...],
+    invitation: str | None,
     token: str | None,
     pin: str | None,
     no_mdns: bool,
@@ -116,6 +127,7 @@ def chat(
     Examples:
       mailboxd chat --topic garden --name anna
       mailboxd chat --topic garden --name bob --mailbox http://192.168.1.5:3411
+      mailboxd chat --topic garden --name bob --invitation 'mailboxd:pair?v=1&id=…'
       echo "The gate is open." | MAILBOXD_CHAT_SECRET="…" mailboxd chat --topic garden --name anna
     """
     import trio  # noqa: PLC0415
@@ -123,18 +135,26 @@ def chat(
     from node.cli.signals import until_signal  # noqa: PLC0415
     from node.client import ClientStoreError  # noqa: PLC0415
     from node.client.chat import Room  # noqa: PLC0415
+    from node.client.keyring import Keyring, KeyringError  # noqa: PLC0415
 
-    if no_mdns and not mailboxes:
-        raise click.UsageError("--no-mdns needs at least one --mailbox")
     if (token or pin) and len(mailboxes) != 1:
         raise click.UsageError("--token and --pin are for one mailbox: name it with --mailbox")
     addresses = [_with(mailbox, token, pin) for mailbox in mailboxes]
     room = Room(topic, _secret(secret_file))
     session = _Session(room, name, wait_s=wait_s, stay=stay, as_json=as_json)
     place = data_dir or _default_dir(room, name)
+    try:
+        keyring = Keyring(place)
+    except KeyringError as error:
+        fail(str(error))
+    if no_mdns and not (addresses or invitation or keyring.mailboxes):
+        raise click.UsageError("--no-mdns needs at least one --mailbox, or an --invitation")
+    if invitation is not None:
+        trio.run(_pair, invitation, name, keyring)
 
     async def work() -> bool:
-        return await session.run(place, addresses, uses_mdns=not no_mdns)
+        named = {address.url: address for address in (*keyring.mailboxes, *addresses)}
+        return await session.run(place, list(named.values()), uses_mdns=not no_mdns)
 
     async def main() -> bool:
         return await until_signal(work, note="bye")
@@ -152,6 +172,29 @@ def chat(
         fail(str(error))
     if not is_sent:
         fail("no mailbox could be reached; what you wrote is kept, and goes out when you start this chat again")
+
+
+async def _pair(invitation: str, name: str, keyring: Keyring) -> None:
+    """Uses the invitation up and keeps what it gives; one of a mailbox that has let us in already need not be good any
+    more. Raises click.UsageError, or ends the program."""
+    from node.client.keyring import KeyringError  # noqa: PLC0415
+    from node.client.pairing import invited_by, pair  # noqa: PLC0415
+    from protocols.client.answers import Cause, Refused  # noqa: PLC0415
+    from protocols.limits.admission import DEVICE_NAME_CHARS_MAX  # noqa: PLC0415
+
+    try:
+        mailbox_id = invited_by(invitation)
+        keyring.keep(await pair(invitation, f"{name}, chat on {platform.node()}"[:DEVICE_NAME_CHARS_MAX]))
+    except ValueError as error:
+        raise click.UsageError(f"--invitation: {error}; put it into quotes, the shell reads & otherwise") from None
+    except Refused as refused:
+        if refused.cause is Cause.UNAUTHORISED and keyring.holds(mailbox_id):
+            return
+        again = "; `mailboxd pair` there shows a new one" if refused.cause is Cause.UNAUTHORISED else ""
+        fail(f"mailbox {mailbox_id.short} did not take the invitation: {escape_controls(str(refused))}{again}")
+    except KeyringError as error:
+        fail(str(error))
+    click.echo(f"* mailbox {mailbox_id.short} has let this chat in, from now on", err=True)
 
 
 def _first(error: BaseException) -> BaseException:
@@ -274,6 +317,8 @@ class _Session:
             text = "is here"
         elif state.reason == "not reached yet":
             return
+        elif state.is_shut_out:
+            text = "lets in only who is paired: give --invitation with the line that `mailboxd pair` shows there"
         else:
             text = f"does not answer well: {state.reason}"
         with suppress(OSError):

@@ -19,6 +19,7 @@ from node.client.seat import Seat
 from node.client.store import ClientStore, ClientStoreError, state_of
 from node.discovery.api import Discovery, Found, Lost
 from protocols.client.address import Mailbox
+from protocols.client.answers import Cause
 from protocols.client.book import Book, Check, Key
 from protocols.client.policies import POLICIES, Policy
 from protocols.client.rota import Rota, Turn
@@ -43,13 +44,14 @@ _ANY_AGE_S = 2.0**60  # whatever the clock said when a message came
 
 @dataclass(frozen=True, slots=True)
 class MailboxState:
-    """How the client stands with one mailbox. `reason` says why it is not well; `behind` counts own messages that it is
-    not known to hold."""
+    """How the client stands with one mailbox. `reason` says why it is not well, `is_shut_out` that it wants a token, or
+    another one; `behind` counts own messages that it is not known to hold."""
 
     url: str
     mailbox_id: str | None
     is_named: bool
     is_well: bool
+    is_shut_out: bool
     reason: str
     behind: int
 
@@ -151,7 +153,15 @@ class Client:
         else:
             reason = str(refused)
         behind = self._book.behind(seat.ledger) if seat.is_open else 0
-        return MailboxState(seat.link.mailbox.url, seat.mailbox_id, seat.is_named, reason == "", reason, behind)
+        return MailboxState(
+            seat.link.mailbox.url,
+            seat.mailbox_id,
+            is_named=seat.is_named,
+            is_well=reason == "",
+            is_shut_out=refused is not None and refused.cause is Cause.UNAUTHORISED,
+            reason=reason,
+            behind=behind,
+        )
 
     def _new_seat(self, address: Mailbox, *, is_named: bool) -> Seat:
         return Seat(Link(address), self._desk, self._book, self._family, is_named=is_named, on_news=self._received)

@@ -15,7 +15,7 @@ from protocols.client.answers import Cause, Refused
 from protocols.errors import RemoteProtocolError
 from protocols.model import MailboxId
 
-__all__ = ["pair"]
+__all__ = ["invited_by", "pair"]
 
 _SCHEME = "mailboxd:pair?"
 
@@ -44,6 +44,11 @@ async def pair(invitation: str, device_name: str) -> Mailbox:
         finally:
             await link.aclose()
     raise AssertionError("unreachable")
+
+
+def invited_by(invitation: str) -> MailboxId:
+    """Which mailbox an invitation is of. Raises ValueError for what is none."""
+    return _read(invitation)[0]
 
 
 def _read(invitation: str) -> tuple[MailboxId, bytes, list[Mailbox]]:

@@ -87,6 +87,9 @@ is delivered late."""
 CLIENT_MAILBOXES_MAX: Final = 64
 """Mailboxes that a client talks to at a time: a room full of them. Named ones come first."""
 
+CLIENT_KEYRING_BYTES_MAX: Final = CLIENT_MAILBOXES_MAX * KIB
+"""Largest file with the tokens of a client: an address, an id and a token have less than a KiB."""
+
 CLIENT_MAILBOXES_REMEMBERED_MAX: Final = 1_024
 """Mailboxes of which is kept what they were sent; the one unseen for longest is forgotten, and is asked anew."""
 

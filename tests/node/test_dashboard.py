@@ -172,7 +172,7 @@ def test_internet_mailboxes_come_and_go(page: Page, world: tuple[MailboxProcess,
     )
     page.run(set_peers.format(json.dumps(value)))
     page.wait("document.getElementById('neighbours').textContent.includes('be reached')", what="the reason")
-    assert text_of(page, "#verdict-title") == "1 mailbox needs a look"
+    page.wait("document.getElementById('verdict-title').textContent === '1 mailbox needs a look'")
     page.run(set_peers.format(json.dumps(other.address())))
     page.wait("document.getElementById('verdict-title').textContent === '2 mailboxes hold the same'")
     assert mailbox.in_sync_with(other)

@@ -19,24 +19,28 @@ from node.client.chat import Line, Room
 from protocols.model import LogName
 from tests.mailboxes import MailboxProcess, clean_environment, eventually
 from tests.netns import Host, Lan
+from tests.node.test_admission_processes import set_password
 
 SECRET = "the gate is green"
 
 
 class Chat:
-    """A running `mailboxd chat`: with one mailbox, or on `host` with those that it finds there."""
+    """A running `mailboxd chat`: with one mailbox, or invited by one, or on `host` with those that it finds there."""
 
     def __init__(
         self,
         data_dir: Path,
         name: str,
-        mailbox: MailboxProcess | None,
+        mailbox: MailboxProcess | str | None,
         *args: str,
         secret: str = SECRET,
         host: Host | None = None,
     ) -> None:
         words = [sys.executable, "-m", "node.cli", "chat", "--topic", "garden", "--name", name]
-        words += [] if mailbox is None else ["--no-mdns", "--mailbox", mailbox.info["http"][0]]
+        if isinstance(mailbox, str):
+            words += ["--no-mdns", "--invitation", mailbox]
+        elif mailbox is not None:
+            words += ["--no-mdns", "--mailbox", mailbox.info["http"][0]]
         words += ["--data-dir", str(data_dir / name), *args]
         self.process = subprocess.Popen(
             words if host is None else host.command(words),
@@ -108,6 +112,52 @@ def test_two_people_over_two_mailboxes(joined: tuple[MailboxProcess, MailboxProc
     everything = json.dumps([str(item) for item in one.read(Room("garden", SECRET).topic).items()])
     assert "morning" not in everything
     assert "anna" not in everything
+
+
+def test_two_people_over_two_mailboxes_with_a_password(tmp_path: Path) -> None:
+    options = ("--no-mdns", "--p2p", "127.0.0.1:0")
+    places = [tmp_path / "one", tmp_path / "two"]
+    for place in places:
+        set_password(place, "correct horse battery")
+    with (
+        MailboxProcess(places[0], *options) as one,
+        MailboxProcess(places[1], *options, "--https", "127.0.0.1:0", "--peer", one.address()) as two,
+    ):
+        with Chat(tmp_path, "stranger", one, "--wait", "1") as stranger:
+            eventually(lambda: "give --invitation" in "".join(stranger.notes))
+            assert stranger.end() == 1
+        invitations = [invitation_of(one), invitation_of(two)]
+        with Chat(tmp_path, "anna", invitations[0]) as anna, Chat(tmp_path, "bob", invitations[1]) as bob:
+            anna.say("hello")
+            eventually(lambda: bob.lines, timeout_s=90, what="anna's line at bob's")
+            bob.say("good morning")
+            eventually(lambda: anna.lines, timeout_s=90, what="bob's line at anna's")
+            assert anna.end() == bob.end() == 0
+        assert (tmp_path / "anna" / "mailboxes.json").stat().st_mode & 0o777 == 0o600
+        assert '"https://' in (tmp_path / "bob" / "mailboxes.json").read_text()
+        # From now on no invitation is needed; a used one does no harm to whom it was for, and helps nobody else.
+        for again in (None, invitations[1]):
+            with Chat(tmp_path, "bob", again, *(["--no-mdns"] if again is None else [])) as bob:
+                bob.say("it is me again")
+                assert bob.end() == 0
+        with Chat(tmp_path, "eve", invitations[1]) as eve:
+            assert eve.process.wait(timeout=60) == 1
+            eventually(lambda: "`mailboxd pair` there shows a new one" in "".join(eve.notes))
+            assert len(eve.notes) == 1
+        (device,) = (one for one in json.loads(two.command("devices", "--json").stdout))
+        assert device["name"].startswith("bob, chat on ")
+
+
+@pytest.mark.parametrize("wrong", ["mailboxd:pair?v=1", "https://example.org", "mailboxd:pair?v=1&id=x&code=y&url=z"])
+def test_what_is_no_invitation_is_told_in_a_line(wrong: str, tmp_path: Path) -> None:
+    with Chat(tmp_path, "anna", wrong) as anna:
+        assert anna.process.wait(timeout=60) == 2
+        eventually(lambda: "put it into quotes" in "".join(anna.notes))
+    assert not (tmp_path / "anna").exists()
+
+
+def invitation_of(mailbox: MailboxProcess) -> str:
+    return str(json.loads(mailbox.command("pair", "--json").stdout)["uri"])
 
 
 def test_mailboxes_on_a_lan_come_and_go(lan: Lan, tmp_path: Path) -> None:
