@@ -2,8 +2,9 @@
 
 Pinned, because some of it replaces private parts. What stays in use: identity keys, Noise, multistream-select, the
 host's protocol table with identify and ping, and gossipsub. What is replaced by subclassing: the stream multiplexer
-(`libp2p_yamux`), sockets and dialling (`libp2p_tcp`), the life of connections, and the reading of gossip. Each
-replacement says which fault it is for; tests/hostile/test_libp2p.py attacks each of them.
+(`libp2p_yamux`), sockets and dialling (`libp2p_tcp`), Noise's messages after the handshake (`libp2p_noise`), the life
+of connections, and the reading of gossip. Each replacement says which fault it is for; tests/hostile/test_libp2p.py
+attacks each of them.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX_PROTOCOL_ID
 from libp2p.tools.anyio_service import background_trio_service
 from libp2p.transport.upgrader import TransportUpgrader
 
+from node.transport.libp2p_noise import NoiseMessages
+from node.transport.libp2p_tcp import TcpSocket
 from node.transport.libp2p_yamux import UnreadBudget, Yamux
 from protocols.limits.transport import (
     ANNOUNCEMENT_BYTES_MAX,
@@ -147,23 +150,24 @@ class HardenedSwarm(swarm_module.Swarm):  # type: ignore[misc]
         self.event_background_nursery_created.set()
         await trio.sleep_forever()
 
-    async def accept(self, socket: Any) -> Any:
+    async def accept(self, socket: TcpSocket) -> Any:
         """Secures an accepted socket and adds its connection. Raises any Exception; the caller closes the socket."""
-        return await self._establish(
-            await self.upgrader.upgrade_security(RawConnection(socket, False), False), "inbound"
-        )
+        secured = await self.upgrader.upgrade_security(RawConnection(socket, False), False)
+        return await self._establish(secured, socket, "inbound")
 
-    async def dial(self, socket: Any, peer_id: Any) -> Any:
+    async def dial(self, socket: TcpSocket, peer_id: Any) -> Any:
         """Secures an outgoing socket to `peer_id` and adds its connection. Raises any Exception, also if someone else
         answers; the caller closes the socket."""
         raw = RawConnection(socket, True)
-        return await self._establish(await self.upgrader.upgrade_security(raw, True, peer_id), "outbound")
+        secured = await self.upgrader.upgrade_security(raw, True, peer_id)
+        return await self._establish(secured, socket, "outbound")
 
-    async def _establish(self, secured: Any, direction: str) -> Any:
+    async def _establish(self, secured: Any, socket: TcpSocket, direction: str) -> Any:
         peer_id = secured.get_remote_peer()
         mailbox_id_of(peer_id)  # other kinds of key are refused here: nothing later has to expect them
         if peer_id == self.self_id:
             raise ConnectionError("that is this mailbox itself")
+        secured.conn = NoiseMessages(secured.conn, socket)
         await self.upgrader.muxer_multistream.select_transport(secured)
         return await self.add_conn(Yamux(secured, peer_id, budget=self._budget), direction)
 

@@ -52,6 +52,15 @@ class TcpSocket(ReadWriteCloser):  # type: ignore[misc]
         del self._buffer[: len(result)]
         return result
 
+    async def read_into(self, room: memoryview) -> int:
+        """Fills the beginning of `room`, which has some, with what there is; returns how many bytes, 0 at the end."""
+        if not self._buffer:
+            return await self._stream.socket.recv_into(room)
+        size = min(len(room), len(self._buffer))
+        room[:size] = self._buffer[:size]
+        del self._buffer[:size]
+        return size
+
     async def write(self, data: bytes) -> None:
         await self._stream.send_all(data)
 

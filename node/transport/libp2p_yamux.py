@@ -30,12 +30,14 @@ from libp2p.stream_muxer.exceptions import (
     MuxedStreamReset,
 )
 
+from node.transport.libp2p_noise import PLAINTEXT_BYTES_MAX
 from protocols.limits.transport import (
     CLOSE_S,
     CONTROL_QUEUE_FRAMES_MAX,
     PING_INTERVAL_S,
     PING_UNANSWERED_MAX,
     REFUSED_STREAMS_MAX,
+    SEND_BATCH_BYTES,
     SEND_QUEUE_BYTES,
     SEND_STALL_S,
     STREAM_WINDOW_BYTES,
@@ -53,8 +55,7 @@ log = logging.getLogger(__name__)
 _HEADER: Final = struct.Struct("!BBHII")  # version, type, flags, stream id, length
 _DATA, _WINDOW_UPDATE, _PING, _GO_AWAY = range(4)
 _SYN, _ACK, _FIN, _RST = 1, 2, 4, 8
-_NOISE_PLAINTEXT_BYTES_MAX: Final = 65535 - 16
-_PAYLOAD_BYTES_MAX: Final = _NOISE_PLAINTEXT_BYTES_MAX - _HEADER.size  # so that one frame is one Noise message
+_PAYLOAD_BYTES_MAX: Final = PLAINTEXT_BYTES_MAX - _HEADER.size  # so that one frame is one Noise message
 _STREAM_ID_MAX: Final = 2**32 - 1
 
 
@@ -110,7 +111,7 @@ class YamuxStream(IMuxedStream):  # type: ignore[misc]
                 raise MuxedStreamReset(self._broken)
             await self._readers.park()
         with memoryview(self._unread) as view:
-            data = bytes(view) if n is None or n < 0 else bytes(view[:n])
+            data = bytes(view if n is None or n < 0 else view[:n])
         del self._unread[: len(data)]
         self.muxed_conn._consumed(self, len(data))
         return data
@@ -133,7 +134,7 @@ class YamuxStream(IMuxedStream):  # type: ignore[misc]
             else:
                 chunk = view[: min(len(view), self._send_window, _PAYLOAD_BYTES_MAX)]
                 self._send_window -= len(chunk)
-                conn._enqueue(self, _HEADER.pack(0, _DATA, 0, self.stream_id, len(chunk)) + chunk)
+                conn._enqueue(self, _HEADER.pack(0, _DATA, 0, self.stream_id, len(chunk)), chunk)
                 view = view[len(chunk) :]
 
     async def close(self) -> None:
@@ -220,7 +221,8 @@ class Yamux(IMuxedConn):  # type: ignore[misc]
         self._failure: str | None = None
         self._scope = trio.CancelScope()
         self._accepted, self._to_accept = trio.open_memory_channel[YamuxStream](STREAMS_PER_PEER_MAX)
-        self._frames: deque[tuple[YamuxStream, bytes]] = deque()
+        self._frames: deque[tuple[YamuxStream, bytes, bytes | memoryview]] = deque()
+        """Whose it is, header and payload."""
         self._queued_bytes = 0
         self._control: deque[bytes] = deque()
         self._work = trio.lowlevel.ParkingLot()
@@ -335,9 +337,9 @@ class Yamux(IMuxedConn):  # type: ignore[misc]
     def _queue_is_full(self) -> bool:
         return self._queued_bytes >= SEND_QUEUE_BYTES
 
-    def _enqueue(self, stream: YamuxStream, frame: bytes) -> None:
-        self._frames.append((stream, frame))
-        self._queued_bytes += len(frame)
+    def _enqueue(self, stream: YamuxStream, header: bytes, payload: bytes | memoryview = b"") -> None:
+        self._frames.append((stream, header, payload))
+        self._queued_bytes += len(header) + len(payload)
         self._work.unpark_all()
 
     def _answer(self, kind: int, flags: int, stream_id: int, value: int) -> None:
@@ -347,17 +349,17 @@ class Yamux(IMuxedConn):  # type: ignore[misc]
         self._work.unpark_all()
 
     def _next_batch(self) -> bytes:
-        # As many frames as fit into one Noise message: encryption and system calls are what sending costs.
-        parts: list[bytes] = []
+        # Many frames at a time: encryption and system calls are what sending costs.
+        parts: list[bytes | memoryview] = []
         size = 0
-        while self._control and size + _HEADER.size <= _NOISE_PLAINTEXT_BYTES_MAX:
+        while self._control and size < SEND_BATCH_BYTES:
             parts.append(self._control.popleft())
             size += _HEADER.size
-        while self._frames and size + len(self._frames[0][1]) <= _NOISE_PLAINTEXT_BYTES_MAX:
-            frame = self._frames.popleft()[1]
-            self._queued_bytes -= len(frame)
-            parts.append(frame)
-            size += len(frame)
+        while self._frames and size < SEND_BATCH_BYTES:
+            _, header, payload = self._frames.popleft()
+            parts += (header, payload)
+            self._queued_bytes -= len(header) + len(payload)
+            size += len(header) + len(payload)
         return b"".join(parts)
 
     async def _write_forever(self) -> None:
@@ -541,15 +543,15 @@ class Yamux(IMuxedConn):  # type: ignore[misc]
         stream._unread.clear()
 
     def _drop_frames(self, stream: YamuxStream) -> None:
-        if any(owner is stream for owner, _ in self._frames):
+        if any(owner is stream for owner, _, _ in self._frames):
             self._frames = deque(entry for entry in self._frames if entry[0] is not stream)
-            self._queued_bytes = sum(len(frame) for _, frame in self._frames)
+            self._queued_bytes = sum(len(header) + len(payload) for _, header, payload in self._frames)
             self._room.unpark_all()
 
     def _reset_stream(self, stream: YamuxStream, reason: str) -> None:
         self._drop_unread(stream)
         if self._failure is None:
-            opening = any(owner is stream and frame[2:4] == b"\0\1" for owner, frame in self._frames)
+            opening = any(owner is stream and header[2:4] == b"\0\1" for owner, header, _ in self._frames)
             self._drop_frames(stream)
             if not opening:  # else the other side has never heard of it
                 try:

@@ -80,7 +80,7 @@ SYNC_FRAME_TIMEOUT_S: Final = 30.0
 """Longest wait for a peer's next whole frame, or for it to take one. A Raspberry Pi that commits a batch to an SD card
 needs seconds; a minute of silence would hold a session's memory for nothing."""
 
-SYNC_RECEIVE_BYTES: Final = 65_536
+SYNC_RECEIVE_BYTES: Final = 256 * KIB
 """Bytes read from a stream at a time: smaller reads throttle the transport, as measured."""
 
 SYNC_COMMITS_UNDER_WAY_MAX: Final = 8
