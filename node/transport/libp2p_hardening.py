@@ -4,7 +4,7 @@ Pinned, because some of it replaces private parts. What stays in use: identity k
 host's protocol table with identify and ping, and gossipsub. What is replaced by subclassing: the stream multiplexer
 (`libp2p_yamux`), sockets and dialling (`libp2p_tcp`), Noise's messages after the handshake (`libp2p_noise`), the life
 of connections, and the reading of gossip. Each replacement says which fault it is for; tests/hostile/test_libp2p.py
-attacks each of them.
+and test_gossip.py attack each of them.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ from protocols.limits.transport import (
     ANNOUNCEMENT_BYTES_MAX,
     CLOSE_S,
     CONNECTIONS_PER_PEER_MAX,
+    GOSSIP_CONTROLS_MAX,
+    GOSSIP_IDS_MAX,
     GOSSIP_MESSAGES_BURST,
     GOSSIP_MESSAGES_PER_S,
     GOSSIP_PUBLISHER_MESSAGES_BURST,
@@ -292,7 +294,11 @@ class HardenedGossipSub(GossipSub):  # type: ignore[misc]
     around it 12 heard it), and in a network of many LANs it would carry every announcement to all of them.
 
     Gossip's own limits are off (they count messages of all publishers against the neighbour who forwards them), and so
-    are the parts that adapt to scores; the limits of `HardenedPubsub` hold instead."""
+    are scores and the parts that adapt to them; the limits of `HardenedPubsub` hold instead.
+
+    Faults mended: every PRUNE made an entry for its topic, whatever that was, and had us dial whom it named; an IWANT
+    could name one announcement a thousand times, and got it as often; scores and more of whoever came and went before
+    it was registered were kept for ever."""
 
     def __init__(self, hears: Callable[[MailboxId], bool] = lambda _mailbox_id: True) -> None:
         self._hears = hears
@@ -309,6 +315,29 @@ class HardenedGossipSub(GossipSub):  # type: ignore[misc]
             eclipse_protection_enabled=False,
             do_px=False,
         )
+        self.scorer = None
+
+    def control_of(self, control: Any) -> Any:
+        """What counts of a control message: about our own topics, no more than GOSSIP_CONTROLS_MAX of each kind."""
+        kept = rpc_pb2.ControlMessage()
+        for name in ("ihave", "graft", "prune"):
+            ours = [entry for entry in getattr(control, name) if entry.topicID in self.mesh]
+            getattr(kept, name).extend(ours[:GOSSIP_CONTROLS_MAX])
+        for ihave in kept.ihave:
+            del ihave.messageIDs[GOSSIP_IDS_MAX:]
+        for prune in kept.prune:
+            prune.ClearField("peers")
+            prune.backoff = min(prune.backoff, self.prune_back_off)
+        wanted = dict.fromkeys(message_id for iwant in control.iwant for message_id in iwant.messageIDs)
+        if wanted:
+            kept.iwant.add(messageIDs=list(wanted)[:GOSSIP_CONTROLS_MAX])
+        return kept
+
+    def forget(self, peer_id: Any) -> None:
+        """Forgets a peer that is gone, whether or not it was ever registered."""
+        self.remove_peer(peer_id)
+        for waiting in self.back_off.values():
+            waiting.pop(peer_id, None)
 
     @property
     def manager(self) -> Any:
@@ -375,7 +404,6 @@ class HardenedPubsub(Pubsub):  # type: ignore[misc]
                 await self._handle(peer_id, rpc)
 
     async def _handle(self, peer_id: Any, rpc: Any) -> None:
-        rpc.ClearField("senderRecord")  # a signature to check for each frame, and of no use to us
         for subscription in rpc.subscriptions[:_GOSSIP_TOPICS_PER_PEER_MAX]:
             self.handle_subscription(peer_id, subscription)
         if not self._hears(mailbox_id_of(peer_id)):
@@ -384,7 +412,7 @@ class HardenedPubsub(Pubsub):  # type: ignore[misc]
             if self._is_subscribed_to_msg(message):
                 await self.push_msg(peer_id, message)
         if rpc.HasField("control"):
-            await self.router.handle_rpc(rpc, peer_id)
+            await self.router.handle_rpc(rpc_pb2.RPC(control=self.router.control_of(rpc.control)), peer_id)
 
     async def stream_handler(self, stream: Any) -> None:
         try:
@@ -392,8 +420,13 @@ class HardenedPubsub(Pubsub):  # type: ignore[misc]
         finally:
             peer_id = stream.muxed_conn.peer_id
             if not self._peer_is_connected(peer_id):
-                self._buckets.pop(peer_id, None)
                 self._handle_dead_peer(peer_id)
+
+    def _handle_dead_peer(self, peer_id: Any) -> None:
+        super()._handle_dead_peer(peer_id)
+        if not self._peer_is_connected(peer_id):
+            self._buckets.pop(peer_id, None)
+            self.router.forget(peer_id)
 
     async def push_msg(self, msg_forwarder: Any, msg: Any) -> None:
         if len(msg.topicIDs) == 1 and len(msg.data) <= ANNOUNCEMENT_BYTES_MAX and len(msg.seqno) <= 32:

@@ -96,6 +96,15 @@ CLOSE_S: Final = 3.0
 GOSSIP_RPC_BYTES_MAX: Final = 64 * KIB
 """Largest gossip frame that is read: an announcement and its envelope, four times over."""
 
+GOSSIP_CONTROLS_MAX: Final = 16
+"""Entries of each kind of control message (IHAVE, GRAFT, PRUNE) that count in one gossip frame, and announcements that
+it may ask for (IWANT). Mailboxes have one topic, so honest frames have one entry of each, and what they miss is little.
+"""
+
+GOSSIP_IDS_MAX: Final = 64
+"""Announcements that one IHAVE may list: what a mailbox sends in some seconds. We ask for those that we have not
+seen."""
+
 GOSSIP_MESSAGES_PER_S: Final = 50.0
 """Gossip messages accepted from one neighbour, sustained. Mailboxes send a few per second each and forward others'."""
 
