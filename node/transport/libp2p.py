@@ -24,13 +24,9 @@ from libp2p.utils import encode_delim, read_delim
 from node.addresses import spell_out
 from node.config import ListenAddress
 from node.transport.api import PeerUnreachable, Stream, StreamBroken, StreamHandler, Transport
-from node.transport.libp2p_hardening import (
-    HardenedPubsub,
-    HardenedSwarm,
-    mailbox_id_of,
-    peer_id_of,
-    run_hardened,
-)
+from node.transport.libp2p_gossip import HardenedPubsub
+from node.transport.libp2p_hardening import HardenedSwarm, run_hardened
+from node.transport.libp2p_tasks import mailbox_id_of, peer_id_of
 from node.transport.libp2p_tcp import Gate, TcpSocket, bind
 from node.transport.libp2p_yamux import YamuxStream
 from protocols.addresses import PeerAddress

@@ -21,7 +21,7 @@ from libp2p.security.noise.patterns import PatternXX
 from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.utils import encode_delim, encode_uvarint
 
-from node.transport.libp2p_hardening import peer_id_of
+from node.transport.libp2p_tasks import peer_id_of
 from node.transport.libp2p_tcp import TcpSocket
 from protocols.addresses import PeerAddress
 

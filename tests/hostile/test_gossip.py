@@ -11,7 +11,7 @@ import trio
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.pubsub.pb import rpc_pb2
 
-from node.transport.libp2p_hardening import peer_id_of
+from node.transport.libp2p_tasks import peer_id_of
 from protocols.limits.transport import (
     GOSSIP_CONTROLS_MAX,
     GOSSIP_MESSAGES_BURST,
