@@ -135,15 +135,21 @@ class Doorkeeper:
         """
         if (never := self.refuses(mailbox_id)) is not None:
             raise KeptOut(never)
+        if self._has_greeted(mailbox_id):
+            return
         lock = self._locks.setdefault(mailbox_id, trio.Lock())
         try:
             async with lock:
-                # An open mailbox has nothing to say here; one that wants a proof refuses our sync and asks for it.
-                if self._secret is not None and mailbox_id not in self._greeted:
+                if not self._has_greeted(mailbox_id):
                     await self._greet(mailbox_id)
         finally:
             if not lock.locked() and not lock.statistics().tasks_waiting:
                 self._locks.pop(mailbox_id, None)
+
+    def _has_greeted(self, mailbox_id: MailboxId) -> bool:
+        """Whether there is nothing (more) to prove. An open mailbox has nothing to say here; one that wants a proof
+        refuses our sync and asks for it."""
+        return self._secret is None or mailbox_id in self._greeted
 
     async def _greet(self, mailbox_id: MailboxId) -> None:
         for is_last in (False, True):

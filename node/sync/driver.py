@@ -11,7 +11,7 @@ from typing import Any, Final
 import trio
 
 from node.signed import SignedOnly
-from node.store.api import Store, StoredItem, StoreError, StoreFull
+from node.store.api import PutResult, Store, StoredItem, StoreError, StoreFull
 from node.sync.claims import ClaimHolder, Claims
 from node.sync.index import LogIndex
 from node.transport.api import Stream, StreamBroken
@@ -39,7 +39,7 @@ from protocols.sync.effects import (
 from protocols.sync.session import SessionResult
 from protocols.sync.wire import FrameDecoder, encode_frame
 
-__all__ = ["SessionTraffic", "run_session"]
+__all__ = ["Patience", "SessionTraffic", "run_session"]
 
 _SLACK_S: Final = 1.0
 """So much longer than need be a wait may take."""
@@ -67,6 +67,48 @@ class SessionTraffic:
         return self.full or self.unsigned
 
 
+@dataclass(eq=False, slots=True)
+class Patience:
+    """How long a session may take as a whole (until `ends_at`, trio's clock), and how long it waits for its peer: one
+    scope for both, as a new one for each wait was a tenth of what an idle session cost."""
+
+    ends_at: float = math.inf
+    why_ended: str = "it took too long; it goes on"
+    """What the session failed for if it has to end for none of the waits."""
+    scope: trio.CancelScope = field(init=False)
+    _failing: str = ""
+    _is_over: bool = False
+
+    def __post_init__(self) -> None:
+        self.scope = trio.CancelScope(deadline=self.ends_at)
+
+    def wait(self, failing: str) -> None:
+        """What follows ends the session, for this reason, if it takes too long. One deadline serves for all waits of a
+        moment."""
+        self._failing = failing
+        soonest_at = trio.current_time() + SYNC_FRAME_TIMEOUT_S
+        if not soonest_at <= self.scope.deadline < self.ends_at:
+            self.scope.deadline = min(soonest_at + _SLACK_S, self.ends_at)
+
+    def rest(self) -> None:
+        """What follows is nothing that the peer has a part in."""
+        self._failing = ""
+        if self.scope.deadline != self.ends_at:
+            self.scope.deadline = self.ends_at
+
+    def end(self, why: str) -> None:
+        """Ends the session."""
+        self._is_over, self.why_ended = True, why
+        self.scope.cancel()
+
+    @property
+    def reason(self) -> str:
+        """Why the session has ended, if the scope has ended it."""
+        if self._is_over or not self._failing or trio.current_time() >= self.ends_at:
+            return self.why_ended
+        return f"{self._failing} for {SYNC_FRAME_TIMEOUT_S:.0f} s"
+
+
 @dataclass(slots=True)
 class _Driver:
     stream: Stream
@@ -75,6 +117,7 @@ class _Driver:
     claims: Claims
     holder: ClaimHolder
     traffic: SessionTraffic
+    patience: Patience
     is_full: Callable[[], bool]
     is_at_limit: Callable[[], bool]
     is_news: bool
@@ -91,8 +134,6 @@ class _Driver:
     slots: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(SYNC_COMMITS_UNDER_WAY_MAX))
     has_let_die: bool = False
     failure: StoreError | None = None
-    patience: trio.CancelScope = field(default_factory=trio.CancelScope)
-    failing: str = ""
     rows: int = 0
     """In the last picture."""
     frame_bytes: int = 0
@@ -117,21 +158,28 @@ class _Driver:
 
     async def _perform(self, effect: Effect) -> object:
         match effect:
+            case Receive():
+                if self.next_commit is not None:
+                    await self._begin()
+                return await self._receive()
+            case Send(frame):
+                if self.next_commit is not None:
+                    await self._begin()
+                await self._send(frame)
+                return None
             case Settle():
                 await self._settle()
                 return self.has_let_die
             case Release(lost, came):
                 self.claims.release(self.holder, lost, came)
                 return None
-        await self._begin()
-        match effect:
-            case Send(frame):
-                await self._send(frame)
+            case Commit():
+                self.on_progress()
+                await self._commit(effect)
                 return None
-            case Receive():
-                return await self._receive()
             case _:
-                self.patience.deadline = math.inf
+                await self._begin()
+                self.patience.rest()
                 return await self._perform_here(effect)
 
     async def _perform_here(self, effect: Effect) -> object:
@@ -155,10 +203,6 @@ class _Driver:
                 return [known[name] for name in names]
             case Claim(spans):
                 return await self._claim(spans)
-            case Commit():
-                self.on_progress()
-                await self._commit(effect)
-                return None
             case GiveWay():
                 await trio.lowlevel.checkpoint()
                 return None
@@ -167,12 +211,12 @@ class _Driver:
 
     async def _send(self, frame: bytes) -> None:
         data = encode_frame(frame)
-        self._wait("the peer took nothing")
+        self.patience.wait("the peer took nothing")
         await self.stream.send_all(data)
         self.traffic.bytes_out += len(data)
 
     async def _receive(self) -> bytes | None:
-        self._wait("the peer sent no whole message")
+        self.patience.wait("the peer sent no whole message")
         while (frame := self.decoder.next_frame()) is None:
             data = await self.stream.receive_some(SYNC_RECEIVE_BYTES)
             self.traffic.bytes_in += len(data)
@@ -183,14 +227,6 @@ class _Driver:
             self.decoder.feed(data)
         self.frame_bytes = len(frame or b"")
         return frame
-
-    def _wait(self, failing: str) -> None:
-        """What follows ends the session, for this reason, if it takes too long. One scope serves for all waits, and one
-        deadline for those of a moment: new ones for each were a tenth of what an idle session cost."""
-        self.failing = failing
-        soonest_at = trio.current_time() + SYNC_FRAME_TIMEOUT_S
-        if not soonest_at <= self.patience.deadline < math.inf:
-            self.patience.deadline = soonest_at + _SLACK_S
 
     async def _claim(self, spans: Sequence[Span]) -> Granted:
         if self.is_full():
@@ -210,6 +246,12 @@ class _Driver:
 
     async def _commit(self, commit: Commit) -> None:
         self._check()
+        before = self.next_commit
+        if before is not None and not commit.deliveries:
+            # What belongs to the messages just received comes behind them, in the same turn.
+            merges, watermarks = [*before.merges, *commit.merges], [*before.watermarks, *commit.watermarks]
+            self.next_commit = Commit(before.deliveries, merges, watermarks)
+            return
         await self._begin()
         self.next_commit = commit
 
@@ -218,6 +260,7 @@ class _Driver:
         commit, self.next_commit = self.next_commit, None
         if commit is None:
             return
+        self.patience.rest()
         await self.slots.acquire()
         if self.nursery is None:
             self.nursery = await self.stack.enter_async_context(trio.open_nursery())
@@ -233,7 +276,7 @@ class _Driver:
         """Stores here and now what the last commit was about."""
         commit, self.next_commit = self.next_commit, None
         if commit is not None:
-            self.patience.deadline = math.inf
+            self.patience.rest()
             await self._store(commit)
 
     async def _store(self, commit: Commit) -> None:
@@ -246,21 +289,24 @@ class _Driver:
             if self.signed_only is not None:
                 deliveries = await self.signed_only.genuine(alive)
                 self.traffic.unsigned = self.traffic.unsigned or len(deliveries) < len(alive)
+            watermarks = dict(commit.watermarks)
             if deliveries:
-                await self._put(deliveries)
+                reached = (await self._put(deliveries)).watermarks
+                # Mostly the messages themselves have brought it there, and there is nothing more to be committed.
+                watermarks = {name: n for name, n in watermarks.items() if _is_below(reached.get(name), n)}
             if commit.merges:
                 await self.store.merge([StoredItem(name, item) for name, item in commit.merges], origin=peer)
-            if commit.watermarks:
-                await self.store.adopt_watermarks(dict(commit.watermarks))
+            if watermarks:
+                await self.store.adopt_watermarks(watermarks)
         except StoreError as error:
             self.traffic.full = self.traffic.full or isinstance(error, StoreFull)
             self.failure = self.failure or error
 
-    async def _put(self, deliveries: Sequence[Delivery]) -> None:
+    async def _put(self, deliveries: Sequence[Delivery]) -> PutResult:
         """Stores messages; if there is no room for all, at least those that are small beside the largest one. Raises
         StoreError."""
         try:
-            await self.store.put(deliveries, origin=self.stream.peer)
+            return await self.store.put(deliveries, origin=self.stream.peer)
         except StoreFull:
             largest_bytes = max(len(delivery.blob) for delivery in deliveries)
             refused = [delivery for delivery in deliveries if 2 * len(delivery.blob) >= largest_bytes]
@@ -278,7 +324,7 @@ class _Driver:
         if self.slots.value == SYNC_COMMITS_UNDER_WAY_MAX:  # nothing is being stored
             self._check()
             return
-        self.patience.deadline = math.inf
+        self.patience.rest()
         for _ in range(SYNC_COMMITS_UNDER_WAY_MAX):
             await self.slots.acquire()
         for _ in range(SYNC_COMMITS_UNDER_WAY_MAX):
@@ -288,6 +334,10 @@ class _Driver:
     def _check(self) -> None:
         if self.failure:
             raise self.failure
+
+
+def _is_below(watermark: int | None, other: int) -> bool:
+    return watermark is None or watermark < other
 
 
 async def run_session(
@@ -305,17 +355,19 @@ async def run_session(
     turns: trio.Lock,
     signed_only: SignedOnly | None = None,
     on_progress: Callable[[], None] = lambda: None,
+    patience: Patience | None = None,
 ) -> SessionResult:
     """Drives `session` to its end and counts its bytes in `traffic`. With `is_full` nothing is taken; with
     `is_at_limit` only what may push out others (see `Store.admit`, also for `is_news`), with `signed_only` only what is
     signed; never what has died since it was asked for, going by `alive_from_s`. What takes some time to compute
     is done in `turns`, so that everybody else waits for one session at a time. `on_progress` is called whenever
-    messages are moved.
+    messages are moved. `patience` bounds the whole session, and ends it if its holder wishes.
 
     Raises SessionAborted (the world failed), RemoteProtocolError (the peer broke the protocol) or SessionRefused. What
     was committed until then stays. The stream is neither closed nor aborted here.
     """
     holder = claims.begin()
+    patience = patience or Patience()
     outcome: SessionResult | Exception | None = None
     try:
         stack = AsyncExitStack()
@@ -326,6 +378,7 @@ async def run_session(
             claims,
             holder,
             traffic,
+            patience,
             is_full,
             is_at_limit,
             is_news,
@@ -335,16 +388,16 @@ async def run_session(
             turns,
             stack,
         )
-        with driver.patience:
+        with patience.scope:
             async with stack:
                 try:
                     outcome = await _drive(session, driver)
                 except Exception as error:
                     outcome = error  # raised outside the nursery, so that it doesn't come wrapped in a group
                     await driver.store_last()
-                    driver.patience.deadline = math.inf
+                    patience.rest()
         if outcome is None:
-            outcome = SessionAborted(f"{driver.failing} for {SYNC_FRAME_TIMEOUT_S:.0f} s")
+            outcome = SessionAborted(patience.reason)
     finally:
         session.close()
         claims.end(holder, in_good_order=isinstance(outcome, SessionResult))

@@ -274,7 +274,7 @@ class SyncEngine:
         try:
             if peer.sessions >= PEER_SESSIONS_MAX:
                 raise NoSeat
-            async with self.seats_in.take_nowait(peer.mailbox_id, proven=peer.trusted) as seat:
+            with self.seats_in.take_nowait(peer.mailbox_id, proven=peer.trusted) as seat:
                 await self._converse(peer, stream, seat, only=None, incoming=True)
         except NoSeat:
             log.debug("mailbox %s: turned away, too many syncs at once", peer.mailbox_id.short)
@@ -385,7 +385,7 @@ class SyncEngine:
                 raise KeptOut(refused)
             await self._reach(peer)
             await self._door.admit(peer.mailbox_id)
-            async with self.seats_out.take(peer.mailbox_id, proven=peer.trusted) as seat:
+            with await self.seats_out.take(peer.mailbox_id, proven=peer.trusted) as seat:
                 stream = await self._transport.open_stream(peer.mailbox_id, SYNC_PROTOCOL)
                 await self._converse(peer, stream, seat, only=only, incoming=False)
         except (KeptOut, RemoteProtocolError) as error:
@@ -443,28 +443,25 @@ class SyncEngine:
         peer.sessions += 1
         progress = SessionResult()
         peer.under_way.append(progress)
-        result: SessionResult | None = None
         failure: str | None = None
         began_at = trio.current_time()
         try:
-            with seat.scope:
-                result = await run_session(
-                    respond(config, progress) if incoming else initiate(config, progress),
-                    stream,
-                    store=self._mailbox.store,
-                    index=self._index,
-                    claims=self._claims,
-                    traffic=traffic,
-                    turns=self._turns,
-                    is_full=lambda: self._mailbox.is_full,
-                    is_at_limit=lambda: self._mailbox.is_at_limit,
-                    is_news=only is not None,
-                    alive_from_s=self._mailbox.alive_from_s,
-                    signed_only=self._mailbox.signed_only,
-                    on_progress=progress_teller(peer),
-                )
-            if result is None:
-                raise SessionAborted(seat.why_ended)
+            result = await run_session(
+                respond(config, progress) if incoming else initiate(config, progress),
+                stream,
+                store=self._mailbox.store,
+                index=self._index,
+                claims=self._claims,
+                traffic=traffic,
+                turns=self._turns,
+                is_full=lambda: self._mailbox.is_full,
+                is_at_limit=lambda: self._mailbox.is_at_limit,
+                is_news=only is not None,
+                alive_from_s=self._mailbox.alive_from_s,
+                signed_only=self._mailbox.signed_only,
+                on_progress=progress_teller(peer),
+                patience=seat.patience,
+            )
         except (SessionRefused, RemoteProtocolError) as error:
             self._restore(peer, before)
             failure = str(error)

@@ -77,14 +77,11 @@ class LogIndex:
 
     async def view(self, alive_from_s: int, interest: Interest | None = None) -> IndexView:
         """A picture of all messages with first stored >= `alive_from_s` as they are now, of the topics of `interest`
-        (None: all). Raises StoreUnavailable."""
+        (None: all). Returns at once if it is there already. Raises StoreUnavailable."""
         if self._stale or self._staged or self._lock.locked():
             async with self._lock:
                 await self._refresh()
-                whole = self._view
-        else:
-            await trio.lowlevel.checkpoint()
-            whole = self._view
+        whole = self._view
         self._interests.drop_unused()
         view = await self._boundaries.view(whole, alive_from_s)
         return view if interest is None else await self._interests.view(view, alive_from_s, interest)

@@ -7,13 +7,13 @@ the seats, so that any number of strangers who say nothing leaves room for those
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Self
 
 import trio
 
-from node.sync.driver import SessionTraffic
+from node.sync.driver import Patience, SessionTraffic
 from protocols.limits.replication import SEAT_RATE_MIN, SEAT_TIME_MIN_S, SYNC_SESSION_MAX_S
 from protocols.model import MailboxId
 
@@ -26,19 +26,25 @@ class NoSeat(Exception):
 
 @dataclass(eq=False, slots=True)
 class Seat:
-    """One session's. Whoever runs the session does so within `scope`; `why_ended` says why that was cancelled."""
+    """One session's, which must end when `patience` does. Leave it by leaving its context."""
 
     peer: MailboxId
     proven: bool
     taken_at: float
-    scope: trio.CancelScope
+    patience: Patience
+    leave: Callable[[Seat], None]
     traffic: SessionTraffic = field(default_factory=SessionTraffic)
-    why_ended: str = f"it took longer than {SYNC_SESSION_MAX_S:.0f} s; it goes on"
 
-    def end(self, why: str) -> None:
-        """Ends the session."""
-        self.why_ended = why
-        self.scope.cancel()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave(self)
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether its session has been told to end."""
+        return self.patience.scope.cancel_called
 
     def rate(self, now_at: float) -> float:
         """Bytes per second so far."""
@@ -59,7 +65,7 @@ class Seats:
     def __init__(self, *, seats_max: int, unproven_max: int) -> None:
         self._seats_max = seats_max
         self._unproven_max = unproven_max
-        self._seats: set[Seat] = set()
+        self._seats: dict[Seat, None] = {}
         self._waiting: list[_Ticket] = []
 
     @property
@@ -67,9 +73,10 @@ class Seats:
         """How many seats are taken."""
         return self._held()
 
-    @asynccontextmanager
-    async def take(self, peer: MailboxId, *, proven: bool) -> AsyncIterator[Seat]:
-        """A seat for as long as the context lasts; waits for one."""
+    async def take(self, peer: MailboxId, *, proven: bool) -> Seat:
+        """A seat; waits for one."""
+        if not self._waiting and self._free(proven):
+            return self._sit(peer, proven)
         ticket = _Ticket(proven)
         self._waiting.append(ticket)
         try:
@@ -79,39 +86,36 @@ class Seats:
                 with trio.move_on_after(SEAT_TIME_MIN_S / 5):  # meanwhile another session may have had its time
                     await ticket.wake.wait()
                 ticket.wake = trio.Event()
+            return self._sit(peer, proven)
         finally:
             self._waiting.remove(ticket)
             self._wake()
-        async with self._sit(peer, proven) as seat:
-            yield seat
 
-    @asynccontextmanager
-    async def take_nowait(self, peer: MailboxId, *, proven: bool) -> AsyncIterator[Seat]:
+    def take_nowait(self, peer: MailboxId, *, proven: bool) -> Seat:
         """The same without waiting. Raises NoSeat."""
         if not self._free(proven) and not self._displace(proven):
             raise NoSeat
-        async with self._sit(peer, proven) as seat:
-            yield seat
+        return self._sit(peer, proven)
 
     def end_all_of(self, peer: MailboxId, why: str) -> None:
         """Ends a peer's sessions."""
         for seat in self._seats:
             if seat.peer == peer:
-                seat.end(why)
+                seat.patience.end(why)
 
-    @asynccontextmanager
-    async def _sit(self, peer: MailboxId, proven: bool) -> AsyncIterator[Seat]:
+    def _sit(self, peer: MailboxId, proven: bool) -> Seat:
         now_at = trio.current_time()
-        seat = Seat(peer, proven, now_at, trio.CancelScope(deadline=now_at + SYNC_SESSION_MAX_S))
-        self._seats.add(seat)
-        try:
-            yield seat
-        finally:
-            self._seats.discard(seat)
-            self._wake()
+        why = f"it took longer than {SYNC_SESSION_MAX_S:.0f} s; it goes on"
+        seat = Seat(peer, proven, now_at, Patience(now_at + SYNC_SESSION_MAX_S, why), self._leave)
+        self._seats[seat] = None
+        return seat
+
+    def _leave(self, seat: Seat) -> None:
+        self._seats.pop(seat, None)
+        self._wake()
 
     def _held(self, *, proven: bool | None = None) -> int:
-        return sum(not seat.scope.cancel_called and proven in (None, seat.proven) for seat in self._seats)
+        return sum([not seat.is_ended and proven in (None, seat.proven) for seat in self._seats])
 
     def _free(self, proven: bool) -> bool:
         return self._held() < self._seats_max and (proven or self._held(proven=False) < self._unproven_max)
@@ -122,14 +126,14 @@ class Seats:
         slow = [
             seat
             for seat in self._seats
-            if not seat.scope.cancel_called
+            if not seat.is_ended
             and now_at - seat.taken_at >= SEAT_TIME_MIN_S
             and seat.rate(now_at) < SEAT_RATE_MIN
             and (proven or not seat.proven)
         ]
         if not slow:
             return False
-        min(slow, key=lambda seat: (seat.proven, seat.rate(now_at), seat.taken_at)).end(
+        min(slow, key=lambda seat: (seat.proven, seat.rate(now_at), seat.taken_at)).patience.end(
             "it stood still while others waited; it goes on later"
         )
         return True

@@ -57,7 +57,6 @@ class PipeStream(Stream):
     async def close(self) -> None:
         self._outgoing.end()
         self._on_end()
-        await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def abort(self) -> None:
         self._break_off("the stream was reset")

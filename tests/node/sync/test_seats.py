@@ -29,15 +29,15 @@ class Room:
         self._nursery.start_soon(self._session, number, proven, moving)
 
     async def _session(self, number: int, proven: bool, moving: bool) -> None:
-        async with self.seats.take(peer(number), proven=proven) as seat:
+        with await self.seats.take(peer(number), proven=proven) as seat:
             self.sitting[number] = seat
             self.order.append(number)
-            with seat.scope:
+            with seat.patience.scope:
                 while True:
                     await trio.sleep(0.5)
                     seat.traffic.bytes_in += SEAT_RATE_MIN if moving else 0
             del self.sitting[number]
-            self.ended[number] = seat.why_ended
+            self.ended[number] = seat.patience.why_ended
 
 
 async def test_strangers_have_only_a_part(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
@@ -92,17 +92,15 @@ async def test_without_waiting(nursery: trio.Nursery, autojump_clock: MockClock)
     room.add(0)
     room.add(1, moving=True)
     await trio.sleep(0.1)
-    with pytest.raises(NoSeat):
-        async with room.seats.take_nowait(peer(2), proven=False):
-            raise AssertionError
+    with pytest.raises(NoSeat), room.seats.take_nowait(peer(2), proven=False):
+        raise AssertionError
     await trio.sleep(SEAT_TIME_MIN_S)
-    async with room.seats.take_nowait(peer(2), proven=False) as seat:
+    with room.seats.take_nowait(peer(2), proven=False) as seat:
         assert seat.peer == peer(2)
         await trio.sleep(0.1)
         assert set(room.sitting) == {1}
-        with pytest.raises(NoSeat):
-            async with room.seats.take_nowait(peer(3), proven=False):
-                raise AssertionError
+        with pytest.raises(NoSeat), room.seats.take_nowait(peer(3), proven=False):
+            raise AssertionError
 
 
 async def test_strangers_displace_only_strangers(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
@@ -134,10 +132,10 @@ async def test_who_gives_up_waiting_is_forgotten(nursery: trio.Nursery, autojump
     room.add(0, moving=True)
     await trio.sleep(0.1)
     with trio.move_on_after(1):
-        async with room.seats.take(peer(1), proven=False):
+        with await room.seats.take(peer(1), proven=False):
             raise AssertionError
     room.add(2)
     await trio.sleep(0.1)
-    room.sitting[0].end("done")
+    room.sitting[0].patience.end("done")
     await trio.sleep(0.1)
     assert set(room.sitting) == {2}
