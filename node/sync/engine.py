@@ -67,7 +67,6 @@ SYNC_PROTOCOL: Final = "/mailboxd/sync/1"
 UNADMITTED: Final = "admission"
 """The code with which a mailbox turns away another one that it does not let in."""
 
-
 _KEPT_WITHIN_LIMIT: Final = "but for what this mailbox has let go to keep within its storage limit"
 
 BUSY: Final = "busy"
@@ -310,8 +309,7 @@ class SyncEngine:
                 self._nursery.start_soon(self._transport.disconnect, peer.mailbox_id)
 
     def _start(self, peer: Peer) -> None:
-        """Gives it a task, unless it has one. The task of a peer that was forgotten may still be busy: one with the
-        same id that is met again is another peer."""
+        # By peer, not by id: the task of one that was forgotten, and is met again now, may still be busy.
         if self._nursery is not None and self._tended.get(peer.mailbox_id) is not peer:
             self._tended[peer.mailbox_id] = peer
             self._nursery.start_soon(self._tend, peer)

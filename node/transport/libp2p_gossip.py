@@ -3,7 +3,6 @@ attacks it."""
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import AsyncGenerator, Callable, Iterable
@@ -32,8 +31,6 @@ from protocols.limits.transport import (
 from protocols.model import MailboxId
 
 __all__ = ["HardenedGossipSub", "HardenedPubsub"]
-
-log = logging.getLogger(__name__)
 
 _GOSSIP_TOPICS_PER_PEER_MAX: Final = 32
 _TOPIC_BYTES_MAX: Final = 256
