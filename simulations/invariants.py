@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from math import inf
 from operator import attrgetter
 from typing import Final
 
@@ -22,6 +23,7 @@ from protocols.limits.replication import (
     SYNC_CALM_DOUBLINGS_MAX,
 )
 from protocols.limits.store import MESSAGE_OVERHEAD_BYTES
+from protocols.limits.sync import SESSION_ROUNDS_MAX
 from protocols.model import LogName, MailboxId
 from simulations.judges import Invariant, Judges
 from simulations.machines import Host
@@ -30,8 +32,9 @@ from simulations.runtime import EPOCH_S
 
 __all__ = ["INVARIANTS"]
 
-_ROUND_TRIPS: Final = 12
-"""What a session takes at the most beside what it moves: hello, survey, names, ranges, two rounds of transfer."""
+_ROUND_TRIPS: Final = 8 + 2 * SESSION_ROUNDS_MAX
+"""What a session takes at the most beside what it moves: two first questions, survey, names, rows, blocks, a farewell
+and one to spare, and in each round a question and a transfer: something may come in during each."""
 
 _MESSAGES_A_ROUND_TRIP: Final = 16
 """With so many messages moved one more is allowed: they lie in a few logs, of which each may be asked about."""
@@ -309,32 +312,36 @@ class Silence(Invariant):
 
     def __init__(self, world: Judges) -> None:
         super().__init__(world)
-        self._equal_since: dict[tuple[str, MailboxId], tuple[int, int]] = {}
-        """(mailbox, peer) -> what the former held when they were last found equal, and how many times in a row."""
+        self._equal: dict[tuple[MailboxId, MailboxId], tuple[float, float]] = {}
+        """(mailbox, peer) -> when the session began and ended by which the former knows that they hold the same: the
+        first since one of them last changed."""
 
     def session_ended(self, host: Host, end: SessionEnd) -> None:
         result = end.result
-        moved = result.received or result.sent or result.merged
-        if end.error or not self.world.is_correct(end.peer) or not (result.equal and result.full) or moved:
+        if end.error or not self.world.is_correct(end.peer) or not (result.equal and result.full):
             return
-        pair = (host.name, end.peer)
-        before, times = self._equal_since.get(pair, (None, 0))
-        total = self.world.recorder.holding(host.name).dated
-        times = times + 1 if before == total else 1
-        self._equal_since[pair] = total, times
-        if times < 3:
-            # There was something to tell since they last met; or it came to this one while they compared, and then the
-            # peer, who got it from a third one meanwhile, was told of it the next time.
+        other = self.world.host_of(end.peer)
+        changed_at = max(self.world.recorder.holding(one.name).changed_at for one in (host, other))
+        ways = ((host.mailbox_id, end.peer), (end.peer, host.mailbox_id))
+        known = [self._equal.get(way, (-inf, -inf)) for way in ways]
+        if known[0][0] <= changed_at < end.began_at:
+            self._equal[ways[0]] = end.began_at, trio.current_time()
+        # Both must know it from a session that took its pictures after the last change, and was over on both sides when
+        # this one began. Of sessions that cross each other one may have news to tell of what another has just moved.
+        is_told = all(began_at > changed_at and ended_at < end.began_at for began_at, ended_at in known)
+        # A clock that steps may bring messages into the comparison that both had left out.
+        if not is_told or any(one.clock.has_stepped_since(changed_at) for one in (host, other)):
             return
         self.checks += 1
         size = end.bytes_in + end.bytes_out
-        most = 3 if self._may_be_asked_again(host, end.peer) else 2
+        # The farewell has no answer; whom it is told counts it all the same.
+        most = 1 + end.incoming + self._may_be_asked_again(host, other)
         if size > _IDLE_BYTES or result.round_trips > most:
             self.broken(f"{host.name} took {size} bytes and {result.round_trips} round trips to find nothing new")
 
-    def _may_be_asked_again(self, host: Host, peer: MailboxId) -> bool:
+    @staticmethod
+    def _may_be_asked_again(host: Host, other: Host) -> bool:
         """Whether the first question may have been in vain: of another version, or of another hour than the peer's."""
-        other = self.world.host_of(peer)
         since_s = trio.current_time() % host.retention.granule_s
         apart_s = 5 + abs(host.clock.error_s) + abs(other.clock.error_s)
         is_about_the_hour = min(since_s, host.retention.granule_s - since_s) < apart_s
@@ -342,9 +349,9 @@ class Silence(Invariant):
 
     def started(self, host: Host) -> None:
         # A mailbox that starts remembers no checkpoints, nor do others of it once they have met it again.
-        for pair in list(self._equal_since):
-            if host.name == pair[0] or host.mailbox_id == pair[1]:
-                del self._equal_since[pair]
+        for pair in list(self._equal):
+            if host.mailbox_id in pair:
+                del self._equal[pair]
 
 
 class SameAfterRestart(Invariant):

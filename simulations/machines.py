@@ -64,6 +64,10 @@ class SimulatedClock:
         """Whether it ever did."""
         return bool(self._shown)
 
+    def has_stepped_since(self, at: float) -> bool:
+        """Whether it did since then (the world's time)."""
+        return bool(self._shown) and self._shown[-1][0] >= at
+
     def has_shown(self, date_s: float, *, since: float) -> bool:
         """Whether it showed this date or a later one at any time since then (the world's)."""
         # Between two steps it only goes forward.

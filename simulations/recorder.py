@@ -78,12 +78,12 @@ class Holding:
     items: dict[Held, int] = field(default_factory=dict)
     """-> first stored (Unix seconds)."""
     total: int = 0
-    dated: int = 0
-    """The same over the messages and their dates."""
     promised: dict[tuple[LogName, int], float] = field(default_factory=dict)
     """Acknowledged to phones -> when."""
     evicted: set[Held] = field(default_factory=set)
     """What was let go to make room, and recorded as such."""
+    changed_at: float = 0.0
+    """When it last became another: a message more or less, or another date."""
 
     @property
     def key(self) -> tuple[int, int]:
@@ -159,18 +159,17 @@ class Recorder:
 
     def wiped(self, host: Host) -> None:
         """A mailbox has lost everything, and with it its promises."""
-        self.holdings[host.name] = Holding()
+        self.holdings[host.name] = Holding(changed_at=trio.current_time())
 
     def _changed(self, host: Host, change: Change) -> None:
         holding = self.holding(host.name)
-        now = trio.current_time()
+        now = holding.changed_at = trio.current_time()
         self.trace.note(f"put {host.name} {len(change.stored)} {len(change.merged)} {len(change.removed)}")
         for name, seq, blob, digest, first_stored_s in change.stored:
             stored = StoredItem(name, Item(seq, digest, first_stored_s, len(blob)))
             self.judge.stored(host, stored, change.origin, again=_key(stored) in holding.items)
             holding.items[_key(stored)] = stored.item.first_stored_s
             holding.total ^= self._sum(_key(stored))
-            holding.dated ^= self._dated_sum(_key(stored), first_stored_s)
             way = self.ways.get((stored.name, stored.item.seq))
             if way is not None:
                 if change.origin is None:
@@ -181,8 +180,6 @@ class Recorder:
                 way.by.setdefault(host.name, now)
                 way.first_stored_s = min(way.first_stored_s or stored.item.first_stored_s, stored.item.first_stored_s)
         for merged in change.merged:
-            holding.dated ^= self._dated_sum(_key(merged), holding.items[_key(merged)])
-            holding.dated ^= self._dated_sum(_key(merged), merged.item.first_stored_s)
             holding.items[_key(merged)] = merged.item.first_stored_s
             if way := self.ways.get((merged.name, merged.item.seq)):
                 key = host.name, merged.item.digest
@@ -194,7 +191,7 @@ class Recorder:
                 holding.promised.pop(_key(removed)[:2], None)
         for removed in change.removed:
             holding.total ^= self._sum(_key(removed))
-            holding.dated ^= self._dated_sum(_key(removed), holding.items.pop(_key(removed)))
+            del holding.items[_key(removed)]
 
     def _sum(self, held: Held) -> int:
         known = self._sums.get(held)
@@ -202,9 +199,6 @@ class Recorder:
             digest = hashlib.blake2b(repr(held).encode(), digest_size=8).digest()
             known = self._sums[held] = int.from_bytes(digest)
         return known
-
-    def _dated_sum(self, held: Held, first_stored_s: int) -> int:
-        return self._sum(held) * (2 * first_stored_s + 1) % 2**64
 
     # --- how it looks ----------------------------------------------------------------------------------------------
 

@@ -487,13 +487,14 @@ class SyncEngine:
             peer.under_way.remove(progress)
             if is_hinted:
                 peer.has_followed_hint(progress)
-            peer.bytes_in += traffic.bytes_in
-            peer.bytes_out += traffic.bytes_out
+            bytes_in, bytes_out = traffic.bytes_in, traffic.bytes_out
+            peer.bytes_in += bytes_in
+            peer.bytes_out += bytes_out
             self.counters.sessions += 1
             self.counters.round_trips += progress.round_trips
-            self.counters.bytes_in += traffic.bytes_in
-            self.counters.bytes_out += traffic.bytes_out
-            end = SessionEnd(peer.mailbox_id, incoming, progress, traffic.bytes_in, traffic.bytes_out, failure)
+            self.counters.bytes_in += bytes_in
+            self.counters.bytes_out += bytes_out
+            end = SessionEnd(peer.mailbox_id, incoming, began_at, progress, bytes_in, bytes_out, failure)
             for watcher in self._watchers:
                 watcher(end)
 

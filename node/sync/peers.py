@@ -65,10 +65,12 @@ class SyncReport:
 
 
 class SessionEnd(NamedTuple):
-    """One session that is over. `result` is what it did until then; `error` says why it failed, None if it did not."""
+    """One session that is over. `began_at` is trio's clock, `result` what it did until then; `error` says why it
+    failed, None if it did not."""
 
     peer: MailboxId
     incoming: bool
+    began_at: float
     result: SessionResult
     bytes_in: int
     bytes_out: int

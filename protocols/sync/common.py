@@ -6,6 +6,8 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
+import numpy as np
+
 from protocols.errors import RemoteProtocolError
 from protocols.limits.data import SEQ_MAX
 from protocols.limits.sync import (
@@ -32,9 +34,10 @@ from protocols.sync.effects import (
     Span,
 )
 from protocols.sync.interest import EVERYTHING_ID, Interest, id_of
+from protocols.sync.listing import run_lists
 from protocols.sync.messages import Message, Refuse, Seqs
 from protocols.sync.reconcile import BlockRows, Budget
-from protocols.sync.spans import UNKNOWN_SEQS
+from protocols.sync.spans import UNKNOWN_SEQS, minus, union
 from protocols.sync.tables import KeyedTable
 
 __all__ = [
@@ -177,6 +180,8 @@ class Context:
     """Handles of logs of which the peer was given something since `since`: it will name them as changed there."""
     budget: Budget = field(init=False)
     table: KeyedTable = field(init=False)
+    _earlier: list[LogTable] = field(default_factory=list)
+    """The pictures of the rounds before this one."""
     _given_way_at: int = field(init=False)
     """What the budget was when others last had their turn."""
 
@@ -190,8 +195,26 @@ class Context:
     def look_again(self) -> Steps[None]:
         """Takes a fresh picture; what has been spent stays spent."""
         self.since = self.view.serial
+        self._earlier.append(self.view)
         self.view = yield OpenView(self.alive_from_s, self.result.interest)
         self.table = KeyedTable(self.view, key=self.key, budget=self.budget)
+
+    def died(self, handle: bytes) -> list[Seqs]:
+        """What we held of a log earlier in this session and hold no more: the peer may still have it, as our clock is
+        ahead of its, and must not bring it back. Nothing of a log of too many runs to be told."""
+        if not self._earlier:
+            return []
+        now = self._runs_in(self.view, handle)
+        held: list[Seqs] = []
+        for view in self._earlier:
+            held = union(held, self._runs_in(view, handle) or ())
+        return [] if now is None else minus(held, now)
+
+    def _runs_in(self, view: LogTable, handle: bytes) -> list[Seqs] | None:
+        """The runs of a log in a picture; None if they are too many."""
+        self.budget.spend(_LOG_ROWS)
+        row = view.find(handle)
+        return [] if row is None else run_lists(view.runs(np.array([row], np.int64)), range(1))[0] or None
 
     def block_rows(self, handle: bytes) -> BlockRows:
         """The blocks of a log, as rows; none if it is not in the picture."""

@@ -7,7 +7,7 @@ from typing import Final
 
 from protocols.errors import RemoteProtocolError
 from protocols.limits.sync import SESSION_ITEMS_MAX, SESSION_TURNS_MAX
-from protocols.model import Item, LogName
+from protocols.model import Item, LogName, handle_of
 from protocols.sync import answers
 from protocols.sync.codec import decode, encode
 from protocols.sync.common import Context, SessionRefused, Steps, claim, read_dead
@@ -32,7 +32,7 @@ from protocols.sync.messages import (
     Want,
 )
 from protocols.sync.parcels import Expected, receive_messages, send_messages
-from protocols.sync.spans import UNKNOWN_SEQS, count, spans_by_name
+from protocols.sync.spans import UNKNOWN_SEQS, count, minus, spans_by_name
 from protocols.sync.telling import Telling
 
 __all__ = ["Responder"]
@@ -157,11 +157,14 @@ class Responder:
             return []
         for log in offers:
             self._context.check_covered(log.name)
-        granted = yield from claim(self._context, [Span(log.name, *span) for log in offers for span in log.spans])
+        alive = [minus(log.spans, self._context.died(handle_of(log.name))) for log in offers]
+        granted = yield from claim(
+            self._context, [Span(log.name, *span) for log, spans in zip(offers, alive, strict=True) for span in spans]
+        )
         by_name, unwanted = spans_by_name(granted.spans), spans_by_name(granted.unwanted)
         wanted = [by_name.get(log.name, []) for log in offers]
-        for log, spans in zip(offers, wanted, strict=True):
-            asked = count(log.spans) - count(unwanted.get(log.name, ()))
+        for log, offered, spans in zip(offers, alive, wanted, strict=True):
+            asked = count(offered) - count(unwanted.get(log.name, ()))
             self._result.skipped += min(max(0, asked - count(spans)), UNKNOWN_SEQS)
         return wanted
 

@@ -18,7 +18,7 @@ from protocols.sync.common import Context
 from protocols.sync.compare import Comparison
 from protocols.sync.listing import run_lists
 from protocols.sync.messages import MergedLog, Seqs, item_bytes
-from protocols.sync.spans import EVERYTHING, UNKNOWN_SEQS, union
+from protocols.sync.spans import EVERYTHING, UNKNOWN_SEQS, minus, union
 
 __all__ = ["DifferingLog", "Portion", "Work"]
 
@@ -115,7 +115,7 @@ class Work:
     def differs(self, handle: bytes, name: LogName, needs: Iterable[Seqs], offers: Iterable[Seqs]) -> None:
         """The peer has `needs` of a log that we lack, and lacks our `offers`."""
         self.found += 1
-        needs, offers = list(needs), list(offers)
+        needs, offers = minus(list(needs), self._context.died(handle)), list(offers)
         is_full, peer_is_full = self._context.config.is_full, self._context.peer.is_full
         self.has_dropped = self.has_dropped or bool(needs and is_full) or bool(offers and peer_is_full)
         log = self._logs.setdefault(handle, DifferingLog(handle, name))

@@ -19,6 +19,7 @@ from node.sync.index import LogIndex
 from node.sync.news import News
 from protocols.limits.replication import HINT_HEARD_MAX
 from protocols.model import LogName, Retention
+from protocols.sync.session import SessionResult
 from protocols.sync.tables import KeyedTable
 from simulations.disk import Disk, SimulatedStore
 from simulations.play import play
@@ -138,6 +139,14 @@ def surveys_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(KeyedTable, "rest", lambda self, excluded: bytes([len(self), id(self) % 251] * 4))
 
 
+def remembers_only_what_it_asked_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    def succeeded(self: SyncEngine, peer: Any, result: SessionResult, *others: Any, incoming: bool) -> None:
+        original(self, peer, replace(result, checkpoint=None) if incoming else result, *others, incoming=incoming)
+
+    original = SyncEngine._succeeded
+    monkeypatch.setattr(SyncEngine, "_succeeded", succeeded)
+
+
 def forgets_at_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
     def take_over(self: SimulatedStore, before: SimulatedStore) -> None:
         before.close()
@@ -165,6 +174,7 @@ def raises_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
         ("bounds", HOSTILE, remembers_without_bound),
         ("progress", HOSTILE, is_put_off_by_one_flooder),
         ("silence", QUIET, surveys_each_time),
+        ("silence", QUIET, remembers_only_what_it_asked_itself),
         ("same-after-restart", CRASHING, forgets_at_a_restart),
         ("no-faults", QUIET, raises_once_in_a_while),
     ],

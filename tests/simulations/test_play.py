@@ -130,3 +130,10 @@ def test_a_torn_network_comes_together_again(seed: int) -> None:
     assert recording.held_share[-1] == 1.0
     assert recording.messages[-1] > 20
     assert len(recording.sampled_s) == len(recording.groups) == len(recording.up)
+
+
+def test_sessions_that_cross_on_slow_links_are_no_noise() -> None:
+    """Of two that cross each other one finds equal what the other has just moved, and keeps a picture from before that:
+    the next one is told it once more, which is not the noise that "silence" is about."""
+    recording = play(WALKING, 6)
+    assert [verdict for verdict in recording.verdicts if not verdict.holds] == []

@@ -214,6 +214,32 @@ def test_hours_that_change_between_two_clocks() -> None:
         assert_equal(*boxes)
 
 
+@pytest.mark.parametrize("initiator_is_ahead", [False, True])
+@pytest.mark.parametrize("left", [0, 1])
+def test_what_dies_on_one_side_during_a_session_is_not_brought_back(initiator_is_ahead: bool, left: int) -> None:
+    ahead, behind = Box(), Box()
+    for box in (ahead, behind):
+        for seq in range(1 + left):
+            box.put(name_of(1), seq, b"%d" % seq)
+    ahead.put(name_of(2), 0, b"news")
+    behind.put(name_of(3), 0, b"more")
+
+    def expire(count: int, frame: bytes) -> bytes:
+        if count == 3:  # both have taken their first pictures
+            del ahead.logs[name_of(1)][0]
+            if not left:
+                del ahead.logs[name_of(1)]
+            ahead.touch(name_of(1))
+        return frame
+
+    pair = (ahead, behind) if initiator_is_ahead else (behind, ahead)
+    outcome = sync(*pair, on_frame=expire)
+    results = [side.result for side in (outcome.initiator, outcome.responder)]
+    assert [(one.received, one.sent, one.gone, one.skipped) for one in results if one is not None] == [(1, 1, 0, 0)] * 2
+    assert 0 not in ahead.logs.get(name_of(1), {})
+    assert 0 in behind.logs[name_of(1)]
+
+
 def test_a_watermark_spares_a_newcomer_from_asking() -> None:
     one, other = Box(), Box()
     for seq in range(5, 10):
