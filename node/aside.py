@@ -1,7 +1,9 @@
-"""Work that would hold up the others is done aside, in a thread: a port, because a simulated world has no threads."""
+"""Threads and processor time: a port, because a simulated world has neither. Work that would hold up the others is done
+aside, in a thread."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -9,7 +11,7 @@ from typing import TypeVar, TypeVarTuple
 
 import trio
 
-__all__ = ["aside", "inline"]
+__all__ = ["aside", "inline", "processor_s"]
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
@@ -23,6 +25,11 @@ async def aside(work: Callable[[*_Ts], _T], *arguments: *_Ts) -> _T:
         await trio.lowlevel.checkpoint()
         return work(*arguments)
     return await trio.to_thread.run_sync(work, *arguments)
+
+
+def processor_s() -> float:
+    """Seconds of processor time that this thread has used so far; always 0 where nothing may depend on that."""
+    return 0.0 if _is_inline.get() else time.thread_time()
 
 
 @contextmanager

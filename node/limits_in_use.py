@@ -43,6 +43,9 @@ SHOWN: Final[Mapping[str, str | None]] = {
     "SYNC_STRANGERS_IN_MAX": None,
     "SYNC_SESSIONS_OUT_MAX": None,
     "PEER_SESSIONS_MAX": None,
+    "PEER_SHARE": None,
+    "PEER_BUDGET_S": None,
+    "STRANGERS_SHARE": None,
     "SESSION_ROWS_MAX": None,
     "SYNC_SESSION_MAX_S": None,
     "TRANSFER_BYTES_MAX": None,
@@ -90,6 +93,7 @@ class LimitsInUse:
     def _used(self) -> dict[str, float]:
         http, pressure = self._http, self._turnstile.pressure
         engine = self._core.engine
+        known = engine.table.all()
         return {
             "HTTP_CONNECTIONS_MAX": http.connections,
             "HTTP_CONNECTIONS_PER_CLIENT_MAX": http.busiest_client,
@@ -100,5 +104,6 @@ class LimitsInUse:
             "CHALLENGE_BITS_MAX": pressure.bits,
             "SYNC_SESSIONS_IN_MAX": engine.seats_in.taken,
             "SYNC_SESSIONS_OUT_MAX": engine.seats_out.taken,
-            "PEERS_MAX": len(engine.table.all()),
+            "PEER_BUDGET_S": round(max((engine.budgets.used_s(one.mailbox_id) for one in known), default=0.0), 3),
+            "PEERS_MAX": len(known),
         }

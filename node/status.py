@@ -19,6 +19,7 @@ from node.sync.peers import Peer, SyncReport
 from node.sync.toy_peer import ToyPeer, ToyPeers
 from node.transport.api import TransportError
 from protocols.errors import RemoteProtocolError
+from protocols.limits.replication import PEER_BUDGET_S
 from protocols.limits.tools import REACH_NEIGHBOURS_MAX, REACH_PORTS_MAX
 from protocols.model import MailboxId
 
@@ -190,9 +191,13 @@ class Administration:
     async def peers(self) -> list[dict[str, Any]]:
         """One dictionary for each known mailbox, in the order of their ids; plain ones after the others."""
         return [
-            *(_peer(peer, self._notice(peer.mailbox_id)) for peer in self._core.engine.table.all()),
+            *(self._peer(peer) for peer in self._core.engine.table.all()),
             *(_plain_peer(peer) for peer in self._plain.peers),
         ]
+
+    def _peer(self, peer: Peer) -> dict[str, Any]:
+        share_used = self._core.engine.budgets.used_s(peer.mailbox_id) / PEER_BUDGET_S
+        return {**_peer(peer, self._notice(peer.mailbox_id)), "share_used": round(share_used, 3)}
 
     async def sync(self, peer: str | None) -> dict[str, Any]:
         """Syncs with one mailbox or all and tells how it went. Raises AdminError for an unknown one."""
@@ -270,4 +275,5 @@ def _plain_peer(peer: ToyPeer) -> dict[str, Any]:
         "topics_shared": None,
         "software": "",
         "addresses": [peer.url],
+        "share_used": 0.0,
     }

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import trio
 
+from node.aside import processor_s
 from node.signed import SignedOnly
 from node.store.api import PutResult, Store, StoredItem, StoreError, StoreFull
 from node.sync.claims import ClaimHolder, Claims
@@ -36,7 +37,7 @@ from protocols.sync.effects import (
     Settle,
     Span,
 )
-from protocols.sync.session import SessionResult
+from protocols.sync.session import SessionRefused, SessionResult
 from protocols.sync.wire import FrameDecoder, encode_frame
 
 __all__ = ["Patience", "SessionTraffic", "run_session"]
@@ -53,10 +54,12 @@ _ITEM_BYTES: Final = 64
 
 @dataclass(slots=True)
 class SessionTraffic:
-    """What went over the wire, length prefixes included, and whether the store ran out of room."""
+    """What went over the wire, length prefixes included, and whether the store ran out of room. `processor_s` is the
+    processor time of its turns."""
 
     bytes_in: int = 0
     bytes_out: int = 0
+    processor_s: float = 0.0
     full: bool = False
     unsigned: bool = False
     """Whether something was left because this mailbox takes signed messages only."""
@@ -124,6 +127,7 @@ class _Driver:
     alive_from_s: Callable[[], int]
     signed_only: SignedOnly | None
     on_progress: Callable[[], None]
+    go_on: Callable[[], None]
     turns: trio.Lock
     stack: AsyncExitStack
     nursery: trio.Nursery | None = None
@@ -148,7 +152,8 @@ class _Driver:
         return self.rows <= _LIGHT_ROWS and self.frame_bytes <= _LIGHT_BYTES and self.read_bytes <= _LIGHT_BYTES
 
     async def perform(self, effect: Effect) -> object:
-        """The result of one effect. Raises SessionAborted if it can't be had, RemoteProtocolError for a bad frame."""
+        """The result of one effect. Raises SessionAborted if it can't be had, RemoteProtocolError for a bad frame,
+        SessionRefused if it is not to be had any more."""
         try:
             return await self._perform(effect)
         except StreamBroken as error:
@@ -216,6 +221,7 @@ class _Driver:
         self.traffic.bytes_out += len(data)
 
     async def _receive(self) -> bytes | None:
+        self.go_on()
         self.patience.wait("the peer sent no whole message")
         while (frame := self.decoder.next_frame()) is None:
             data = await self.stream.receive_some(SYNC_RECEIVE_BYTES)
@@ -356,12 +362,14 @@ async def run_session(
     signed_only: SignedOnly | None = None,
     on_progress: Callable[[], None] = lambda: None,
     patience: Patience | None = None,
+    go_on: Callable[[], None] = lambda: None,
 ) -> SessionResult:
     """Drives `session` to its end and counts its bytes in `traffic`. With `is_full` nothing is taken; with
     `is_at_limit` only what may push out others (see `Store.admit`, also for `is_news`), with `signed_only` only what is
     signed; never what has died since it was asked for, going by `alive_from_s`. What takes some time to compute
     is done in `turns`, so that everybody else waits for one session at a time. `on_progress` is called whenever
-    messages are moved. `patience` bounds the whole session, and ends it if its holder wishes.
+    messages are moved, `go_on` before each wait for the peer: it may raise SessionRefused. `patience` bounds the whole
+    session, and ends it if its holder wishes.
 
     Raises SessionAborted (the world failed), RemoteProtocolError (the peer broke the protocol) or SessionRefused. What
     was committed until then stays. The stream is neither closed nor aborted here.
@@ -385,6 +393,7 @@ async def run_session(
             alive_from_s,
             signed_only,
             on_progress,
+            go_on,
             turns,
             stack,
         )
@@ -413,10 +422,10 @@ async def _drive(session: Generator[Effect, Any, SessionResult], driver: _Driver
     while True:
         try:
             if driver.is_light:
-                effect = session.throw(failure) if failure else session.send(result)
+                effect = _step(session, result, failure, driver.traffic)
             else:
                 async with driver.turns:
-                    effect = session.throw(failure) if failure else session.send(result)
+                    effect = _step(session, result, failure, driver.traffic)
         except StopIteration as stop:
             await driver.perform(Settle())
             value: SessionResult = stop.value
@@ -424,5 +433,19 @@ async def _drive(session: Generator[Effect, Any, SessionResult], driver: _Driver
         failure = None
         try:
             result = await driver.perform(effect)
-        except (SessionAborted, RemoteProtocolError) as error:
+        except (SessionAborted, SessionRefused, RemoteProtocolError) as error:
             failure = error
+
+
+def _step(
+    session: Generator[Effect, Any, SessionResult],
+    result: object,
+    failure: Exception | None,
+    traffic: SessionTraffic,
+) -> Effect:
+    """One turn of the session, measured."""
+    begun_s = processor_s()
+    try:
+        return session.throw(failure) if failure else session.send(result)
+    finally:
+        traffic.processor_s += processor_s() - begun_s

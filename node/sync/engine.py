@@ -12,7 +12,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import trio
@@ -21,13 +21,15 @@ from node.admission.doorkeeper import Doorkeeper, KeptOut
 from node.discovery.api import Found, Lost, Neighbour
 from node.mailbox import Mailbox
 from node.store.api import StoreError
+from node.sync.budgets import Budgets, Spending
 from node.sync.claims import Claims
 from node.sync.driver import SessionTraffic, run_session
 from node.sync.index import LogIndex
 from node.sync.news import News
-from node.sync.peers import Peer, PeerState, PeerTable, SessionEnd, SyncReport, sync_with
+from node.sync.peers import EngineCounters, Peer, PeerState, PeerTable, SessionEnd, SyncReport, sync_with
+from node.sync.refusals import BUSY, SHARE_USED_UP, TOO_MANY, UNADMITTED, put_off, refusal_code
 from node.sync.seats import NoSeat, Seat, Seats
-from node.sync.telling import progress_teller, refusal_code, tell, what_is_left
+from node.sync.telling import KEPT_WITHIN_LIMIT, progress_teller, tell, what_is_left
 from node.transport.api import PeerUnreachable, Stream, StreamBroken, Transport
 from protocols.addresses import PeerAddress
 from protocols.errors import RemoteProtocolError
@@ -39,8 +41,6 @@ from protocols.limits.replication import (
     PEER_RETRY_FIRST_S,
     PEER_RETRY_MAX_S,
     PEER_SESSIONS_MAX,
-    PEER_SHUN_FIRST_S,
-    PEER_SHUN_MAX_S,
     SYNC_CALM_DOUBLINGS_MAX,
     SYNC_DIALS_MAX,
     SYNC_FEW_PEERS,
@@ -57,33 +57,12 @@ from protocols.sync.interest import Interest
 from protocols.sync.session import SessionConfig, SessionRefused, SessionResult, initiate, refusal, respond
 from protocols.sync.wire import encode_frame
 
-__all__ = ["SYNC_PROTOCOL", "EngineCounters", "SyncEngine"]
+__all__ = ["SYNC_PROTOCOL", "SyncEngine"]
 
 log = logging.getLogger(__name__)
 
 SYNC_PROTOCOL: Final = "/mailboxd/sync/1"
 """The name by which streams for sync sessions are opened; the versions are agreed upon in them."""
-
-UNADMITTED: Final = "admission"
-"""The code with which a mailbox turns away another one that it does not let in."""
-
-_KEPT_WITHIN_LIMIT: Final = "but for what this mailbox has let go to keep within its storage limit"
-
-BUSY: Final = "busy"
-"""The code with which a mailbox that has too many sessions under way turns one away."""
-
-
-@dataclass(slots=True)
-class EngineCounters:
-    """Messages that came in from, and went out to, other mailboxes since the start, and what that took. A session and
-    its round trips count on both sides, whoever opened it, also if it broke."""
-
-    synced_in: int = 0
-    synced_out: int = 0
-    sessions: int = 0
-    round_trips: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
 
 
 class SyncEngine:
@@ -125,6 +104,7 @@ class SyncEngine:
         self._nursery: trio.Nursery | None = None
         self._tended: dict[MailboxId, Peer] = {}
         self.table = PeerTable()
+        self.budgets = Budgets(mailbox.store, has_own_share=self._has_own_share)
         self.counters = EngineCounters()
         self._watchers: list[Callable[[SessionEnd], None]] = []
         self.news = News(
@@ -270,6 +250,10 @@ class SyncEngine:
             with suppress(StreamBroken):
                 await stream.send_all(encode_frame(refusal(UNADMITTED, self._door.why_not(stream.peer))))
             return
+        if pause_s := self.budgets.turn_away(stream.peer):
+            with suppress(StreamBroken):
+                await stream.send_all(encode_frame(refusal(BUSY, SHARE_USED_UP, math.ceil(pause_s))))
+            return
         try:
             if peer.sessions >= PEER_SESSIONS_MAX:
                 raise NoSeat
@@ -278,7 +262,7 @@ class SyncEngine:
         except NoSeat:
             log.debug("mailbox %s: turned away, too many syncs at once", peer.mailbox_id.short)
             with suppress(StreamBroken):
-                await stream.send_all(encode_frame(refusal(BUSY, "too many syncs at once; come back in a while")))
+                await stream.send_all(encode_frame(refusal(BUSY, TOO_MANY)))
 
     # --- peers -------------------------------------------------------------------------------------------------
 
@@ -364,10 +348,15 @@ class SyncEngine:
             self.table.remove(peer)
             return
         full = bool(peer.waiting) or now_at >= peer.due_at
-        if not connected or now_at < peer.shunned_until_at:
+        waits_until_at = max(peer.shunned_until_at, peer.asks_until_at)
+        if pause_s := self.budgets.pause_s(peer.mailbox_id):
+            waits_until_at = max(waits_until_at, now_at + pause_s)
+            if connected and not peer.sessions:
+                peer.stand(PeerState.BEHIND, put_off(pause_s))
+        if not connected or now_at < waits_until_at:
             peer.hinted.clear()  # whoever comes back is synced with anyway
-        if now_at < peer.shunned_until_at:
-            peer.due_at = peer.shunned_until_at
+        if now_at < waits_until_at:
+            peer.due_at = waits_until_at
             peer.answer(SyncReport(peer.mailbox_id, error=peer.reason))
         elif full or (peer.hinted and now_at >= peer.ask_at):
             await self._sync(peer, full=full)
@@ -433,13 +422,14 @@ class SyncEngine:
             peer_interest=None if peer.interest is None else Interest(peer.interest),
         )
         traffic = seat.traffic
+        progress = SessionResult()
+        spending = self.budgets.begin(peer.mailbox_id, traffic, progress)
         before = (peer.state, peer.reason)
         is_hinted = not incoming and (only is not None or peer.told_of_much)
         if only is None and not incoming:
             peer.forget_hints()  # a full sync covers them
         peer.stand(PeerState.SYNCING, "")
         peer.sessions += 1
-        progress = SessionResult()
         peer.under_way.append(progress)
         failure: str | None = None
         began_at = trio.current_time()
@@ -458,6 +448,7 @@ class SyncEngine:
                 alive_from_s=self._mailbox.alive_from_s,
                 signed_only=self._mailbox.signed_only,
                 on_progress=progress_teller(peer),
+                go_on=partial(self._check_spending, peer, spending),
                 patience=seat.patience,
             )
         except (SessionRefused, RemoteProtocolError) as error:
@@ -483,6 +474,7 @@ class SyncEngine:
             self._succeeded(peer, result, traffic, before, incoming=incoming)
             tell(peer, result, loudly=before[0] not in (PeerState.IN_SYNC, PeerState.SYNCING))
         finally:
+            spending.end()
             peer.sessions -= 1
             peer.under_way.remove(progress)
             if is_hinted:
@@ -497,6 +489,15 @@ class SyncEngine:
             end = SessionEnd(peer.mailbox_id, incoming, began_at, progress, bytes_in, bytes_out, failure)
             for watcher in self._watchers:
                 watcher(end)
+
+    def _has_own_share(self, mailbox_id: MailboxId) -> bool:
+        return self.table.is_named(mailbox_id) or self._door.admission.is_trusted(mailbox_id)
+
+    def _check_spending(self, peer: Peer, spending: Spending) -> None:
+        """Ends a session that has cost too much, whoever began it. Raises SessionRefused."""
+        if spending.is_too_much():
+            pause_s = math.ceil(self.budgets.pause_s(peer.mailbox_id))
+            raise SessionRefused(BUSY, SHARE_USED_UP, by_peer=False, pause_s=pause_s)
 
     @staticmethod
     def _restore(peer: Peer, before: tuple[PeerState, str]) -> None:
@@ -529,7 +530,7 @@ class SyncEngine:
         if reason:
             peer.stand(PeerState.BEHIND, reason)
         elif result.full:
-            peer.stand(PeerState.IN_SYNC, _KEPT_WITHIN_LIMIT if result.unwanted else "")
+            peer.stand(PeerState.IN_SYNC, KEPT_WITHIN_LIMIT if result.unwanted else "")
         else:
             self._restore(peer, before)  # a hint's session says nothing about all other logs
         if result.full:
@@ -561,7 +562,7 @@ class SyncEngine:
         peer.proven = peer.proven and is_busy  # to be turned away says nothing of whether it keeps in step
         match error:
             case SessionRefused() if is_busy:
-                state = PeerState.BEHIND
+                state, reason = PeerState.BEHIND, peer.waits(error)
             case SessionRefused():
                 state = PeerState.REFUSED
                 if error.code == UNADMITTED:
@@ -570,9 +571,7 @@ class SyncEngine:
                 state = PeerState.REFUSED
             case RemoteProtocolError():
                 state, reason = PeerState.REFUSED, f"it broke the protocol: {reason}"
-                peer.strikes += 1
-                shun_s = min(PEER_SHUN_MAX_S, PEER_SHUN_FIRST_S * 2.0 ** min(peer.strikes - 1, 10))
-                peer.shunned_until_at = trio.current_time() + shun_s
+                peer.shun()
                 for seats in (self.seats_in, self.seats_out):
                     seats.end_all_of(peer.mailbox_id, reason)
             case _ if peer.mailbox_id in self._transport.connected():

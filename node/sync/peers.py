@@ -12,21 +12,25 @@ from typing import Final, NamedTuple
 
 import trio
 
+from node.sync.refusals import put_off
 from protocols.addresses import PeerAddress
 from protocols.limits.replication import (
     HINT_COALESCE_S,
     HINT_PAUSE_MAX_S,
     HINT_SPREAD_S,
     HINTS_VAIN_MAX,
+    PEER_SHUN_FIRST_S,
+    PEER_SHUN_MAX_S,
     PEERS_MAX,
     SYNC_SESSIONS_IN_MAX,
 )
 from protocols.model import MailboxId
-from protocols.sync.session import Checkpoint, SessionResult
+from protocols.sync.session import Checkpoint, SessionRefused, SessionResult
 
 __all__ = [
     "NO_ROOM_HERE",
     "NO_ROOM_THERE",
+    "EngineCounters",
     "Peer",
     "PeerState",
     "PeerTable",
@@ -50,6 +54,19 @@ class PeerState(enum.Enum):
     BEHIND = "behind"
     UNREACHABLE = "unreachable"
     REFUSED = "refused"
+
+
+@dataclass(slots=True)
+class EngineCounters:
+    """Messages that came in from, and went out to, other mailboxes since the start, and what that took. A session and
+    its round trips count on both sides, whoever opened it, also if it broke."""
+
+    synced_in: int = 0
+    synced_out: int = 0
+    sessions: int = 0
+    round_trips: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +129,8 @@ class Peer:
     proven: bool = False
     """Whether the last session with it went well."""
     shunned_until_at: float = 0.0
+    asks_until_at: float = 0.0
+    """Until then it has asked not to be asked."""
     last_seen_at: float = 0.0
     sessions: int = 0
     idle_syncs: int = 0
@@ -194,6 +213,19 @@ class Peer:
         """Notes what a session brought that followed its hint."""
         has_brought = result.received or result.merged or result.skipped
         self.vain_hints = 0 if has_brought else min(self.vain_hints + 1, 2 * HINTS_VAIN_MAX)
+
+    def waits(self, busy: SessionRefused) -> str:
+        """One of the two has too much to do; returns what people are told of it."""
+        if not busy.by_peer:
+            return put_off(busy.pause_s)
+        self.asks_until_at = trio.current_time() + busy.pause_s
+        return busy.text
+
+    def shun(self) -> None:
+        """It has broken the protocol, and is left alone for a while; longer, if it does so time after time."""
+        self.strikes += 1
+        shun_s = min(PEER_SHUN_MAX_S, PEER_SHUN_FIRST_S * 2.0 ** min(self.strikes - 1, 10))
+        self.shunned_until_at = trio.current_time() + shun_s
 
     @property
     def next_at(self) -> float:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Final
 
 import trio
 
-from node.admission.doorkeeper import KeptOut
 from node.sync.driver import SessionTraffic
 from node.sync.peers import NO_ROOM_HERE, NO_ROOM_THERE, Peer
 from protocols.limits.replication import SYNC_LOGGED_MESSAGES_MIN, SYNC_PROGRESS_S
-from protocols.sync.session import SessionRefused, SessionResult
+from protocols.sync.session import SessionResult
 
-__all__ = ["progress_teller", "refusal_code", "tell", "what_is_left"]
+__all__ = ["KEPT_WITHIN_LIMIT", "progress_teller", "tell", "what_is_left"]
 
 log = logging.getLogger(__name__)
+
+KEPT_WITHIN_LIMIT: Final = "but for what this mailbox has let go to keep within its storage limit"
 
 
 def progress_teller(peer: Peer) -> Callable[[], None]:
@@ -75,10 +77,3 @@ def what_is_left(result: SessionResult, traffic: SessionTraffic, *, incoming: bo
     if result.skipped:
         return "what is missing is coming from another mailbox at the moment"
     return f"{result.gone} messages that it announced did not come"
-
-
-def refusal_code(error: Exception) -> str:
-    """The code of a refusal, `admission` where one does not let the other in; empty if it is none."""
-    if isinstance(error, KeptOut):
-        return "admission"
-    return error.code if isinstance(error, SessionRefused) else ""

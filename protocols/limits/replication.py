@@ -165,6 +165,50 @@ TOY_PEER_STORE_BYTES: Final = 1 * MIB
 TOY_PEER_NEWS_S: Final = 1.0
 """How long news gather before plain mailboxes are given them: each pass is a request for all topics."""
 
+PEER_SHARE: Final = 0.1
+PEER_BUDGET_S: Final = 60.0
+"""What the useless part of a mailbox's sessions may cost: a tenth of a processor in the long run, and a minute of it at
+once. An honest one needs a thousandth of that; more needs one that compares everything many times a second for
+nothing."""
+
+PEER_RESUME_S: Final = 1.0
+"""Of that a mailbox that has used it up must have again before it goes on: after ten seconds, not after each one."""
+
+STRANGERS_SHARE: Final = 0.5
+"""All mailboxes together that the user has neither named nor trusts, so that somebody with many identities leaves half
+of a processor to phones and to friends."""
+
+NEED_S: Final = 0.1
+NEED_SEEN_S: Final = 10.0
+"""Those with less left than this are in need, and share STRANGERS_SHARE; counted anew after so many seconds."""
+
+NEWCOMERS_BUDGET_S: Final = 200.0
+NEWCOMERS_SHARE: Final = 0.1
+NEWCOMER_BUDGET_MIN_S: Final = 0.05
+"""Somebody new begins with a tenth of the first, which fills at the rate of the second, but with the third at least:
+some dozen sessions. So new identities all the time give no new minutes."""
+
+ACCOUNTS_MAX: Final = 1024
+"""Mailboxes of whom that is remembered, four times PEERS_MAX; those who came longest ago are forgotten."""
+
+COST_SESSION_S: Final = 0.001
+COST_ROUND_TRIP_S: Final = 0.0002
+COST_ITEM_S: Final = 5e-6
+COST_BYTE_S: Final = 2e-7
+"""What a session costs outside of its own turns, estimated: opening the stream, a frame each way, reading an item from
+the store, and a byte through Noise, Yamux and sockets on a Raspberry Pi. A tenth of a processor is half a megabyte of
+useless bytes per second."""
+
+WORTH_MESSAGE_S: Final = 2e-4
+"""What a useful message is worth beside its bytes: five to ten times what it costs on a computer, and a Raspberry Pi
+has a fifth of its speed."""
+
+PEER_COPIES: Final = 2.0
+PEER_COPY_S: Final = 6 * 3600.0
+"""Messages are useful to a mailbox that can't have had them from us: so many copies of all that is held, all that is
+stored from then on, and another copy in so many seconds (its disk may have been lost). What it has beyond that is
+useless."""
+
 PEERS_MAX: Final = 256
 """Mailboxes in the peer table: far more than a LAN has; each costs a task and a few kB."""
 

@@ -158,6 +158,9 @@ eight."""
 PEER_TEXT_BYTES_MAX: Final = 256
 """Texts from a peer for people (reason of a refusal, software name): they go into logs and `status`."""
 
+REFUSAL_PAUSE_MAX_S: Final = 3600
+"""Longest pause that a refusal asks for: whoever rests that long will have met its neighbour anew by then."""
+
 # --- hints (wire) ----------------------------------------------------------------------------------------------
 
 HINT_BYTES_MAX: Final = ANNOUNCEMENT_BYTES_MAX

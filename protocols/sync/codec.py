@@ -24,6 +24,7 @@ from protocols.limits.sync import (
     LISTED_LOGS_MAX,
     PEER_TEXT_BYTES_MAX,
     RANGES_MAX,
+    REFUSAL_PAUSE_MAX_S,
     SYNC_ENTRIES_MAX,
 )
 from protocols.model import LogName
@@ -120,7 +121,8 @@ def _fields(message: Message) -> list[Any]:
         case Hello():
             return _hello_fields(message)
         case Refuse():
-            return [REFUSE, cut(message.code, 32), cut(message.text, PEER_TEXT_BYTES_MAX)]
+            pause = [min(message.pause_s, REFUSAL_PAUSE_MAX_S)] if message.pause_s else []
+            return [REFUSE, cut(message.code, 32), cut(message.text, PEER_TEXT_BYTES_MAX), *pause]
         case Topics():
             return [TOPICS, message.interest.packed]
         case Transfer() | Want() | Parcel():
@@ -276,8 +278,12 @@ def _topics(message: list[Any]) -> Topics:
 
 
 def _refuse(message: list[Any]) -> Refuse:
-    _, code, text = as_array(message, "message", length=3)
-    return Refuse(printable(as_text(code, "code", bytes_max=32)), printable(as_text(text, "text", bytes_max=256)))
+    _, code, text, *pause = as_array(message, "message", length=4 if len(message) == 4 else 3)
+    return Refuse(
+        printable(as_text(code, "code", bytes_max=32)),
+        printable(as_text(text, "text", bytes_max=256)),
+        as_int(pause[0], "pause", maximum=REFUSAL_PAUSE_MAX_S) if pause else 0,
+    )
 
 
 def _news(message: list[Any]) -> News:

@@ -65,13 +65,15 @@ Steps: TypeAlias = Generator[Effect, Any, T]
 
 
 class SessionRefused(Exception):
-    """One side declined to talk: `code` is a short stable word (version, network, clock, …), `text` for people."""
+    """One side declined to talk: `code` is a short stable word (version, network, clock, …), `text` for people. With a
+    `pause_s` there is no point in asking again before so many seconds have passed."""
 
-    def __init__(self, code: str, text: str, *, by_peer: bool) -> None:
+    def __init__(self, code: str, text: str, *, by_peer: bool, pause_s: int = 0) -> None:
         super().__init__(text)
         self.code = code
         self.text = text
         self.by_peer = by_peer
+        self.pause_s = pause_s
 
 
 class Checkpoint(NamedTuple):
@@ -272,7 +274,7 @@ def receive(expected: type[T]) -> Steps[T]:
         raise SessionAborted("the other mailbox ended the session")
     message: Message = decode(frame)
     if isinstance(message, Refuse):
-        raise SessionRefused(message.code, message.text, by_peer=True)
+        raise SessionRefused(message.code, message.text, by_peer=True, pause_s=message.pause_s)
     if not isinstance(message, expected):
         raise RemoteProtocolError("state", f"{type(message).__name__} at the wrong moment")
     return message

@@ -85,10 +85,12 @@ class Topics:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """The sender won't go on. `code` is a short stable word, `text` is for people."""
+    """The sender won't go on. `code` is a short stable word, `text` is for people. With a `pause_s` it won't in so many
+    seconds either."""
 
     code: str
     text: str
+    pause_s: int = 0
 
 
 # --- which logs differ ----------------------------------------------------------------------------------------------

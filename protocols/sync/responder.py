@@ -103,7 +103,7 @@ class Responder:
                     yield from self._done(message)
                     return
                 case Refuse():
-                    raise SessionRefused(message.code, message.text, by_peer=True)
+                    raise SessionRefused(message.code, message.text, by_peer=True, pause_s=message.pause_s)
                 case _:
                     raise RemoteProtocolError("state", f"{type(message).__name__} at the wrong moment")
         raise RemoteProtocolError("limit", f"more than {SESSION_TURNS_MAX} requests in one session")

@@ -83,9 +83,9 @@ def respond(config: SessionConfig, result: SessionResult | None = None) -> Steps
     return (yield from _telling_failure(_respond(config, result or SessionResult())))
 
 
-def refusal(code: str, text: str) -> bytes:
+def refusal(code: str, text: str, pause_s: int = 0) -> bytes:
     """A frame that refuses a session before it begins, e.g. because there are too many already."""
-    return encode(Refuse(code, text))
+    return encode(Refuse(code, text, pause_s))
 
 
 def _telling_failure(session: Steps[SessionResult]) -> Steps[SessionResult]:
@@ -99,7 +99,7 @@ def _telling_failure(session: Steps[SessionResult]) -> Steps[SessionResult]:
     except SessionRefused as refused:
         if not refused.by_peer:
             with suppress(SessionAborted):
-                yield Send(encode(Refuse(refused.code, refused.text)))
+                yield Send(encode(Refuse(refused.code, refused.text, refused.pause_s)))
         raise
 
 

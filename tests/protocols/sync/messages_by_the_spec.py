@@ -278,6 +278,15 @@ def _read_interest(elements: list[Any]) -> Json:
     return {"keeps": keeps.hex(), "believes": believes.hex(), "asks": bool(asks)}
 
 
+def _write_pause(said: Json) -> list[Any]:
+    """Left out where there is none."""
+    return [said] if said else []
+
+
+def _read_pause(elements: list[Any]) -> Json:
+    return elements[0] if elements else 0
+
+
 _LISTING: Final = _one("listing", write_listing, read_listing)
 _REGIONS: Final = _one(
     "regions",
@@ -302,7 +311,7 @@ LAYOUTS: Final[dict[str, tuple[int, list[Field]]]] = {
             Field("interest", _write_interest, _read_interest),
         ],
     ),
-    "Refuse": (2, [_text("code"), _text("text")]),
+    "Refuse": (2, [_text("code"), _text("text"), Field("pause_s", _write_pause, _read_pause)]),
     "News": (3, [_flag("again"), _LISTING]),
     "About": (
         4,
@@ -442,7 +451,10 @@ def read(frame: bytes) -> Json:
     """The inverse."""
     kind, *elements = spec.unpacked(frame)
     name, layout = next((name, layout) for name, (number_, layout) in LAYOUTS.items() if number_ == kind)
-    need(len(elements) == sum(field.size for field in layout) or name == "Hello", "another number of elements")
+    need(
+        len(elements) == sum(field.size for field in layout) or name in ("Hello", "Refuse"),
+        "another number of elements",
+    )
     message: Json = {"message": name}
     for field in layout:
         message[field.name] = field.read(elements[: field.size])

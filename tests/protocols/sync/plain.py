@@ -112,8 +112,8 @@ def _fields(message: Message) -> Json:
             }
         case Topics(interest):
             return {"hashes": [one.hex() for one in sorted(interest.hashes)]}
-        case Refuse(code, text):
-            return {"code": code, "text": text}
+        case Refuse(code, text, pause_s):
+            return {"code": code, "text": text, "pause_s": pause_s}
         case Done(is_complete, is_equal, ack):
             return {"complete": is_complete, "equal": is_equal, "acknowledge": ack}
         case Ask(region, logs):

@@ -155,6 +155,7 @@ MESSAGES: Final[list[tuple[str, Message]]] = [
     ("Topics: tea and café.", Topics(_INTEREST)),
     ("No topic at all.", Topics(Interest.of([]))),
     ("A refusal.", Refuse("clock", "the two clocks differ by 601 s (allowed: 600 s); set them right")),
+    ("A refusal for some time.", Refuse("busy", "the share of this mailbox's time is used up", 12)),
     ("No news.", News()),
     (
         "News of two logs, of a later round.",
