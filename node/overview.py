@@ -9,7 +9,7 @@ from typing import Any, Final
 from node.core import VERSION, Core
 from node.doors import Doors
 from node.history import Reading
-from node.standing import plain_standing, standing
+from node.standing import is_strange, plain_standing, standing
 from node.status import Administration
 from node.store.api import Census
 from node.sync.peers import Peer
@@ -80,7 +80,8 @@ class Overview:
         known.sort(key=lambda one: (not one["named"] and one["last_sync_s"] is None, _ORDER.index(one["standing"])))
         return {
             "neighbours": known[:LIVE_NEIGHBOURS_MAX],
-            "standings": Counter(one["standing"] for one in known),
+            "standings": Counter(one["standing"] for one in known if not one["strange"]),
+            "strangers": sum(one["strange"] for one in known),
         }
 
     def shares(self, census: Census) -> dict[str, Any]:
@@ -111,6 +112,7 @@ def _neighbour(peer: Peer) -> dict[str, Any]:
         "progress": None if peer.progress is None else peer.progress._asdict(),
         "address": next((str(address) for address in peer.addresses), None),
         "named": bool(peer.fixed),
+        "strange": is_strange(peer),
     }
 
 
@@ -125,4 +127,5 @@ def _plain(peer: ToyPeer) -> dict[str, Any]:
         "progress": None,
         "address": peer.url,
         "named": True,
+        "strange": False,
     }

@@ -7,7 +7,7 @@ from typing import Final
 from node.sync.peers import NO_ROOM_HERE, NO_ROOM_THERE, Peer, PeerState
 from node.sync.toy_peer import ToyPeer
 
-__all__ = ["plain_standing", "standing"]
+__all__ = ["is_strange", "plain_standing", "standing"]
 
 _REFUSALS: Final = {"admission": "kept-out", "clock": "clock", "network": "network", "version": "version"}
 
@@ -30,6 +30,15 @@ def standing(peer: Peer) -> str:
     if peer.reason == NO_ROOM_THERE:
         return "full-there"
     return "new" if peer.last_sync_s is None and not peer.sessions and not peer.failures else "behind"
+
+
+_OF_OTHERS: Final = frozenset({"kept-out", "network", "version", "refused", "full-there"})
+
+
+def is_strange(peer: Peer) -> bool:
+    """Whether it is somebody else's: neither named by the user nor in step with us since the start, and apart for a
+    reason that is its owner's business. Nothing need be done about it."""
+    return not peer.fixed and peer.last_sync_s is None and standing(peer) in _OF_OTHERS
 
 
 def plain_standing(peer: ToyPeer) -> str:

@@ -218,12 +218,22 @@ def _secret(file: Path | None) -> str:
     elif _SECRET_VARIABLE in os.environ:
         secret = os.environ[_SECRET_VARIABLE]
     elif sys.stdin.isatty():
-        secret = click.prompt("the word that you share", hide_input=True, err=True)
+        secret = _asked()
     else:
         raise click.UsageError(f"set {_SECRET_VARIABLE} or give --secret-file: standard input is not a terminal")
     if len(secret) < CHAT_SECRET_CHARS_MIN:
         raise click.UsageError(f"the shared word needs {CHAT_SECRET_CHARS_MIN} characters at least; a sentence is best")
     return secret
+
+
+def _asked() -> str:
+    """The word, from the terminal; asked again until it is long enough."""
+    while True:
+        what = f"the word that you share ({CHAT_SECRET_CHARS_MIN} characters at least, unseen)"
+        secret: str = click.prompt(what, hide_input=True, err=True)
+        if len(secret) >= CHAT_SECRET_CHARS_MIN:
+            return secret
+        click.echo("too short to keep a secret; a sentence is best", err=True)
 
 
 def _default_dir(room: Room, name: str) -> Path:
@@ -318,7 +328,7 @@ class _Session:
         elif state.reason == "not reached yet":
             return
         elif state.is_shut_out:
-            text = "lets in only who is paired: give --invitation with the line that `mailboxd pair` shows there"
+            text = "lets in only who is paired: `mailboxd pair` shows a line there, for --invitation"
         else:
             text = f"does not answer well: {state.reason}"
         with suppress(OSError):

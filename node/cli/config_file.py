@@ -18,6 +18,7 @@ from node.cli.settings import checked_value, env_name, read_config_file, run_con
 from node.config import RunConfig, SettingError
 from node.datadir import CONFIG_FILE, default_data_dir, write_file
 from node.service.awake import can_keep_awake
+from node.service.extras import how_to_get
 from protocols.limits.tools import CONFIG_FILE_BYTES_MAX
 
 __all__ = ["ConfigFile", "edited", "text_of_duration", "text_of_size"]
@@ -49,9 +50,8 @@ class ConfigFile:
             "storage-limit": "" if limit is None else text_of_size(limit),
             "retention": text_of_duration(config.retention.retention_s),
             "peer": [str(peer) for peer in config.peers],
+            "keep-awake": config.keep_awake,
         }
-        if can_keep_awake():
-            values["keep-awake"] = config.keep_awake
         return {key: {"value": value, "locked": self._why_locked(key)} for key, value in values.items()}
 
     def check(self, changes: Mapping[str, Any]) -> RunConfig:
@@ -89,8 +89,6 @@ class ConfigFile:
                 given = checked_value(self._context, key, value, param)
             except ValueError as error:
                 raise SettingError(key, str(error).removeprefix(f"{key}: ")) from None
-            if key == "keep-awake" and given and not can_keep_awake():
-                raise SettingError(key, "this needs the extra `desktop`: pip install 'mailboxd[desktop]'")
             values[name] = param.type_cast_value(self._context, given)
         return values
 
@@ -107,6 +105,8 @@ class ConfigFile:
             return f"given on the command line with --{key}, which comes first; leave it out there to change it here"
         if source is click.core.ParameterSource.ENVIRONMENT:
             return f"given in the environment as {env_name(key)}, which comes first; unset it to change it here"
+        if key == "keep-awake" and not can_keep_awake():
+            return f"it needs a library, which `{how_to_get('wakepy')}` brings"
         return None
 
 

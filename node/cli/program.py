@@ -22,41 +22,54 @@ EXIT_FAILURE: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 
-# command -> (module, what it does). The text stands here so that the list costs no imports; a test holds it to the
-# first line of the command's own help.
-COMMANDS: Final = {
-    "run": ("run", "Start a mailbox in the foreground."),
-    "status": ("status", "Show what a running mailbox holds and how it stands with its neighbours."),
-    "peers": ("status", "Show the other mailboxes that a running one knows."),
-    "sync": ("status", "Compare with neighbours now, and wait for the result."),
-    "dashboard": ("dashboard", "Open the dashboard of a running mailbox in the browser."),
-    "password": ("admission", "Set, clear or look after the password that mailboxes share."),
-    "trust": ("admission", "Let a mailbox in without a password."),
-    "distrust": ("admission", "Never exchange anything with a mailbox, whatever password it has."),
-    "trusted": ("admission", "List the mailboxes that are trusted or distrusted."),
-    "pair": ("pairing", "Show a code by which a phone gets access."),
-    "devices": ("pairing", "List the paired phones."),
-    "revoke": ("pairing", "Take its access from a paired phone."),
-    "identity": ("identity", "Show who this mailbox is and how others reach it."),
-    "discover": ("discover", "Look for mailboxes on the local network."),
-    "put": ("messages", "Store a message in a running mailbox."),
-    "get": ("messages", "Read messages from a running mailbox."),
-    "service": ("service", "Have the mailbox start at login and run in the background."),
-    "tray": ("tray", "Show an icon in the tray: how the mailbox is, its dashboard, pause and quit."),
-    "update": ("update", "Say whether a newer release is out, if you name a place to ask."),
-    "completion": ("man", "Print what makes a shell complete commands and options."),
-    "man": ("man", "Print the manual page, made from the help texts."),
-    "report": ("report", "Have this mailbox and PEER sign what both hold at one moment, or check such a report."),
-    "want": ("sneakernet", "Write down what this mailbox has, for another one to export the rest."),
-    "export": ("sneakernet", "Write what another mailbox lacks into a file, to be carried there."),
-    "import": ("sneakernet", "Take in the messages of a file that another mailbox exported."),
-    "limits": ("limits", "Show the limits, how much of each is in use, and what they are for."),
-    "verify": ("verify", "Check every stored message for damage."),
-    "doctor": ("doctor", "Look for what keeps this mailbox from working, and say what to do."),
-    "chat": ("chat", "Chat over mailboxes, in a terminal."),
-    "demo": ("demo", "Show three mailboxes on this machine part and come together again."),
-    "bench": ("bench", "Measure speed and traffic on this machine."),
+# Section -> command -> (module, what it does). The text stands here so that the list costs no imports; a test holds it
+# to the first line of the command's own help.
+SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
+    "Run a mailbox": {
+        "run": ("run", "Start a mailbox in the foreground."),
+        "service": ("service", "Have the mailbox start at login and run in the background."),
+        "dashboard": ("dashboard", "Open the dashboard of a running mailbox in the browser."),
+        "tray": ("tray", "Show an icon in the tray: how the mailbox is, its dashboard, pause and quit."),
+        "update": ("update", "Say whether a newer release is out, if you name a place to ask."),
+    },
+    "See how it is": {
+        "status": ("status", "Show what a running mailbox holds and how it stands with its neighbours."),
+        "peers": ("status", "Show the other mailboxes that a running one knows."),
+        "sync": ("status", "Compare with neighbours now, and wait for the result."),
+        "doctor": ("doctor", "Look for what keeps this mailbox from working, and say what to do."),
+        "identity": ("identity", "Show who this mailbox is and how others reach it."),
+        "discover": ("discover", "Look for mailboxes on the local network."),
+        "limits": ("limits", "Show the limits, how much of each is in use, and what they are for."),
+        "verify": ("verify", "Check every stored message for damage."),
+        "report": ("report", "Have this mailbox and PEER sign what both hold at one moment, or check such a report."),
+    },
+    "Who is let in": {
+        "password": ("admission", "Set, clear or look after the password that mailboxes share."),
+        "trust": ("admission", "Let a mailbox in without a password."),
+        "distrust": ("admission", "Never exchange anything with a mailbox, whatever password it has."),
+        "trusted": ("admission", "List the mailboxes that are trusted or distrusted."),
+        "pair": ("pairing", "Show a code by which a phone gets access."),
+        "devices": ("pairing", "List the paired phones."),
+        "revoke": ("pairing", "Take its access from a paired phone."),
+    },
+    "Messages": {
+        "chat": ("chat", "Chat over mailboxes, in a terminal."),
+        "put": ("messages", "Store a message in a running mailbox."),
+        "get": ("messages", "Read messages from a running mailbox."),
+        "want": ("sneakernet", "Write down what this mailbox has, for another one to export the rest."),
+        "export": ("sneakernet", "Write what another mailbox lacks into a file, to be carried there."),
+        "import": ("sneakernet", "Take in the messages of a file that another mailbox exported."),
+    },
+    "For the shell": {
+        "completion": ("man", "Print what makes a shell complete commands and options."),
+        "man": ("man", "Print the manual page, made from the help texts."),
+    },
+    "Try and measure": {
+        "demo": ("demo", "Show three mailboxes on this machine part and come together again."),
+        "bench": ("bench", "Measure speed and traffic on this machine."),
+    },
 }
+COMMANDS: Final = {name: about for section in SECTIONS.values() for name, about in section.items()}
 
 
 class _Lazy(click.Group):
@@ -74,9 +87,13 @@ class _Lazy(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            own = [(name, text) for name, (_, text) in COMMANDS.items()]
-            formatter.write_dl([*own, *((name, added.get_short_help_str(80)) for name, added in self.commands.items())])
+        rows = {title: [(name, text) for name, (_, text) in own.items()] for title, own in SECTIONS.items()}
+        # What is added from above (the simulator) stands in the last section.
+        rows[[*rows][-1]] += [(name, added.get_short_help_str(80)) for name, added in self.commands.items()]
+        first_column = max(len(name) for name in self.list_commands(ctx))
+        for title, section in rows.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(first_column), text) for name, text in section])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from node.datadir import DataDirError, NodeInfo
 from node.identity import IdentityError
 from node.logs import set_up_logging
 from node.service.awake import Wakefulness, can_keep_awake
+from node.service.extras import how_to_get
 
 __all__ = ["run"]
 
@@ -52,7 +54,9 @@ def run(data_dir: Path | None, **values: Any) -> None:
     import trio  # noqa: PLC0415 - what it needs for running, `run --help` does not
 
     if config.keep_awake and not can_keep_awake():
-        fail("--keep-awake needs the extra `desktop`: pip install 'mailboxd[desktop]' where this mailboxd is installed")
+        fail(f"--keep-awake needs a library (extra `desktop`): {how_to_get('wakepy')}")
+    if sys.stderr.isatty():
+        click.echo("starting …", err=True)  # seconds, on a small machine
     try:
         with Wakefulness() as wakefulness:
             wakefulness.set(config.keep_awake)

@@ -9,6 +9,7 @@ import click
 from node.cli.options import data_dir_option
 from node.cli.program import fail
 from node.datadir import default_data_dir
+from node.service.extras import DESKTOP, how_to_get
 from node.service.manager import service_manager
 from node.service.tray import Tray, can_show, show
 
@@ -29,7 +30,7 @@ def tray(data_dir: Path | None) -> None:
       mailboxd tray
     """
     if not can_show():
-        fail("this needs the extra `desktop`: pip install 'mailboxd[desktop]' where this mailboxd is installed")
+        fail(f"this needs libraries (extra `desktop`): {how_to_get(*DESKTOP)}")
     directory = data_dir or default_data_dir()
     try:
         show(Tray(directory, service_manager(directory)))

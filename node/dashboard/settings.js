@@ -25,7 +25,7 @@ export async function openSettings(say, messages, isBusy) {
   byId("settings").replaceChildren(
     toggled(MODE, shown.paused),
     toggled(AT_LOGIN, atLogin),
-    ...(shown["keep-awake"] ? [toggled(AWAKE, shown["keep-awake"])] : []),
+    toggled(AWAKE, shown["keep-awake"]),
     ...FIELDS.map((field) => setting(field, shown[field.key])));
 }
 

@@ -29,7 +29,8 @@ function verdict(state) {
   const busy = sum(standings, ["syncing", "behind"]);
   const trouble = sum(standings, TROUBLE);
   const away = standings.away ?? 0;
-  const aside = away ? ` ${count(away, "mailbox is away", "mailboxes are away")}.` : "";
+  const aside = (away ? ` ${count(away, "mailbox is away", "mailboxes are away")}.` : "")
+    + (state.strangers ? ` ${count(state.strangers, "mailbox here belongs", "mailboxes here belong")} to others.` : "");
   if (!state.serving) {
     return ["quiet", "The mailbox mode is off", "Phones are not served and the mailbox is not announced. What it holds is kept."];
   }
@@ -46,7 +47,7 @@ function verdict(state) {
   }
   if (busy) return ["busy", `Catching up with ${count(busy, "mailbox", "mailboxes")}`, `${same ? `${count(same, "other holds", "others hold")} the same already.` : "This takes a moment."}${aside}`];
   if (same) return ["good", `${number(same + 1)} mailboxes hold the same`, `What is left at one can be picked up at any other.${aside}`];
-  return ["quiet", "No other mailbox is here now", `Phones can leave and fetch messages all the same.${aside}`];
+  return ["quiet", state.strangers ? "No mailbox to keep in step with is here now" : "No other mailbox is here now", `Phones can leave and fetch messages all the same.${aside}`];
 }
 
 function figures(state, topics, now) {
@@ -74,7 +75,8 @@ const pair = (name, ...rows) => h("div", {}, h("dt", {}, name), h("dd", { class:
 export const meter = (percent, tone = "") => h("div", { class: `meter ${tone}`.trim(), "aria-hidden": "true" }, h("i", { "width%": Math.max(0, Math.min(100, percent)).toFixed(1) }));
 
 function neighbour(one, now) {
-  const [tone, word, remedy] = STANDINGS[one.standing] ?? ["quiet", one.standing, ""];
+  const [usual, word, remedy] = STANDINGS[one.standing] ?? ["quiet", one.standing, ""];
+  const tone = one.strange ? "quiet" : usual;
   const title = one.mailbox_id ? `Mailbox ${short(one.mailbox_id)}` : "Plain mailbox";
   const parts = [];
   if (one.progress && one.progress.expected) parts.push(`${number(one.progress.received)} of ${count(one.progress.expected, "message")} received`);
@@ -115,7 +117,7 @@ export function showState(state, topics) {
     known.push(h("li", { class: "none" }, "None yet. Others in the same network are found by themselves; one elsewhere can be named in the settings."));
   }
   show(byId("neighbours"), known);
-  const more = Object.values(state.standings).reduce((a, b) => a + b, 0) - state.neighbours.length;
+  const more = Object.values(state.standings).reduce((a, b) => a + b, state.strangers) - state.neighbours.length;
   byId("neighbours-more").hidden = more <= 0;
   say(byId("neighbours-more"), more > 0 ? `and ${count(more, "other")}; mailboxd peers lists all` : "");
 }

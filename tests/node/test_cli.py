@@ -123,7 +123,7 @@ def test_the_examples_parse(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     ("arguments", "expected"),
     [
         (["rnu"], "did you mean 'run'?"),
-        (["xyzzy"], "known are run, status"),
+        (["xyzzy"], "known are run, service"),
         (["--nope"], "No such option"),
         (["doktor", "--help"], "not a command"),
         (["status", "extra"], "unexpected extra argument"),

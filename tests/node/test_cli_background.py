@@ -111,7 +111,7 @@ def test_keep_awake_needs_its_library(
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     code, _, err = call(capsys, "run", "--keep-awake", "--data-dir", str(tmp_path / "data"))
     assert code == 1
-    assert "pip install 'mailboxd[desktop]'" in err
+    assert f"{sys.executable} -m pip install wakepy" in err
     assert not (tmp_path / "data").exists()
 
 

@@ -17,6 +17,7 @@ from node.cli.options import parse_duration_s, parse_size_bytes
 from node.cli.run import run
 from node.config import SettingError
 from node.service.awake import Wakefulness
+from node.service.extras import DESKTOP
 
 FILE = """# our mailbox
 name = "Library"   # on the shelf
@@ -152,16 +153,21 @@ def test_a_linked_file_stays_a_link(tmp_path: Path) -> None:
     assert (tmp_path / "data" / "config.toml").is_symlink()
 
 
-def test_keeping_awake_is_offered_only_where_it_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keeping_awake_is_locked_where_it_can_t_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = config_file(tmp_path)
-    for can in (False, True):
-        monkeypatch.setattr("node.cli.config_file.can_keep_awake", lambda can=can: can)
-        assert ("keep-awake" in file.shown(file.check({}))) is can
+    monkeypatch.setattr("node.cli.config_file.can_keep_awake", lambda: True)
+    assert file.shown(file.check({}))["keep-awake"] == {"value": False, "locked": None}
     assert file.check({"keep-awake": True}).keep_awake is True
     monkeypatch.setattr("node.cli.config_file.can_keep_awake", lambda: False)
-    with pytest.raises(SettingError, match="desktop"):
+    assert "-m pip install wakepy" in file.shown(file.check({}))["keep-awake"]["locked"]
+    with pytest.raises(SettingError, match="wakepy"):
         file.check({"keep-awake": True})
-    assert file.check({"keep-awake": False}).keep_awake is False
+
+
+def test_the_extra_has_what_is_named() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    wanted = project["project"]["optional-dependencies"]["desktop"]
+    assert tuple(sorted(one.partition(">=")[0] for one in wanted)) == DESKTOP
 
 
 def test_awake_is_switched_on_and_off_and_off_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:

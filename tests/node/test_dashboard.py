@@ -17,6 +17,7 @@ import pytest
 from node.http.client import AdminClient, ClientError
 from tests.browser import Page, browser
 from tests.mailboxes import MailboxProcess, eventually
+from tests.node.test_admission_processes import set_password
 
 NASTY = "<img src=x onerror=alert(1)>&amp;\u202e"
 LOADED = (
@@ -176,6 +177,17 @@ def test_internet_mailboxes_come_and_go(page: Page, world: tuple[MailboxProcess,
     page.run(set_peers.format(json.dumps(other.address())))
     page.wait("document.getElementById('verdict-title').textContent === '2 mailboxes hold the same'")
     assert mailbox.in_sync_with(other)
+
+
+def test_a_stranger_is_shown_but_is_nobody_s_trouble(
+    page: Page, world: tuple[MailboxProcess, MailboxProcess], tmp_path: Path
+) -> None:
+    set_password(tmp_path / "theirs", "a password of theirs")
+    with MailboxProcess(tmp_path / "theirs", *LOCAL, "--peer", world[0].address()):
+        page.wait("document.getElementById('neighbours').textContent.includes('Not let in')", what="the stranger")
+        page.wait("document.getElementById('verdict-text').textContent.includes('1 mailbox here belongs to others')")
+        assert text_of(page, "#verdict-title") == "2 mailboxes hold the same"
+        assert page.run("document.querySelectorAll('#neighbours [data-tone=quiet]').length") == 1
 
 
 def test_what_is_changed_elsewhere_is_shown_but_not_under_somebody_s_hands(

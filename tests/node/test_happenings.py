@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import trio
 import trio.testing
 
 from node.events import Event, EventKind, Events
 from node.happenings import tell_of
-from node.standing import standing
+from node.standing import is_strange, standing
 from node.store.api import StoreFull
-from protocols.model import LogName
+from node.sync.peers import Peer, PeerState
+from protocols.addresses import PeerAddress
+from protocols.model import LogName, MailboxId
 from tests.memory_world import SimulatedMailbox, World
 
 LOG = LogName("topic", "log")
@@ -97,3 +101,15 @@ async def test_trouble_with_the_store(autojump_clock: trio.testing.MockClock) ->
         (trouble,) = of_kind(events, EventKind.STORE)
         assert trouble.times == 5
         nursery.cancel_scope.cancel()
+
+
+def test_whose_trouble_a_mailbox_is() -> None:
+    """Named ones and those that were in step are the user's own; what a stranger's mailbox wants is not."""
+    there = frozenset({PeerAddress("10.0.0.2", 4001, MailboxId(b"1" * 32))})
+    stranger = Peer(MailboxId(b"1" * 32), state=PeerState.REFUSED, refusal="admission", discovered=there)
+    assert is_strange(stranger)
+    assert not is_strange(replace(stranger, fixed=there))
+    assert not is_strange(replace(stranger, last_sync_s=1.0))
+    assert not is_strange(replace(stranger, refusal="clock"))  # whose clock is wrong can't be told from here
+    assert not is_strange(replace(stranger, state=PeerState.UNREACHABLE))  # it may be our firewall
+    assert not is_strange(replace(stranger, state=PeerState.IN_SYNC))

@@ -124,7 +124,7 @@ def test_two_people_over_two_mailboxes_with_a_password(tmp_path: Path) -> None:
         MailboxProcess(places[1], *options, "--https", "127.0.0.1:0", "--peer", one.address()) as two,
     ):
         with Chat(tmp_path, "stranger", one, "--wait", "1") as stranger:
-            eventually(lambda: "give --invitation" in "".join(stranger.notes))
+            eventually(lambda: "for --invitation" in "".join(stranger.notes))
             assert stranger.end() == 1
         invitations = [invitation_of(one), invitation_of(two)]
         with Chat(tmp_path, "anna", invitations[0]) as anna, Chat(tmp_path, "bob", invitations[1]) as bob:
