@@ -103,7 +103,12 @@ def _routes(
 ) -> Router:
     core, phones, mailbox_id = parts.core, parts.phones, parts.identity.mailbox_id
     tell_access = partial(parts.events.tell, EventKind.ACCESS)
-    office = AdmissionOffice(parts.admission, last_seen=phones.door.last_seen, told=tell_access)
+    office = AdmissionOffice(
+        parts.admission,
+        last_seen=phones.door.last_seen,
+        told=tell_access,
+        void_codes=phones.pairing.void_codes,
+    )
     inviter = Inviter(
         phones.pairing, mailbox_id, lambda: [*urls_of(ports.secure), *urls_of(ports.phones)], core.mailbox.clock
     )

@@ -19,7 +19,7 @@ class AdmissionOffice:
     """Changes one policy. Every method raises AdmissionError with a line for the user.
 
     `last_seen` tells when a device was last heard of (Unix seconds), None if it was not since the start. `told` is told
-    of what was decided, in words.
+    of what was decided, in words. `void_codes` makes open codes for phones worthless.
     """
 
     def __init__(
@@ -28,8 +28,10 @@ class AdmissionOffice:
         *,
         last_seen: Callable[[Device], float | None] = lambda _device: None,
         told: Callable[[str], object] = lambda _text: None,
+        void_codes: Callable[[], int] = lambda: 0,
     ) -> None:
         self._admission = admission
+        self._void_codes = void_codes
         self._told = told
         self._last_seen = last_seen
 
@@ -89,14 +91,15 @@ class AdmissionOffice:
         return self.state()
 
     def revoke(self, device: str | None) -> dict[str, Any]:
-        """Makes the token of one device (its id) worthless, or those of all (None)."""
+        """Makes the token of one device (its id) worthless, or those of all (None), and then the open codes as well."""
         devices = [one for one in self._admission.devices if device in (None, one.device_id)]
         if not devices and device is not None:
             raise AdmissionError(f"no paired phone is called {device!r}; `mailboxd devices` lists them")
         self._admission.revoke(devices)
+        codes = self._void_codes() if device is None else 0
         for one in devices:
             self._told(f"the phone {one.name!r} was revoked")
-        return {"revoked": [self._device(one) for one in devices]}
+        return {"revoked": [self._device(one) for one in devices], "codes": codes}
 
 
 def _date(time_s: float) -> str:

@@ -164,8 +164,14 @@ class Pairing:
         self._on_paired(device)
         return sealed_grant(keys, token, device_id, secrets.token_bytes)
 
+    def void_codes(self) -> int:
+        """Makes every open code worthless, and ends the exchanges that are under way; returns how many codes."""
+        voided = len(self._codes)
+        self._codes.clear()
+        self._sessions.clear()
+        return voided
+
     def _on_change(self, affected: frozenset[MailboxId] | None) -> None:
         if affected is None:
-            self._codes.clear()  # who changes the password wants no invitation of before to be good
-            self._sessions.clear()
+            self.void_codes()  # who changes the password wants no invitation of before to be good
             self.guesses.forget()

@@ -114,7 +114,7 @@ def devices(data_dir: Path | None, as_json: bool) -> None:
 @click.command(cls=TakesIds)
 @data_dir_option()
 @click.argument("device", required=False)
-@click.option("--all", "everyone", is_flag=True, help="Of all phones.")
+@click.option("--all", "everyone", is_flag=True, help="Of all phones; open codes of `mailboxd pair` are void, too.")
 @click.pass_context
 def revoke(context: click.Context, data_dir: Path | None, device: str | None, everyone: bool) -> None:
     """Take its access from a paired phone.
@@ -130,8 +130,11 @@ def revoke(context: click.Context, data_dir: Path | None, device: str | None, ev
     if everyone == (device is not None):
         raise click.UsageError("give either DEVICE or --all", context)
     with office(data_dir) as (desk, _):
-        revoked = desk.revoke(device)["revoked"]
+        done = desk.revoke(device)
+    revoked, codes = done["revoked"], done["codes"]
     for one in revoked:
         click.echo(f"revoked {one['device']}  {escape_controls(one['name'])}")
+    if codes:
+        click.echo(f"{count_text(codes, 'open code')} of `mailboxd pair` made worthless")
     if not revoked:
         click.echo("no phone was paired")

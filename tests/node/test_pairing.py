@@ -240,7 +240,12 @@ def test_an_open_mailbox_pairs_by_code_and_asks_nothing(tmp_path: Path) -> None:
         assert "phone" in box.command("devices").stdout
         box.start()
         assert CLIENT["read"](*where(box), token, "tea")["blips"]["alice"]
-        assert "revoked" in box.command("revoke", "--all").stdout
+        # Who shuts out every phone wants no open code to let one in again.
+        open_code = invitation(box)["uri"]
+        done = box.command("revoke", "--all").stdout
+        assert "revoked" in done and "1 open code" in done
+        with pytest.raises(PermissionError, match="403"):
+            CLIENT["pair_by_code"](open_code, "late")
         with pytest.raises(PermissionError, match="401"):
             CLIENT["read"](*where(box), token, "tea")
 
