@@ -57,10 +57,11 @@ class _Phase(Enum):
 
 
 class Connection:
-    """Serves one accepted socket. `client` is the IP address at the other end."""
+    """Serves one accepted socket. `client` is the IP address at the other end, `is_here`: on this machine."""
 
-    def __init__(self, sock: ClientSocket, client: str, server: Server) -> None:
+    def __init__(self, sock: ClientSocket, client: str, server: Server, *, is_here: bool) -> None:
         self.client = client
+        self._is_here = is_here
         self.principal = STRANGER
         """Who the latest request came from."""
         self._tick_s = server.limits.tick_s
@@ -215,7 +216,7 @@ class Connection:
     async def _answer(self, head: Head) -> Response:
         server = self._server
         door = server.router.door
-        self.principal = STRANGER if door is None else door.identify(head.headers)
+        self.principal = STRANGER if door is None else door.identify(head.headers, is_here=self._is_here)
         router = server.router
         path, _, query = head.target.partition("?")
         methods = router.routes.get(path)
@@ -243,12 +244,23 @@ class Connection:
         if route.body_bytes_max:
             body = await self._receive_body(head, route.body_bytes_max)
         if route.is_private and door is not None:
-            self.principal = door.identify(head.headers)  # it may have been revoked while the body came
+            # it may have been revoked while the body came
+            self.principal = door.identify(head.headers, is_here=self._is_here)
             door.check(self.principal)
         self._enter(_Phase.HANDLER, inf)
         try:
             return await route.handler(
-                Request(head.method, path, query, head.headers, body, self.client, self.standing, self.principal)
+                Request(
+                    head.method,
+                    path,
+                    query,
+                    head.headers,
+                    body,
+                    self.client,
+                    self.standing,
+                    self.principal,
+                    self._is_here,
+                )
             )
         except HttpError:
             raise

@@ -13,8 +13,8 @@ __all__ = ["Door"]
 
 
 class Door:
-    """The phones' server's. `own_token` is the administration's: the command line on this machine may come in with it.
-    `now_s` gives Unix seconds."""
+    """The phones' server's. `own_token` is the administration's: the command line may come in with it, but from this
+    machine only, so that it is of no use to whoever has overheard or found it elsewhere. `now_s` gives Unix seconds."""
 
     def __init__(self, admission: Admission, *, own_token: str, now_s: Callable[[], float]) -> None:
         self._admission = admission
@@ -22,8 +22,8 @@ class Door:
         self._now_s = now_s
         self._seen_s: dict[str, float] = {}
 
-    def identify(self, headers: Mapping[str, str]) -> Principal:
-        """Who sends these headers (names in lower case)."""
+    def identify(self, headers: Mapping[str, str], *, is_here: bool = False) -> Principal:
+        """Who sends these headers (names in lower case). `is_here`: from this machine."""
         value = headers.get("authorization")
         if value is None:
             return STRANGER
@@ -35,7 +35,7 @@ class Door:
         if device is not None:
             self._seen_s[device.device_id] = self._now_s()
             return Principal(device.device_id, has_token=True)
-        if hmac.compare_digest(token.encode(errors="replace"), self._own_token):
+        if is_here and hmac.compare_digest(token.encode(errors="replace"), self._own_token):
             return Principal("this machine", has_token=True)
         return Principal(None, has_token=True)
 

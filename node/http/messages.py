@@ -46,8 +46,8 @@ STRANGER: Final = Principal(None)
 class PrincipalPort(Protocol):
     """Tells who a request comes from, and whether it may use the routes that are private."""
 
-    def identify(self, headers: Mapping[str, str]) -> Principal:
-        """From the request's headers (names in lower case). Never raises."""
+    def identify(self, headers: Mapping[str, str], *, is_here: bool = False) -> Principal:
+        """From the request's headers (names in lower case). `is_here`: it comes from this machine. Never raises."""
         ...
 
     def check(self, principal: Principal) -> None:
@@ -58,7 +58,7 @@ class PrincipalPort(Protocol):
 class Request(NamedTuple):
     """A complete request. `path` and `query` are as the client wrote them (percent-encoded), header names are in lower
     case, `client` is the IP address at the other end of the connection, `principal` who it is if it has said so; where
-    room is scarce, `standing` says who gives way."""
+    room is scarce, `standing` says who gives way. `is_here`: the client is on this machine."""
 
     method: str
     path: str
@@ -68,6 +68,7 @@ class Request(NamedTuple):
     client: str
     standing: Standing = Standing.STRANGER
     principal: Principal = STRANGER
+    is_here: bool = False
 
 
 @dataclass(slots=True)

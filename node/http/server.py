@@ -20,7 +20,7 @@ import trio
 
 from node.config import ListenAddress
 from node.http.connection import Connection, turn_away
-from node.http.limits import HttpLimits, MemoryBudget
+from node.http.limits import HttpLimits, MemoryBudget, is_loopback
 from node.http.messages import Router
 from node.http.sockets import ClientSocket
 from node.http.standing import Standing, client_key
@@ -241,8 +241,9 @@ class Server:
             self.stats.accepted += 1
             client = str(address[0]).removeprefix("::ffff:")
             if self._has_room(client):
+                is_here = is_loopback(client) or address[0] == _own_address(sock)
                 wrapped = ClientSocket(sock) if listener.tls is None else TlsSocket(sock, listener.tls)
-                connections.start_soon(self._serve, self._count(wrapped, client))
+                connections.start_soon(self._serve, self._count(wrapped, client, is_here=is_here))
             else:
                 self.stats.turned_away += 1
                 turn_away(sock)
@@ -285,9 +286,9 @@ class Server:
         for waiting in (self.idle, self.idle_strangers, self.parked, self.heads):
             waiting.pop(connection, None)
 
-    def _count(self, sock: ClientSocket, client: str) -> Connection:
+    def _count(self, sock: ClientSocket, client: str, *, is_here: bool) -> Connection:
         """Counted before its task runs, so that of a burst of connections not one more gets in."""
-        connection = Connection(sock, client, self)
+        connection = Connection(sock, client, self, is_here=is_here)
         self._connections.add(connection)
         self.heads[connection] = None
         self._per_client[connection.key] += 1
@@ -320,3 +321,10 @@ def _allow_files(count: int) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     if wanted < count:
         log.warning("this system allows %d open files; for all connections it should be %d (ulimit -n)", hard, count)
+
+
+def _own_address(sock: trio.socket.SocketType) -> str | None:
+    """The address that a client has connected to, None if it is gone already."""
+    with suppress(OSError):
+        return str(sock.getsockname()[0])
+    return None

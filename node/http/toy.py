@@ -252,7 +252,7 @@ class _FamilyRoutes:
             more = True
             while more:
                 if self._door is not None:  # whoever was let in may have been revoked meanwhile
-                    self._door.check(self._door.identify(request.headers))
+                    self._door.check(self._door.identify(request.headers, is_here=request.is_here))
                 if page is None:
                     page = await gate.read(self._mailbox, query, after, HTTP_PAGE_BYTES)
                 need = 4 * _size(page)

@@ -13,6 +13,7 @@ import pytest
 
 from tests.mailboxes import MailboxProcess, eventually
 from tests.netns import Host, Lan
+from tests.node.test_admission_processes import set_password
 
 # What a phone on another computer does; prints one JSON value. `hold` opens so many connections at once and keeps them,
 # `burst` sends requests as fast as it can.
@@ -181,3 +182,35 @@ def test_limits_per_address_of_the_phones_door(lan: Lan, start: Callable[..., Ma
     codes, _ = json.loads(phone(hosts[2], "burst", 100).communicate(timeout=60)[0])
     assert codes == {"200": 100}
     assert mailbox.status()["messages"] == 0
+
+
+ASK = """
+import http.client, sys
+connection = http.client.HTTPConnection(sys.argv[1], int(sys.argv[2]), timeout=20)
+headers = {"content-type": "application/json", "authorization": "Bearer " + sys.argv[3]}
+connection.request("POST", "/blips/get", '{"topics": {"tea": {}}}', headers)
+print(connection.getresponse().status)
+"""
+
+
+def test_the_token_of_the_command_line_is_good_on_its_own_machine_only(
+    lan: Lan, start: Callable[..., MailboxProcess], tmp_path: Path
+) -> None:
+    """Whoever has found it elsewhere is a stranger; the command line goes on, by the LAN's address as well."""
+    here, elsewhere = lan.add_host(), lan.add_host()
+    box = start("box", here, "--no-mdns")
+    assert box.stop() == 0
+    set_password(box.data_dir, "mind the gap, please")  # on the files: the command runs outside of the namespace
+    box.start()
+    token = (box.data_dir / "admin-token").read_text().strip()
+    port = box.info["http"][0].rsplit(":", 1)[1]
+
+    def status(host: Host, address: str) -> int:
+        asked = subprocess.run(
+            host.command([sys.executable, "-c", ASK, address, port, token]), capture_output=True, text=True, check=True
+        )
+        return int(asked.stdout)
+
+    assert status(here, "127.0.0.1") == 200
+    assert status(here, here.address) == 200
+    assert status(elsewhere, here.address) == 401

@@ -31,7 +31,7 @@ def door(policy: Admission) -> Door:
 def status_of(policy: Admission, **headers: str) -> int:
     checked = door(policy)
     try:
-        checked.check(checked.identify(headers))
+        checked.check(checked.identify(headers, is_here=True))
     except HttpError as refused:
         return refused.status
     return 200
@@ -55,6 +55,14 @@ def status_of(policy: Admission, **headers: str) -> int:
 def test_only_tokens_open_a_mailbox_with_a_password(value: str, expected: int) -> None:
     assert status_of(admission(DEVICE), authorization=value) == expected
     assert status_of(admission(DEVICE, password=False), authorization=value) == 200
+
+
+def test_the_administrations_token_opens_nothing_from_elsewhere() -> None:
+    checked = door(admission(DEVICE))
+    own, theirs = ({"authorization": f"Bearer {token}"} for token in (OWN, TOKEN))
+    assert checked.identify(own, is_here=True).is_paired
+    assert not checked.identify(own).is_paired
+    assert checked.identify(theirs).is_paired
 
 
 def test_a_paired_device_is_known_by_its_name_also_at_an_open_mailbox() -> None:
