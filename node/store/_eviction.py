@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from node.store._evicted import EvictedSpan, with_evicted
@@ -29,17 +30,28 @@ __all__ = ["Evictor", "RoomMade"]
 _COLUMNS: Final = "m.log, m.seq, m.digest, m.first_stored, m.size, m.blob, m.source, l.topic"
 _BY_AGE: Final = (
     f"SELECT {_COLUMNS} FROM messages m INDEXED BY messages_age CROSS JOIN logs l ON l.id = m.log"
-    " WHERE (m.first_stored, m.blob) > (?, ?) ORDER BY m.first_stored, m.blob LIMIT ?"
+    " WHERE (m.first_stored, m.blob) > (?, ?) AND m.blob < ? ORDER BY m.first_stored, m.blob LIMIT ?"
 )
+"""What is too young is passed over in the index, without a look at the message."""
 _OF_TOPIC: Final = (
     f"SELECT {_COLUMNS} FROM logs l CROSS JOIN messages m ON m.log = l.id WHERE l.topic = ? AND m.source = ?"
     " ORDER BY m.first_stored, m.blob LIMIT ?"
 )
 _START: Final = (-SEQ_OFFSET, -1)
+_ANY_AGE: Final = 2**63 - 1
 _SMALL_PART: Final = 16  # a topic with less than this part of all bytes is read whole, which is quicker than by age
-_CURSORS_MAX: Final = 256
+_PASSES_MAX: Final = 256
 
 _Share = tuple[int, int | None]
+
+
+@dataclass(slots=True)
+class _Pass:
+    """A look through all messages for those of one share, over as many steps as it takes."""
+
+    begun_at: float
+    at: tuple[int, int] = _START
+    has_found: bool = False
 
 
 class RoomMade(NamedTuple):
@@ -56,7 +68,7 @@ class Evictor:
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
-        self._cursors: dict[_Share, tuple[int, int]] = {}
+        self._passes: dict[_Share, _Pass] = {}
         self._in_vain_until_at: dict[_Share, float] = {}
 
     def make_room(self, name: LogName, origin: object, client: str, size: int) -> tuple[RoomMade, Change]:
@@ -76,50 +88,53 @@ class Evictor:
         share = (victim.source, victim.topic)
         if not victim.young and time.monotonic() < self._in_vain_until_at.get(share, 0.0):
             return RoomMade(0, 0, goes_on=False), Change()
+        if len(self._passes) > _PASSES_MAX:
+            self._passes.clear()
         deadline = time.perf_counter() + EXPIRY_LOCK_S
         young_from = self.ledger.ages.young_from(self.ledger.next_blob)
+        below = _ANY_AGE if victim.young else young_from
         chosen: list[Sequence[Any]] = []
         freed = 0
         goes_on = True
-        passes = 0
-        while freed < need_bytes and len(chosen) < EXPIRY_SLICE_MESSAGES * 8 and time.perf_counter() < deadline:
-            rows, is_end = self._next(victim)
+        while freed < need_bytes and len(chosen) < EXPIRY_SLICE_MESSAGES * 8:
+            look = self._passes.setdefault(share, _Pass(time.monotonic()))
+            rows, is_end = self._next(victim, look, below)
             for row in rows:
                 _, _, _, first_stored_s, size, blob, source, topic_id = row
-                self._cursors[share] = (first_stored_s, blob)
+                look.at = (first_stored_s, blob)
                 if (
                     source == victim.source
                     and (self.ledger.shares.is_new(topic_id) if victim.topic is None else topic_id == victim.topic)
-                    and (victim.young or blob < young_from)
+                    and blob < below
                 ):
                     chosen.append(row[:7])
+                    look.has_found = True
                     freed += size + MESSAGE_OVERHEAD_BYTES
                     if freed >= need_bytes:
                         break
             else:
                 if is_end:
-                    self._cursors.pop(share, None)
-                    passes += 1
+                    del self._passes[share]
                     if chosen:
                         break
-                    if passes > 1 or self._reads_whole(victim):
+                    # What was too young when a long pass began may not be so any more.
+                    if not look.has_found and time.monotonic() - look.begun_at < EVICT_YOUNG_S:
                         goes_on = False
                         break
+            if time.perf_counter() >= deadline:
+                break
         if not goes_on:
             self._note_in_vain(share)
         removed_young = sum(row[5] >= young_from for row in chosen)
         return RoomMade(freed, removed_young, goes_on), self._remove(chosen)
 
-    def _next(self, victim: Victim[int]) -> tuple[list[Any], bool]:
-        """The next messages to be looked at, the oldest first, and whether they are the last."""
-        ledger = self.ledger
+    def _next(self, victim: Victim[int], look: _Pass, below: int) -> tuple[list[Any], bool]:
+        """The next messages to be looked at, the oldest first, and whether they are the last. By age only those whose
+        blobs have a number `below` this."""
+        db = self.ledger.db
         if self._reads_whole(victim):
-            rows = ledger.db.execute(_OF_TOPIC, (victim.topic, victim.source, EVICT_SCAN_MESSAGES)).fetchall()
-            return rows, True
-        after = self._cursors.get((victim.source, victim.topic), _START)
-        if len(self._cursors) > _CURSORS_MAX:
-            self._cursors.clear()
-        rows = ledger.db.execute(_BY_AGE, (*after, EVICT_SCAN_MESSAGES)).fetchall()
+            return db.execute(_OF_TOPIC, (victim.topic, victim.source, EVICT_SCAN_MESSAGES)).fetchall(), True
+        rows = db.execute(_BY_AGE, (*look.at, below, EVICT_SCAN_MESSAGES)).fetchall()
         return rows, len(rows) < EVICT_SCAN_MESSAGES
 
     def _reads_whole(self, victim: Victim[int]) -> bool:
@@ -129,7 +144,7 @@ class Evictor:
 
     def _note_in_vain(self, share: _Share) -> None:
         """Nothing of this share is old enough: looking again at once would be looking through everything again."""
-        if len(self._in_vain_until_at) >= _CURSORS_MAX:
+        if len(self._in_vain_until_at) >= _PASSES_MAX:
             self._in_vain_until_at.clear()
         self._in_vain_until_at[share] = time.monotonic() + EVICT_YOUNG_S / 10
 

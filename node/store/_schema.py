@@ -118,7 +118,12 @@ def _m0003_sources(db: Database) -> None:
     )
     db.execute("CREATE INDEX evicted_age ON evicted (first_stored)")
     db.table("notes").create({"name": str, "value": bytes}, pk="name")
-    db.table("notes").insert({"name": "salt", "value": os.urandom(SOURCE_SALT_BYTES)})
+    db.table("notes").insert({"name": "salt", "value": new_salt()})
+
+
+def new_salt() -> bytes:
+    """With what the sources of messages are hashed: of every store another one."""
+    return os.urandom(SOURCE_SALT_BYTES)
 
 
 # In order, never changed once released; a change of the schema is a new one at the end.

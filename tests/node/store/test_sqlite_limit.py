@@ -7,11 +7,15 @@ import os
 import random
 import sqlite3
 from pathlib import Path
+from typing import Any
 
+import pytest
 import trio
 
-from node.store.api import Arrival, StoreFull
+from node.store import _eviction, _schema
+from node.store.api import Arrival, Change, StoreFull
 from node.store.sqlite import SqliteStore
+from protocols.limits.store import EVICT_SCAN_MESSAGES
 from protocols.limits.units import KIB, MIB
 from protocols.model import LogName, digest_of
 
@@ -27,7 +31,10 @@ def arrival(chance: random.Random, topic: int, seq: int, size: int) -> Arrival:
     return Arrival(LogName(f"{topic:064x}", f"{chance.randrange(50):064x}"), seq, blob, digest_of(blob), 3600)
 
 
-async def test_files_stay_below_the_limit_in_a_flood_of_eight_times_as_much(tmp_path: Path) -> None:
+async def test_files_stay_below_the_limit_in_a_flood_of_eight_times_as_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_schema, "new_salt", lambda: b"")  # else the honest one may share a source with the flood
     path, chance = tmp_path / "store.db", random.Random(1)
     sizes = [0]
     async with SqliteStore.open(path, storage_limit_bytes=LIMIT) as store:
@@ -49,6 +56,29 @@ async def test_files_stay_below_the_limit_in_a_flood_of_eight_times_as_much(tmp_
         assert sum(map(len, kept)) == len(honest)
         assert list((await store.verify()).problems) == []
         print(f"files at the most {max(sizes) / LIMIT:.2f} of the limit, evicted {store.evictions}")
+
+
+async def test_nobody_waits_for_a_search_that_finds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has most and has just been acknowledged is refused after one look through the store, however long that
+    takes: not after as many steps as there may be."""
+    monkeypatch.setattr(_eviction, "EXPIRY_LOCK_S", 0.0)  # a slow disk: each step looks at one page
+    steps = 0
+    evict = _eviction.Evictor.make_room
+
+    def counted(evictor: _eviction.Evictor, *args: Any) -> tuple[_eviction.RoomMade, Change]:
+        nonlocal steps
+        steps += 1
+        return evict(evictor, *args)
+
+    monkeypatch.setattr(_eviction.Evictor, "make_room", counted)
+    chance = random.Random(1)
+    async with SqliteStore.open(tmp_path / "store.db", storage_limit_bytes=LIMIT) as store:
+        with pytest.raises(StoreFull):
+            for seq in range(10**6):
+                await store.put([arrival(chance, seq % 3, seq * 50 + n, 1000) for n in range(50)], client="greedy")
+        held = store.statistics().messages
+        assert held > 10 * EVICT_SCAN_MESSAGES
+        assert steps <= 2 * held / EVICT_SCAN_MESSAGES
 
 
 async def test_a_lowered_limit_is_kept_and_space_given_back(tmp_path: Path) -> None:
