@@ -98,6 +98,7 @@ async def run_mailbox(
                 p2p_port = _keep_p2p_port(parts, ground)
                 await nursery.start(_serve_phones, parts, ground.ports)
                 nursery.start_soon(supervise, "plain peers", parts.plain.run)
+                nursery.start_soon(supervise, "pins", parts.pins.keep_up)
                 desk = Desk(
                     parts,
                     config,

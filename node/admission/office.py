@@ -90,13 +90,13 @@ class AdmissionOffice:
         self._told(f"mailbox {mailbox_id.short} is {stance} now")
         return self.state()
 
-    def revoke(self, device: str | None) -> dict[str, Any]:
+    async def revoke(self, device: str | None) -> dict[str, Any]:
         """Makes the token of one device (its id) worthless, or those of all (None), and then the open codes as well."""
+        codes = self._void_codes() if device is None else 0  # first: what is being paired now is not paired afterwards
         devices = [one for one in self._admission.devices if device in (None, one.device_id)]
         if not devices and device is not None:
             raise AdmissionError(f"no paired phone is called {device!r}; `mailboxd devices` lists them")
-        self._admission.revoke(devices)
-        codes = self._void_codes() if device is None else 0
+        await self._admission.revoke(devices)
         for one in devices:
             self._told(f"the phone {one.name!r} was revoked")
         return {"revoked": [self._device(one) for one in devices], "codes": codes}

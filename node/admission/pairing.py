@@ -86,6 +86,8 @@ class Pairing:
         self._on_paired = on_paired
         self._codes: OrderedDict[bytes, Code] = OrderedDict()
         self._sessions: OrderedDict[bytes, _Session] = OrderedDict()
+        self._voided = 0
+        """How often everything that was open was made void."""
         self._pakes = trio.Semaphore(PAKES_AT_ONCE_MAX)
         self.guesses = Guesses()
         admission.watch(self._on_change)
@@ -98,16 +100,23 @@ class Pairing:
             self._codes.popitem(last=False)
         return code
 
-    def by_code(self, name: bytes, box: bytes) -> bytes:
-        """Pairs a phone that has a one-time code, and uses the code up. Raises PairingRefused."""
+    async def by_code(self, name: bytes, box: bytes) -> bytes:
+        """Pairs a phone that has a one-time code, and uses the code up. Raises PairingRefused; then the code is good as
+        before."""
         code = self._codes.get(name)
         if code is None or trio.current_time() > code.until_at:
             self._codes.pop(name, None)
             raise PairingRefused(403, "This code is unknown, used up or too old; show a new one with `mailboxd pair`.")
         keys = code_keys(code.code, self._mailbox)
-        grant = self._grant(keys, box)
-        del self._codes[name]
-        return grant
+        phone = _opened(keys, box)
+        del self._codes[name]  # before anything is waited for: it is good for one phone
+        voided = self._voided
+        try:
+            return await self._grant(keys, phone)
+        except PairingRefused:
+            if voided == self._voided:
+                self._codes[name] = code
+            raise
 
     async def begin(self, share: bytes, client: str) -> tuple[bytes, bytes, bytes]:
         """Answers a phone's share: (session, share, proof). `client` is by what its guesses are counted. Raises
@@ -136,7 +145,7 @@ class Pairing:
         own_share = pake.share()
         return own_share, password_keys(pake.key(share), self._mailbox, share, own_share, session)
 
-    def finish(self, session: bytes, proof: bytes, box: bytes) -> bytes:
+    async def finish(self, session: bytes, proof: bytes, box: bytes) -> bytes:
         """Pairs a phone that proves that it has the password; each session takes one try. Raises PairingRefused."""
         found = self._sessions.pop(session, None)
         if found is None or trio.current_time() > found.until_at:
@@ -146,19 +155,19 @@ class Pairing:
         if not is_right or password is None or password.generation != found.generation:
             raise PairingRefused(403, "This is not the mailbox's password.")
         self.guesses.right(found.who)
-        return self._grant(found.keys, box)
+        return await self._grant(found.keys, _opened(found.keys, box))
 
-    def _grant(self, keys: PairingKeys, box: bytes) -> bytes:
-        """Makes a token for the phone whose name is in the box."""
-        try:
-            name = opened_name(keys, box)
-        except RemoteProtocolError as error:
-            raise PairingRefused(403 if error.code == "key" else 400, f"{error}.") from None
+    async def _grant(self, keys: PairingKeys, name: str) -> bytes:
+        """Makes a token for the phone of this name."""
+        voided = self._voided
         token = secrets.token_urlsafe(DEVICE_TOKEN_BYTES)
         device_id = base64.b32encode(secrets.token_bytes(DEVICE_ID_BYTES)).decode().lower()
         device = Device(device_id, name, token_hash(token), self._clock.now_s())
         try:
-            self._admission.add_device(device)
+            await self._admission.add_device(device)
+            if voided != self._voided:
+                await self._admission.revoke([device])
+                raise PairingRefused(403, "Pairing was made void meanwhile; begin anew.")
         except AdmissionError as error:
             raise PairingRefused(507, f"{error}.") from None
         self._on_paired(device)
@@ -169,9 +178,18 @@ class Pairing:
         voided = len(self._codes)
         self._codes.clear()
         self._sessions.clear()
+        self._voided += 1
         return voided
 
     def _on_change(self, affected: frozenset[MailboxId] | None) -> None:
         if affected is None:
             self.void_codes()  # who changes the password wants no invitation of before to be good
             self.guesses.forget()
+
+
+def _opened(keys: PairingKeys, box: bytes) -> str:
+    """The phone's name in the box. Raises PairingRefused."""
+    try:
+        return opened_name(keys, box)
+    except RemoteProtocolError as error:
+        raise PairingRefused(403 if error.code == "key" else 400, f"{error}.") from None

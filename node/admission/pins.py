@@ -14,7 +14,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import trio
+
 from node.admission.policy import Admission
+from node.aside import aside
 from node.datadir import DataDirError, write_file
 from protocols.limits.admission import ADMISSION_FILE_BYTES_MAX, PINS_MAX
 from protocols.model import MailboxId
@@ -26,6 +29,8 @@ log = logging.getLogger(__name__)
 
 class Pins:
     """The places of one mailbox, kept in a file. A file that is lost or damaged only begins anew: pins are notes.
+
+    `keep_up` writes them down, in a thread, while the mailbox runs.
 
     `is_connected` tells whether a mailbox is in touch now: then it has merely moved. `told` is told of every change.
     """
@@ -43,6 +48,7 @@ class Pins:
         self._is_connected = is_connected
         self._told = told
         self._places: OrderedDict[str, str] = OrderedDict()
+        self._changed = trio.Event()
         self._notices: OrderedDict[MailboxId, str] = OrderedDict()
         with suppress(OSError, ValueError, KeyError, TypeError, RecursionError, AttributeError):
             if path.stat().st_size <= ADMISSION_FILE_BYTES_MAX:
@@ -111,7 +117,26 @@ class Pins:
             self._places.move_to_end(place)
         while len(self._places) > PINS_MAX:
             self._places.popitem(last=False)
+        self._changed.set()
+
+    # --- the file ---------------------------------------------------------------------------------------------------
+
+    async def keep_up(self) -> None:
+        """Writes the places down whenever there are others, and at last when it is cancelled."""
         try:
-            write_file(self._path, (json.dumps({"places": self._places}, indent=1) + "\n").encode())
+            while True:
+                await self._changed.wait()
+                await self._write()
+        finally:
+            if self._changed.is_set():
+                await self._write()
+
+    async def _write(self) -> None:
+        """The places as they are now; those of a moment later are written after them."""
+        self._changed = trio.Event()
+        content = (json.dumps({"places": self._places}, indent=1) + "\n").encode()
+        try:
+            with trio.CancelScope(shield=True):  # what was noted is written, also if the mailbox ends now
+                await aside(write_file, self._path, content)
         except DataDirError as error:
             log.warning("who answers where can't be kept: %s", error)

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+import trio
+
+from node.aside import aside
 from protocols.admission.messages import Needs
 from protocols.limits.admission import DEVICES_MAX, TICKETS_MAX, TRUST_MAX
 from protocols.model import MailboxId
@@ -39,7 +42,8 @@ class Device:
 
 
 class AdmissionKeeper(Protocol):
-    """Keeps what was decided. Durable on return; raises AdmissionError, and then nothing was changed."""
+    """Keeps what was decided. Durable on return; raises AdmissionError, and then nothing was changed. `keep_devices` is
+    called in a thread, one call at a time."""
 
     def keep_password(self, password: Password | None) -> None: ...
 
@@ -103,6 +107,7 @@ class Admission:
         self._proven = dict.fromkeys(proven)
         self._devices = {device.token_hash: device for device in devices}
         self._keeper = keeper or _Forgetful()
+        self._devices_turn = trio.Lock()
         self._watchers: list[Callable[[frozenset[MailboxId] | None], None]] = []
 
     # --- decisions -------------------------------------------------------------------------------------------------
@@ -205,20 +210,31 @@ class Admission:
         if is_new:
             self._tell(frozenset({mailbox_id}))
 
-    def add_device(self, device: Device) -> None:
-        """Pairs a phone. Raises AdmissionError."""
-        if len(self._devices) >= DEVICES_MAX:
-            raise AdmissionError(f"{DEVICES_MAX} phones are paired already; revoke some with `mailboxd revoke`")
-        self._keep_devices({**self._devices, device.token_hash: device})
+    async def add_device(self, device: Device) -> None:
+        """Pairs a phone, durably. Raises AdmissionError."""
+        async with self._devices_turn:
+            if len(self._devices) >= DEVICES_MAX:
+                raise AdmissionError(f"{DEVICES_MAX} phones are paired already; revoke some with `mailboxd revoke`")
+            devices = {**self._devices, device.token_hash: device}
+            await aside(self._keeper.keep_devices, list(devices.values()))
+            self._devices = devices
 
-    def revoke(self, devices: Iterable[Device]) -> None:
-        """Makes the tokens of these phones worthless. Raises AdmissionError."""
-        gone = {device.token_hash for device in devices}
-        self._keep_devices({hashed: device for hashed, device in self._devices.items() if hashed not in gone})
+    async def revoke(self, devices: Iterable[Device]) -> None:
+        """Makes the tokens of these phones worthless: at once, and durably on return. Raises AdmissionError; then they
+        are good as before."""
+        gone = {device.token_hash: device for device in devices}
+        self._devices = self._without(gone)
+        async with self._devices_turn:
+            self._devices = self._without(gone)  # of those that were being paired meanwhile
+            try:
+                with trio.CancelScope(shield=True):  # nor is it good again after a restart, if nobody waits any more
+                    await aside(self._keeper.keep_devices, list(self._devices.values()))
+            except AdmissionError:
+                self._devices |= gone
+                raise
 
-    def _keep_devices(self, devices: dict[bytes, Device]) -> None:
-        self._keeper.keep_devices(devices.values())
-        self._devices = devices
+    def _without(self, gone: Container[bytes]) -> dict[bytes, Device]:
+        return {hashed: device for hashed, device in self._devices.items() if hashed not in gone}
 
     def _tell(self, affected: frozenset[MailboxId] | None) -> None:
         for watcher in self._watchers:

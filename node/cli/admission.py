@@ -95,15 +95,25 @@ def office(data_dir: Path | None, *, makes: bool = False) -> Iterator[tuple[Offi
 
 
 def _on_files(path: Path) -> Office:
+    import trio  # noqa: PLC0415
+
     from node.admission.files import load_admission  # noqa: PLC0415
     from node.admission.office import AdmissionOffice  # noqa: PLC0415
 
-    class _Files(AdmissionOffice):
+    desk = AdmissionOffice(load_admission(path))
+
+    class _Files:
+        state, set_password, decide = desk.state, desk.set_password, desk.decide
+
+        def revoke(self, device: str | None) -> dict[str, Any]:
+            """See `AdmissionOffice`."""
+            return trio.run(desk.revoke, device)
+
         def known(self) -> list[str]:
             """None but those of the lists."""
             return []
 
-    return _Files(load_admission(path))
+    return _Files()
 
 
 # --- password ------------------------------------------------------------------------------------------------------

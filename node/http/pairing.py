@@ -51,13 +51,14 @@ def add_pairing_route(router: Router, pairing: Pairing) -> None:
 async def _pair(pairing: Pairing, wanted: _Pair, client: str) -> Response:
     match wanted:
         case _Pair(code=str(code), share=None, session=None, proof=None, box=str(box)):
-            return _granted(pairing.by_code(_bytes("code", code), _bytes("box", box)))
+            return _granted(await pairing.by_code(_bytes("code", code), _bytes("box", box)))
         case _Pair(code=None, share=str(share), session=None, proof=None, box=None):
             session, own_share, proof = await pairing.begin(_bytes("share", share), client)
             answer = {"session": _text(session), "share": _text(own_share), "proof": _text(proof)}
             return Response(200, msgspec.json.encode(answer), _JSON)
         case _Pair(code=None, share=None, session=str(session), proof=str(proof), box=str(box)):
-            return _granted(pairing.finish(_bytes("session", session), _bytes("proof", proof), _bytes("box", box)))
+            grant = await pairing.finish(_bytes("session", session), _bytes("proof", proof), _bytes("box", box))
+            return _granted(grant)
     raise HttpError(422, "The body has code and box, or share, or session, proof and box.")
 
 

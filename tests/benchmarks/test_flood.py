@@ -91,7 +91,8 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
     tokens = [secrets.token_urlsafe(32) for _ in range(PHONES + 1)]
     admission = load_admission(directory)
     for number, token in enumerate(tokens):
-        admission.add_device(Device(f"phone{number}", f"phone {number}", token_hash(token), time.time()))
+        device = Device(f"phone{number}", f"phone {number}", token_hash(token), time.time())
+        trio.run(admission.add_device, device)
     with MailboxProcess(directory, "--no-mdns", "--p2p", "127.0.0.1:0", "--no-trust-loopback") as process:
         assert process.store("festival", "what attackers ask for", {seq: bytes(280) for seq in range(2000)}) == 201
         yield Setting(process, tokens)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import trio
+import trio.testing
+
 from node.admission.pins import Pins
 from node.admission.policy import Admission
+from node.aside import inline
 from protocols.limits.admission import PINS_MAX
 from protocols.model import MailboxId
 from tests.mailboxes import MailboxProcess, eventually
@@ -28,6 +32,7 @@ def test_a_plain_mailbox_keeps_its_first_identity_until_the_user_trusts_another(
     kept, _ = pins(tmp_path, admission)
     assert kept.why_not(URL, None) is None
     assert kept.why_not(URL, str(ONE)) is None
+    trio.run(kept._write)
     again, _ = pins(tmp_path, admission)  # over a restart
     reason = again.why_not(URL, str(TWO))
     assert reason is not None
@@ -68,6 +73,22 @@ def test_places_are_bounded_and_a_damaged_file_begins_anew(tmp_path: Path) -> No
         (tmp_path / "pins.json").write_text(junk)
         again, _ = pins(tmp_path)
         assert again.why_not(URL, str(ONE)) is None
+
+
+async def test_places_are_written_beside_other_work_and_the_last_ones_at_the_end(tmp_path: Path) -> None:
+    """The event loop doesn't wait for the disk; what is noted while a file is being written is in the next one."""
+    kept, _ = pins(tmp_path)
+    with inline():  # so that the file is written whenever this test waits
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(kept.keep_up)
+            kept.met(ONE, [("192.0.2.1", 4001)])
+            assert not (tmp_path / "pins.json").exists()
+            await trio.testing.wait_all_tasks_blocked()
+            assert ONE.short in (tmp_path / "pins.json").read_text()
+            kept.met(TWO, [("192.0.2.2", 4001)])
+            nursery.cancel_scope.cancel()
+    again, _ = pins(tmp_path)
+    assert list(again._places.values()) == [str(ONE), str(TWO)]
 
 
 def test_another_identity_behind_a_peer_address_is_refused_and_said(tmp_path: Path) -> None:

@@ -51,7 +51,10 @@ def add_admission_routes(router: Router, office: AdmissionOffice, invite: Callab
 
     async def revoke(request: Request) -> Response:
         wanted = decoded(request, _Device)
-        return _answer(lambda: office.revoke(wanted.device))
+        try:
+            return json_response(await office.revoke(wanted.device))
+        except AdmissionError as error:
+            raise HttpError(409, str(error)) from None
 
     async def pair(request: Request) -> Response:
         seconds = decoded(request, _Pair).seconds if request.body else CODE_S

@@ -73,7 +73,7 @@ def test_a_paired_device_is_known_by_its_name_also_at_an_open_mailbox() -> None:
     assert principal.device == DEVICE.device_id
     assert checked.last_seen(DEVICE) == 1000.0
     assert not checked.identify({}).is_paired
-    policy.revoke([DEVICE])
+    trio.run(policy.revoke, [DEVICE])
     assert not checked.identify({"authorization": f"Bearer {TOKEN}"}).is_paired
 
 
@@ -87,7 +87,7 @@ async def test_a_device_that_is_revoked_while_its_body_comes_stores_nothing() ->
     ):
         await stream.send_all(head + b"content-length: %d\r\n\r\n" % len(body) + body[:10])
         assert site.statistics.responses == {}
-        policy.revoke([DEVICE])
+        await policy.revoke([DEVICE])
         await stream.send_all(body[10:])
         assert (await receive_all(stream)).startswith(b"HTTP/1.1 401 ")
     assert store.statistics().messages == 0
@@ -103,7 +103,7 @@ async def test_a_long_answer_breaks_off_when_its_reader_is_revoked() -> None:
         await stream.send_all(head + b"content-length: %d\r\n\r\n" % len(body) + body)
         start = await stream.receive_some(65536)
         assert start.startswith(b"HTTP/1.1 200 ")
-        policy.revoke([DEVICE])
+        await policy.revoke([DEVICE])
         got = len(start)
         with pytest.raises(trio.BrokenResourceError):  # a part can't be taken for the whole
             while piece := await stream.receive_some(65536):
