@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from node.logs import escape_controls
 if TYPE_CHECKING:
     from node.config import RunConfig
     from node.datadir import NodeInfo
+    from node.doctor.air import Air
     from node.doctor.findings import Finding
 
 __all__ = ["doctor"]
@@ -60,6 +62,7 @@ def _show(finding: Finding) -> None:
 
 
 def _examine(config: RunConfig) -> list[Finding]:
+    """All findings, in an order that reads well. What takes time goes on at the same time."""
     import trio  # noqa: PLC0415
 
     from node.datadir import IDENTITY_FILE  # noqa: PLC0415
@@ -68,36 +71,58 @@ def _examine(config: RunConfig) -> list[Finding]:
     from node.doctor.findings import skipped  # noqa: PLC0415
     from node.identity import Identity, IdentityError  # noqa: PLC0415
 
-    info, status, reach, fault = _ask(config.data_dir)
+    about: list[_Asked] = []
+    airs: list[Air] = []
+    own_machine: list[Finding] = []
+
+    async def ask() -> None:
+        about.append(asked := await trio.to_thread.run_sync(_ask, config.data_dir, abandon_on_cancel=True))
+        if asked.info is None:
+            asked.ports = await ports.check_free_ports([*config.http, *config.https])
+
+    async def look() -> None:
+        airs.append(await look_around())
+
+    def check_machine() -> None:
+        own_machine.extend([machine.check_data_dir(config.data_dir), machine.check_disk_speed(config.data_dir)])
+        own_machine.extend([machine.check_files(), machine.check_clock()])
+
+    async def together() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            nursery.start_soon(partial(trio.to_thread.run_sync, check_machine, abandon_on_cancel=True))
+            if config.mdns:
+                nursery.start_soon(look)
+
+    is_shown = config.mdns and sys.stderr.isatty()
+    if is_shown:
+        click.echo("listening to the network for some seconds …\r", nl=False, err=True)
+    trio.run(together)
+    if is_shown:
+        click.echo("\x1b[K", nl=False, err=True)
+    (asked,) = about
+    directory, speed, files, clock = own_machine
+    status = asked.status
+    held_bytes = 0 if status is None else status["bytes"]
     findings = [
-        machine.check_program(None if info is None else info.version),
-        machine.check_data_dir(config.data_dir),
-        machine.check_disk_space(
-            config.data_dir, limit_bytes=config.storage_limit_bytes, held_bytes=(status or {}).get("bytes", 0)
-        ),
-        machine.check_disk_speed(config.data_dir),
-        machine.check_files(),
-        machine.check_clock(),
+        machine.check_program(None if asked.info is None else asked.info.version),
+        directory,
+        machine.check_disk_space(config.data_dir, limit_bytes=config.storage_limit_bytes, held_bytes=held_bytes),
+        speed,
+        files,
+        clock,
+        *([] if asked.fault is None else [asked.fault]),
+        *([] if asked.ports is None else [asked.ports]),
     ]
-    if fault is not None:
-        findings.append(fault)
-    if info is not None:
-        findings.append(ports.check_answers([*info.http]))
-    else:
-        findings.append(trio.run(ports.check_free_ports, [*config.http, *config.https]))
     peers = None if status is None else status["peers"]
-    findings += [network.check_firewall(reach), network.check_neighbours(peers)]
-    if not config.mdns:
+    findings += [network.check_firewall(asked.reach), network.check_neighbours(peers)]
+    if not airs:
         return [*findings, skipped("multicast", "switched off with --no-mdns")]
+    (air,) = airs
     try:
         own = Identity.load(config.data_dir / IDENTITY_FILE).mailbox_id
     except IdentityError:
         own = None
-    if sys.stderr.isatty():
-        click.echo("listening to the network for some seconds …\r", nl=False, err=True)
-    air = trio.run(look_around)
-    if sys.stderr.isatty():
-        click.echo("\x1b[K", nl=False, err=True)
     return [
         *findings,
         network.check_interfaces(air),
@@ -109,22 +134,34 @@ def _examine(config: RunConfig) -> list[Finding]:
     ]
 
 
-def _ask(
-    data_dir: Path,
-) -> tuple[NodeInfo | None, Mapping[str, Any] | None, list[dict[str, Any]] | None, Finding | None]:
-    """What the mailbox on `data_dir` says of itself and of how others reach it; all None if it does not run."""
+@dataclass(slots=True)
+class _Asked:
+    """What the mailbox says of itself and of how others reach it, as far as it runs; `fault` if it does not say so."""
+
+    info: NodeInfo | None = None
+    status: Mapping[str, Any] | None = None
+    reach: list[dict[str, Any]] | None = None
+    fault: Finding | None = None
+    ports: Finding | None = None
+
+
+def _ask(data_dir: Path) -> _Asked:
     from node.datadir import DataDirError, NotRunning, read_node_info  # noqa: PLC0415
     from node.doctor.findings import problem  # noqa: PLC0415
+    from node.doctor.ports import check_answers  # noqa: PLC0415
     from node.http.client import AdminClient, ClientError  # noqa: PLC0415
 
     try:
-        info = read_node_info(data_dir)
+        asked = _Asked(read_node_info(data_dir))
     except NotRunning:
-        return None, None, None, None
+        return _Asked()
     except DataDirError as error:
-        return None, None, None, problem("mailbox", str(error), "restart it")
+        return _Asked(fault=problem("mailbox", str(error), "restart it"))
     try:
         with AdminClient.open(data_dir) as client:
-            return info, client.status(), client.reach(), None
+            asked.status, asked.reach = client.status(), client.reach()
     except (ClientError, DataDirError) as error:
-        return info, None, None, problem("mailbox", str(error), "see its log; restart it if it does not answer")
+        asked.fault = problem("mailbox", str(error), "see its log; restart it if it does not answer")
+    assert asked.info is not None
+    asked.ports = check_answers([*asked.info.http])
+    return asked
