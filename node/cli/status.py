@@ -108,10 +108,11 @@ def _admission_text(admission: Mapping[str, Any]) -> str:
 def _pressure_text(limits: Sequence[Mapping[str, Any]]) -> str:
     """What strangers have to put up with at the moment; empty in quiet times."""
     used = {row["name"]: row["used"] for row in limits}
-    pace_s, bits = used.get("PACE_MAX_S"), used.get("CHALLENGE_BITS_MAX")
-    if not pace_s and not bits:
+    bits = used.get("CHALLENGE_BITS_MAX")
+    if not bits:
         return ""
-    return f"flooded: strangers wait {pace_s or 0:.1f} s, and work for {bits or 0} bits; see `mailboxd limits`"
+    wait_s = used.get("STRANGERS_WAIT_S") or 0
+    return f"flooded: strangers wait {wait_s:.1f} s for their turn, and their stores need work ({bits} bits)"
 
 
 def _audit_text(audit: Mapping[str, Any]) -> str:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
-import random
-import socket
+import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from enum import Enum, auto
@@ -21,7 +19,8 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from node.http.head import BadHead, ChunkedBody, Head, check_partial, parse_head
-from node.http.messages import STRANGER, Body, HttpError, Request, Response, Route
+from node.http.messages import STRANGER, Body, HttpError, Request, Response
+from node.http.refusals import plain, route_of, too_large
 from node.http.sockets import ClientSocket
 from node.http.standing import Standing, client_key
 from node.store.api import StoreError
@@ -31,17 +30,14 @@ from protocols.limits.units import KIB
 if TYPE_CHECKING:
     from node.http.server import Server
 
-__all__ = ["Connection", "turn_away"]
+__all__ = ["Connection"]
 
 log = logging.getLogger(__name__)
 
 _RECEIVE_BYTES: Final = 64 * KIB
-_TEXT: Final = "text/plain; charset=utf-8"
 _STATUS_LINES: Final = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
-_BUSY: Final = (
-    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\ncontent-length: 0\r\nconnection: close\r\n"
-    b"access-control-allow-origin: *\r\n\r\n"
-)
+_AUTHORIZATION: Final = re.compile(rb"\r\nauthorization:([\t\x20-\x7e]*)\r\n", re.IGNORECASE)
+_NO_ROOM: Final = Response(503, headers=(("retry-after", "5"),))
 
 
 class _Phase(Enum):
@@ -64,6 +60,8 @@ class Connection:
         self._is_here = is_here
         self.principal = STRANGER
         """Who the latest request came from."""
+        self.device: str | None = None
+        """The paired device that the latest request came from."""
         self._tick_s = server.limits.tick_s
         self.deadline_s = server.now_s + self._tick_s + server.limits.head_timeout_s
         self._sock = sock
@@ -72,12 +70,12 @@ class Connection:
         self._is_counted = not server.turnstile.is_exempt(client)
         self.key = client_key(client)
         self.standing = server.turnstile.standing(client, trio.current_time()) if self._is_counted else Standing.PAIRED
-        self._idlers = server.idle
         self._scope = trio.CancelScope()
         self._phase = _Phase.HEAD
         self._buffer = b""
         self._is_body_unread = False
         self._is_answered = False
+        self._has_turn = False
         self._held_bytes = 0
         self._window_bytes = 0
         self._body_deadline_s = inf
@@ -123,8 +121,8 @@ class Connection:
 
     async def _serve_requests(self) -> None:
         keep = True
-        if self._is_counted:
-            await self._park()
+        if self._sock.shakes_hands and self._is_stranger:
+            await self._take_turn()
         while keep and not self._server.is_draining:
             self._is_answered = False
             self._is_body_unread = False
@@ -138,7 +136,7 @@ class Connection:
                 if self._is_answered:  # it came while we threw the rest of a refused request away
                     return
                 self._is_body_unread = True
-                await self._respond(_plain(error.status, error.text), keep=False)
+                await self._respond(plain(error.status, error.text), keep=False)
                 break
         if self._is_body_unread or self._buffer:
             await self._linger(self._limits.linger_s)
@@ -148,6 +146,12 @@ class Connection:
         data = self._buffer.removeprefix(b"\r\n")
         has_waited = False
         while True:
+            if data and self._is_stranger and not self._has_turn and not self._shows_token(data):
+                if self._server.seats.is_guest(self):
+                    await self._respond(_NO_ROOM, keep=False)
+                    return None
+                await self._take_turn()
+                has_waited = True
             end = data.find(b"\r\n\r\n")
             if end >= 0:
                 if not has_waited:  # many short requests came at once: others have their turn in between
@@ -164,20 +168,20 @@ class Connection:
                     raise BadHead(400, "The request ends in the middle of its head.")
                 return None
             if self._phase is _Phase.IDLE:
-                self._idlers.pop(self, None)
-                self._server.heads[self] = None
+                self._server.seats.give_up(self)
+                self._server.seats.heads[self] = None
                 self._enter(_Phase.HEAD, self._limits.head_timeout_s)
             data = (data + more).removeprefix(b"\r\n") if data or more[0] == 13 else more
 
     async def _exchange(self, head: Head) -> bool:
         """Answers one request; says whether the connection can go on."""
-        self._server.heads.pop(self, None)
+        self._server.seats.heads.pop(self, None)
         self._is_body_unread = head.length != 0
         keep = head.keep_alive
         try:
             response = await self._answer(head)
         except HttpError as error:
-            response = _plain(error.status, error.text, error.headers)
+            response = plain(error.status, error.text, error.headers)
         is_small = head.length is not None and head.length <= HTTP_BODY_FREE_BYTES and not head.expects_continue
         if self._is_body_unread and not is_small:
             keep = False
@@ -185,33 +189,59 @@ class Connection:
         if keep and self._is_body_unread:
             await self._receive_body(head, HTTP_BODY_FREE_BYTES)
         self._release()
+        self._has_turn = False
+        seats = self._server.seats
         if self._is_counted:
             self._server.turnstile.answered(self.client, response.status, trio.current_time())
-            if keep:
-                await self._park()
         if keep and not self._buffer:
-            is_stranger = self.standing is Standing.STRANGER
-            self._idlers = self._server.idle_strangers if is_stranger else self._server.idle
-            self._idlers[self] = None
+            seats.rest(self)
             self._enter(_Phase.IDLE, self._limits.idle_timeout_s)
         else:
-            self._server.heads[self] = None
+            seats.heads[self] = None
             self._enter(_Phase.HEAD, self._limits.head_timeout_s)
         return keep
 
-    async def _park(self) -> None:
-        """While strangers strain the mailbox, each of their connections waits for a while before it is read from."""
-        pace_s = self._server.turnstile.pressure.pace_s
-        if not pace_s or self.standing is not Standing.STRANGER:
+    @property
+    def _is_stranger(self) -> bool:
+        return self.standing is Standing.STRANGER
+
+    def _recognise(self) -> None:
+        """By the latest request it is clear whose connection this is."""
+        device, turnstile = self.principal.device, self._server.turnstile
+        is_paired = device is not None or not self._is_counted
+        standing = Standing.PAIRED if is_paired else turnstile.standing(self.client, trio.current_time())
+        if (device, standing) != (self.device, self.standing):
+            self.device, self.standing = device, standing
+            self._server.seats.recount(self)
+
+    async def _take_turn(self) -> None:
+        """A stranger's request waits for its turn: see `Turns`."""
+        if self._has_turn:
             return
-        phase, deadline_s = self._phase, self.deadline_s
+        self._has_turn = True
+        turns = self._server.turnstile.turns
+        if turns.take_nowait():
+            return
+        phase, deadline_s, since_s = self._phase, self.deadline_s, trio.current_time()
         self._phase, self.deadline_s = _Phase.PARKED, inf
-        self._server.heads.pop(self, None)
-        self._server.parked[self] = None
-        await trio.sleep(pace_s * random.uniform(0.5, 1.5))  # not all at the same moment
-        self._server.parked.pop(self, None)
-        self._server.heads[self] = None
-        self._phase, self.deadline_s = phase, deadline_s + pace_s
+        heads = self._server.seats.heads
+        was_in_head = self in heads
+        heads.pop(self, None)
+        await turns.take(self)
+        if was_in_head:
+            heads[self] = None
+        self._phase, self.deadline_s = phase, deadline_s + trio.current_time() - since_s
+
+    def _shows_token(self, data: bytes) -> bool:
+        """Whether what has come of a request has a paired device's token in it, so that it need not wait for its turn
+        although we don't know the address."""
+        door = self._server.router.door
+        value = None if door is None else _AUTHORIZATION.search(data)
+        if door is None or value is None:
+            return False
+        return door.identify(
+            {"authorization": value[1].decode("latin-1").strip(" \t")}, is_here=self._is_here
+        ).is_paired
 
     async def _answer(self, head: Head) -> Response:
         server = self._server
@@ -220,14 +250,14 @@ class Connection:
         router = server.router
         path, _, query = head.target.partition("?")
         methods = router.routes.get(path)
+        self._recognise()
+        standing = self.standing
         if self._is_counted:
-            self.standing = server.turnstile.admit(
-                head,
-                self.client,
-                device=self.principal.device,
-                stores=methods is not None and head.method in methods and methods[head.method].stores,
-                now_s=trio.current_time(),
-            )
+            stores = methods is not None and head.method in methods and methods[head.method].stores
+            device, now_s = self.device, trio.current_time()
+            standing = server.turnstile.admit(head, self.client, device=device, stores=stores, now_s=now_s)
+            if standing is Standing.STRANGER or standing < self.standing:
+                await self._take_turn()
         if router.guard is not None:
             router.guard(head, self.client)
         if head.method == "OPTIONS" and router.cors:
@@ -235,11 +265,11 @@ class Connection:
             asked = head.headers.get("access-control-request-headers", "").lower()
             allowed = "*, authorization" if "authorization" in asked else "*"
             return Response(headers=(("access-control-allow-methods", "*"), ("access-control-allow-headers", allowed)))
-        route = _route(methods, head)
+        route = route_of(methods, head)
         if route.is_private and door is not None:
             door.check(self.principal)
         if route.check_room is not None:
-            route.check_room(self.standing)
+            route.check_room(standing)
         body: Body = b""
         if route.body_bytes_max:
             body = await self._receive_body(head, route.body_bytes_max)
@@ -257,7 +287,7 @@ class Connection:
                     head.headers,
                     body,
                     self.client,
-                    self.standing,
+                    standing,
                     self.principal,
                     self._is_here,
                 )
@@ -266,7 +296,7 @@ class Connection:
             raise
         except Exception:
             log.exception("%s %s failed", head.method, path)
-            return _plain(500, "The mailbox made a mistake; its log has the details.")
+            return plain(500, "The mailbox made a mistake; its log has the details.")
 
     # --- bodies ----------------------------------------------------------------------------------------------------
 
@@ -275,7 +305,7 @@ class Connection:
         if length == 0:
             return b""
         if length is not None and length > bytes_max:
-            raise _too_large(bytes_max)
+            raise too_large(bytes_max)
         if length is not None and len(self._buffer) >= length:
             body: Body = self._buffer[:length]
             self._buffer = self._buffer[length:]
@@ -306,7 +336,7 @@ class Connection:
         while True:
             for piece in chunks.feed(data):
                 if len(body) + len(piece) > bytes_max:
-                    raise _too_large(bytes_max)
+                    raise too_large(bytes_max)
                 self._hold(len(body) + len(piece))
                 body += piece
             if chunks.finished:
@@ -417,7 +447,7 @@ class Connection:
                 return
             self._misbehaved()
             with trio.move_on_after(1):
-                await self._respond(_plain(408, "The request did not arrive in time."), keep=False)
+                await self._respond(plain(408, "The request did not arrive in time."), keep=False)
                 await self._linger(1)
 
     async def _linger(self, timeout_s: float) -> None:
@@ -432,43 +462,3 @@ class Connection:
                 if not data:
                     return
                 left -= len(data)
-
-
-def turn_away(sock: trio.socket.SocketType) -> None:
-    """Tells a client that there is no room for it, as far as that goes without waiting, and closes."""
-    with suppress(OSError):
-        os.write(sock.fileno(), _BUSY)
-        sock.shutdown(socket.SHUT_WR)
-    sock.close()
-
-
-def _route(methods: dict[str, Route] | None, head: Head) -> Route:
-    if methods is None:
-        raise HttpError(404, "")
-    route = methods.get(head.method)
-    if route is None:
-        raise HttpError(405, "", headers=(("allow", ",".join(sorted(methods))),))
-    if route.takes_json and not _is_json(head.headers.get("content-type", "")):
-        raise HttpError(415, "The body must be declared as `Content-Type: application/json`.")
-    if route.body_bytes_max and head.headers.get("content-encoding", "identity").lower() != "identity":
-        raise HttpError(415, "The body must not be compressed (Content-Encoding).")
-    return route
-
-
-def _is_json(content_type: str) -> bool:
-    media_type = content_type.partition(";")[0].strip(" \t").lower()
-    if media_type == "application/json":
-        return True
-    return media_type.startswith("application/") and media_type.endswith("+json") and len(media_type) > 17
-
-
-def _too_large(bytes_max: int) -> HttpError:
-    return HttpError(413, f"The body is larger than {bytes_max} bytes.")
-
-
-def _plain(status: int, text: str, headers: tuple[tuple[str, str], ...] = ()) -> Response:
-    """A refusal: one line of plain text, or nothing."""
-    line = " ".join(text.split())[:500]
-    if not line:
-        return Response(status, headers=headers)
-    return Response(status, f"{line}\n".encode(errors="replace"), _TEXT, headers)

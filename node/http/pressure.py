@@ -1,10 +1,8 @@
-"""How hard strangers press, and what is asked of them for it: a pace, and work. No clock, no I/O.
+"""How hard strangers press, and how much work is asked of them for it. No clock, no I/O.
 
-Theory of operation. The server looks twenty times a second how late it is. Being late means that every request waits,
-several times. If it is late and strangers keep it busy, their connections have to wait between two requests: longer
-with every look while the strain lasts, shorter with every look without it. From some pace on their stores need a proof
-of work, and as proofs alone become too many, harder ones. So whoever floods is slowed down and pays, and whoever sends
-a request now and then hardly notices. In quiet times pace and bits are zero.
+Theory of operation. The server looks twenty times a second how late it is, and how long strangers have waited for their
+turn. Either means that there are more of them than it can serve. If that lasts, their stores need a proof of work, and
+as proofs alone become too many, harder ones. So whoever floods pays. In quiet times no bits are asked for.
 """
 
 from __future__ import annotations
@@ -14,55 +12,58 @@ from protocols.limits.shedding import (
     CHALLENGE_BITS_FIRST,
     CHALLENGE_BITS_MAX,
     CHALLENGE_PROVEN_RATE,
-    PACE_CHALLENGE_S,
-    PACE_FIRST_S,
-    PACE_MAX_S,
     PULSE_LATE_S,
     PULSE_SMOOTHING,
+    STRAIN_CHALLENGE_S,
+    STRAIN_MAX,
     STRAIN_STRANGERS_RATE,
+    STRANGERS_WAIT_S,
 )
 
 __all__ = ["Pressure"]
 
-_RISE = 1.5
-_FALL = 0.8
-
 
 class Pressure:
-    """`pace_s` is how long a stranger's connection waits between two requests, `bits` how much work its stores take."""
+    """`bits` is how much work strangers' stores take, `wait_s` how long strangers wait for their turn, on average.
+    `is_high` from the first strain that is their doing until there is none, and no work is asked for."""
 
     def __init__(self) -> None:
-        self.pace_s = 0.0
         self.bits = 0
-        self._late_s = 0.0
+        self.wait_s = 0.0
+        self.strain = 0.0
+        """On average; 1 is as much as there should be at the most."""
+        self.is_high = False
         self._strangers_rate = 0.0
         self._proven_rate = 0.0
         self._since_bits_s = 0.0
+        self._strained_s = 0.0
         self._calm_s = 0.0
 
-    @property
-    def strain(self) -> float:
-        """How late the server is, on average; 1 is as late as it should be at the most."""
-        return self._late_s / PULSE_LATE_S
-
-    def look(self, *, elapsed_s: float, late_s: float, share: float, strangers: int, proven: int) -> None:
-        """What happened in the last `elapsed_s`: how late the server was, what share of the places for stores was
-        taken (0 to 1), how many requests of strangers were served, and how many of these brought a proof."""
-        self._late_s += PULSE_SMOOTHING * (max(late_s, 2 * share * PULSE_LATE_S) - self._late_s)
+    def look(
+        self, *, elapsed_s: float, late_s: float, wait_s: float, share: float, strangers: int, proven: int
+    ) -> None:
+        """What happened in the last `elapsed_s`: how late the server was, how long the next stranger has waited, what
+        share of the places for stores was taken (0 to 1), how many requests and connections there were of strangers,
+        and how many of these brought a proof."""
+        strain = min(max(late_s / PULSE_LATE_S, wait_s / STRANGERS_WAIT_S, 2 * share), STRAIN_MAX)
+        self.strain += PULSE_SMOOTHING * (strain - self.strain)
+        self.wait_s += PULSE_SMOOTHING * (wait_s - self.wait_s)
         self._strangers_rate += PULSE_SMOOTHING * (strangers / elapsed_s - self._strangers_rate)
         self._proven_rate += PULSE_SMOOTHING * (proven / elapsed_s - self._proven_rate)
         is_strained = self.strain > 1
-        if is_strained and (self._strangers_rate > STRAIN_STRANGERS_RATE or self.pace_s):
-            self.pace_s = min(PACE_MAX_S, max(PACE_FIRST_S, _RISE * self.pace_s))
+        if is_strained and self._strangers_rate > STRAIN_STRANGERS_RATE:
+            self.is_high = True
+            self._strained_s += elapsed_s
         elif self.strain < 0.5:
-            self.pace_s = _FALL * self.pace_s if _FALL * self.pace_s >= PACE_FIRST_S else 0.0
+            self.is_high = self.bits > 0
+            self._strained_s = 0.0
         self._calm_s = 0.0 if is_strained else self._calm_s + elapsed_s
         self._adjust_bits(elapsed_s)
 
     def _adjust_bits(self, elapsed_s: float) -> None:
         self._since_bits_s += elapsed_s
         if not self.bits:
-            if self.pace_s >= PACE_CHALLENGE_S:
+            if self._strained_s >= STRAIN_CHALLENGE_S:
                 self._set_bits(CHALLENGE_BITS_FIRST)
         elif self._proven_rate > CHALLENGE_PROVEN_RATE:
             if self._since_bits_s >= 1.0:
@@ -73,3 +74,4 @@ class Pressure:
     def _set_bits(self, bits: int) -> None:
         self.bits = bits
         self._since_bits_s = 0.0
+        self._strained_s = 0.0

@@ -8,26 +8,25 @@ import socket
 import ssl
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
-from itertools import islice
 from typing import Final
 
 import trio
 
 from node.config import ListenAddress
-from node.http.connection import Connection, turn_away
+from node.http.connection import Connection
 from node.http.limits import HttpLimits, MemoryBudget, is_loopback
 from node.http.messages import Router
+from node.http.refusals import shut_out, turn_away
+from node.http.seats import Seats
 from node.http.sockets import ClientSocket
-from node.http.standing import Standing, client_key
 from node.http.tls import TlsSocket
 from node.http.turnstile import Turnstile
 from protocols.limits.http import FILES_BESIDE_HTTP, HTTP_SEND_PIECE_BYTES
-from protocols.limits.shedding import FRESH_S, KNOWN_IDLE_S, NETWORK_CLIENTS, PULSE_S, STRANGERS_CONNECTIONS_SHARE
+from protocols.limits.shedding import ACCEPT_PAUSE_S, ACCEPTS_AT_ONCE, ACCEPTS_LOOKED_AT, PULSE_S
 
 if sys.platform != "win32":
     import resource
@@ -36,8 +35,7 @@ __all__ = ["HttpLimits", "HttpStatistics", "Listener", "open_listeners", "serve_
 
 log = logging.getLogger(__name__)
 
-_ACCEPT_PAUSE_S: Final = 0.1
-_VICTIMS_LOOKED_AT: Final = 64
+_NO_FILES_PAUSE_S: Final = 0.1
 _TCP_NOTSENT_LOWAT: Final = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 
 
@@ -162,17 +160,10 @@ class Server:
         self.is_draining = False
         self.bodies = MemoryBudget(limits.bodies_bytes_max, share_bytes_max=limits.bodies_bytes_max // 2)
         self.turnstile = turnstile
-        # Those that could go for others, each longest first: between requests, told to wait, without a whole head.
-        self.idle: dict[Connection, None] = {}
-        self.idle_strangers: dict[Connection, None] = {}
-        self.parked: dict[Connection, None] = {}
-        self.heads: dict[Connection, None] = {}
+        self.seats = Seats(limits, turnstile)
         self.common_headers = b""
         self._fixed_headers = "".join(f"{name}: {value}\r\n" for name, value in router.headers)
         self._connections: set[Connection] = set()
-        self._per_client: Counter[str] = Counter()
-        self._strangers = 0
-        self._strangers_max = max(1, int(STRANGERS_CONNECTIONS_SHARE * limits.connections_max))
         self._tick()
 
     async def run(self, listeners: Sequence[Listener], *, task_status: trio.TaskStatus[None]) -> None:
@@ -201,6 +192,7 @@ class Server:
             async with trio.open_nursery() as watch:
                 watch.start_soon(self._watch)
                 watch.start_soon(self._feel)
+                watch.start_soon(self.turnstile.turns.run)
                 async with trio.open_nursery() as connections:
                     task_status.started(connections)
                     await self._ended.wait()
@@ -224,90 +216,66 @@ class Server:
 
     def _tick(self) -> None:
         self.now_s = trio.current_time()
-        self.stats.busiest_client = max(self._per_client.values(), default=0)
+        self.stats.busiest_client = self.seats.busiest
         self.stats.bodies_bytes = self.bodies.held_bytes
         self.stats.load = self.router.load()
         self.common_headers = f"date: {formatdate(time.time(), usegmt=True)}\r\n{self._fixed_headers}".encode("latin-1")
 
     async def _accept(self, listener: Listener, connections: trio.Nursery) -> None:
-        while True:
-            try:
-                sock, address = await listener.socket.accept()
-            except OSError as error:  # no file descriptors left, or the client is gone already
-                if error.errno != errno.ECONNABORTED:
-                    log.warning("accepting a connection: %s", error)
-                    await trio.sleep(_ACCEPT_PAUSE_S)
-                continue
-            self.stats.accepted += 1
-            client = str(address[0]).removeprefix("::ffff:")
-            if self._has_room(client):
-                is_here = is_loopback(client) or address[0] == _own_address(sock)
-                wrapped = ClientSocket(sock) if listener.tls is None else TlsSocket(sock, listener.tls)
-                connections.start_soon(self._serve, self._count(wrapped, client, is_here=is_here))
-            else:
-                self.stats.turned_away += 1
-                turn_away(sock)
+        # Trio's own gives up its turn for each connection: in a flood of them a phone's would wait for hundreds.
+        with socket.socket(fileno=listener.socket.dup().detach()) as accepting:
+            accepting.setblocking(False)
+            while True:
+                await trio.lowlevel.wait_readable(accepting)
+                let_in = 0
+                try:
+                    for _ in range(ACCEPTS_LOOKED_AT):
+                        let_in += self._let_in(*accepting.accept(), listener, connections)
+                        if let_in == ACCEPTS_AT_ONCE:
+                            break
+                except BlockingIOError:
+                    pass
+                except OSError as error:  # no file descriptors left, or the client is gone already
+                    if error.errno != errno.ECONNABORTED:
+                        log.warning("accepting a connection: %s", error)
+                        await trio.sleep(_NO_FILES_PAUSE_S)
+                if self.turnstile.pressure.is_high:
+                    await trio.sleep(ACCEPT_PAUSE_S)
 
-    def _has_room(self, client: str) -> bool:
-        """Whether there is room for a connection, if need be after another one had to go for it. A part is kept free
-        for clients who are known: strangers make room for each other."""
-        limits, key = self.limits, client_key(client)
-        is_exempt = self.turnstile.is_exempt(client)
-        clients = NETWORK_CLIENTS if key.endswith("/64") else 1
-        if not is_exempt and self._per_client[key] >= clients * limits.connections_per_client_max:
-            return False
-        is_known = is_exempt or self.turnstile.standing(client, trio.current_time()) > Standing.STRANGER
-        if len(self._connections) < limits.connections_max and (is_known or self._strangers < self._strangers_max):
-            return True
-        victim = self._victim(is_known)
-        if victim is None:
-            return False
-        self._forget(victim)
-        victim.expire()
-        return True
-
-    def _victim(self, is_known: bool) -> Connection | None:
-        """Who makes room: strangers first, and of all those who do nothing; for a known client at last whoever has been
-        idle for longest, for a stranger only if that is long."""
-        for waiting in (self.idle_strangers, self.parked):
-            if waiting:
-                return next(iter(waiting))
+    def _let_in(
+        self, sock: socket.socket, address: tuple[object, ...], listener: Listener, connections: trio.Nursery
+    ) -> bool:
+        self.stats.accepted += 1
+        client = str(address[0]).removeprefix("::ffff:")
         now_s = trio.current_time()
-        for connection in islice(self.heads, _VICTIMS_LOOKED_AT):
-            if connection.standing is Standing.STRANGER and connection.began_head_s < now_s - FRESH_S:
-                return connection
-        oldest = next(iter(self.idle), None)
-        if oldest is None or is_known:
-            return oldest
-        has_its_share = self._strangers >= self._strangers_max
-        return None if has_its_share or oldest.idle_since_s >= now_s - KNOWN_IDLE_S else oldest
-
-    def _forget(self, connection: Connection) -> None:
-        for waiting in (self.idle, self.idle_strangers, self.parked, self.heads):
-            waiting.pop(connection, None)
+        if not self.turnstile.may_connect(client, now_s):
+            self.stats.turned_away += 1
+            shut_out(sock)
+        elif self.seats.has_room(client, now_s):
+            sock.setblocking(False)
+            is_here = is_loopback(client) or address[0] == _own_address(sock)
+            wrapped = ClientSocket(sock) if listener.tls is None else TlsSocket(sock, listener.tls)
+            connections.start_soon(self._serve, self._count(wrapped, client, is_here=is_here))
+            return True
+        else:
+            self.stats.turned_away += 1
+            turn_away(sock)
+        return False
 
     def _count(self, sock: ClientSocket, client: str, *, is_here: bool) -> Connection:
-        """Counted before its task runs, so that of a burst of connections not one more gets in."""
         connection = Connection(sock, client, self, is_here=is_here)
         self._connections.add(connection)
-        self.heads[connection] = None
-        self._per_client[connection.key] += 1
-        self._strangers += connection.standing is Standing.STRANGER
+        self.seats.take(connection)
         self.stats.connections += 1
         return connection
 
     async def _serve(self, connection: Connection) -> None:
-        key, was_stranger = connection.key, connection.standing is Standing.STRANGER
         try:
             await connection.serve()
         finally:
             self._connections.discard(connection)
-            self._forget(connection)
+            self.seats.leave(connection)
             self.stats.connections -= 1
-            self._strangers -= was_stranger
-            self._per_client[key] -= 1
-            if not self._per_client[key]:
-                del self._per_client[key]
 
 
 def _allow_files(count: int) -> None:
@@ -323,7 +291,7 @@ def _allow_files(count: int) -> None:
         log.warning("this system allows %d open files; for all connections it should be %d (ulimit -n)", hard, count)
 
 
-def _own_address(sock: trio.socket.SocketType) -> str | None:
+def _own_address(sock: socket.socket) -> str | None:
     """The address that a client has connected to, None if it is gone already."""
     with suppress(OSError):
         return str(sock.getsockname()[0])

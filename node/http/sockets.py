@@ -15,15 +15,17 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
 class ClientSocket:
-    """An accepted socket; takes `sock` over.
+    """An accepted socket; takes `sock` over, which must not block.
 
     Trio's own gives up its turn in each send, too: that and what it takes is a tenth of a short request's cost. This
     one does so once in each `recv`, and else only where it must wait.
     """
 
-    def __init__(self, sock: trio.socket.SocketType) -> None:
-        self._sock = socket.socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
-        self._sock.setblocking(False)
+    shakes_hands = False
+    """Whether there is work to do before the first byte can be read."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
 
     async def recv(self, bytes_max: int) -> bytes:
         """What has come, up to `bytes_max`; empty at the end. Raises OSError."""

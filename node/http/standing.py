@@ -7,11 +7,12 @@ import ipaddress
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 from protocols.limits.http import HTTP_CLIENTS_REMEMBERED_MAX
 from protocols.limits.shedding import KNOWN_FORGET_S, KNOWN_SLOT_S, KNOWN_SLOTS_MIN, PENALTY_HALF_LIFE_S, PENALTY_MAX
 
-__all__ = ["Acquaintances", "Standing", "client_key"]
+__all__ = ["Acquaintances", "Occupant", "Standing", "client_key"]
 
 
 class Standing(enum.IntEnum):
@@ -22,6 +23,28 @@ class Standing(enum.IntEnum):
     """Has behaved for a while: goes by its address."""
     PAIRED = 2
     """Has shown a device's token, or is on this machine."""
+
+
+class Occupant(Protocol):
+    """A connection, as far as it matters here."""
+
+    key: str
+    standing: Standing
+    device: str | None
+
+    @property
+    def began_head_s(self) -> float:
+        """Since when it has waited for a head, while it does."""
+        ...
+
+    @property
+    def idle_since_s(self) -> float:
+        """Since when it has waited for a request, while it does."""
+        ...
+
+    def expire(self) -> None:
+        """Ends what it is doing."""
+        ...
 
 
 @lru_cache(maxsize=HTTP_CLIENTS_REMEMBERED_MAX)

@@ -6,14 +6,13 @@ dates in it mean nothing. Source: RFC 8410 (Ed25519 in X.509), RFC 8446 (TLS 1.3
 
 from __future__ import annotations
 
+import socket
 import ssl
 import tempfile
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
-
-import trio
 
 from node.http.sockets import ClientSocket
 from protocols.limits.http import HTTP_SEND_PIECE_BYTES
@@ -75,7 +74,9 @@ class TlsSocket(ClientSocket):
     """An accepted socket that speaks TLS; takes `sock` over. The handshake is part of the first `recv`. What breaks
     TLS, such as a client that speaks plain HTTP, raises OSError like a connection that breaks."""
 
-    def __init__(self, sock: trio.socket.SocketType, context: ssl.SSLContext) -> None:
+    shakes_hands = True
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
         super().__init__(sock)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)

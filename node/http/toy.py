@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Mapping
+from functools import partial
 from typing import Final, TypeVar, TypeVarTuple
 
 import msgspec
-import trio
 
 from node.admission.pairing import Pairing
 from node.aside import aside
-from node.http.limits import MemoryBudget
 from node.http.messages import Handler, HttpError, PrincipalPort, Request, Response, Router
 from node.http.openapi import openapi_document
 from node.http.pairing import add_pairing_route
-from node.http.standing import Standing, client_key
+from node.http.shares import Gate, Share
+from node.http.standing import client_key
 from node.mailbox import Mailbox
 from node.store.api import Position, ReadPage, StoreError, StoreFull
 from protocols.limits.http import (
-    HTTP_ANSWER_WAIT_S,
-    HTTP_ANSWERS_BYTES_MAX,
     HTTP_BODY_FREE_BYTES,
     HTTP_OFFLOAD_BYTES,
     HTTP_PAGE_BYTES,
-    HTTP_READS_MAX,
-    HTTP_STORES_WAITING_MAX,
     HTTP_STREAM_BYTES,
     MISSING_ANSWER_MAX,
-)
-from protocols.limits.shedding import (
-    HTTP_STRANGERS_ANSWERS_BYTES_MAX,
-    HTTP_STRANGERS_READS_MAX,
-    HTTP_STRANGERS_STORES_AT_ONCE,
-    HTTP_STRANGERS_STORES_MAX,
 )
 from protocols.model import LogName, MailboxId
 from protocols.operations import NotGenuine
@@ -43,11 +32,6 @@ from protocols.toy_api import BadRequest, Family, StoreRequest, decode_get, deco
 __all__ = ["CORS_HEADERS", "toy_router"]
 
 _JSON: Final = "application/json"
-_STORES_MAX: Final = {
-    Standing.STRANGER: HTTP_STRANGERS_STORES_MAX,
-    Standing.KNOWN: HTTP_STORES_WAITING_MAX,
-    Standing.PAIRED: HTTP_STORES_WAITING_MAX,
-}
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
@@ -71,14 +55,14 @@ def toy_router(
     router.get("/openapi.json", _constant(msgspec.json.encode(openapi_document(pairs=pairing is not None))))
     if pairing is not None:
         add_pairing_route(router, pairing)
-    gate = _Gate()
+    gate = Gate()
     router.load = gate.load
     for family in Family:
         routes = _FamilyRoutes(mailbox, family, gate, door)
         router.post(
             f"/{family.value}/store", routes.store, stores=True, is_private=True, check_room=gate.check_room_for_store
         )
-        router.post(f"/{family.value}/get", routes.get, is_private=True)
+        router.post(f"/{family.value}/get", routes.get, is_private=True, check_room=gate.check_room_for_get)
     return router
 
 
@@ -89,102 +73,10 @@ def _constant(document: bytes) -> Handler:
     return answer
 
 
-class _Share:
-    """Pages being read, and memory for large answers: what all requests have a share of, or strangers of all that."""
-
-    def __init__(self, *, reads_max: int, answers_bytes_max: int, of: _Share | None = None) -> None:
-        self._reads = trio.Semaphore(reads_max)
-        self._answers = MemoryBudget(answers_bytes_max)
-        self._of = of
-
-    async def read(
-        self, mailbox: Mailbox, query: Mapping[str, Mapping[str, int]], after: Position | None, page_bytes: int
-    ) -> ReadPage:
-        """A page, once it is its turn."""
-        async with self._reads:
-            if self._of is not None:
-                return await self._of.read(mailbox, query, after, page_bytes)
-            return await mailbox.read(query, after=after, page_bytes=page_bytes)
-
-    async def write(
-        self, work: Callable[[_Writer, ReadPage], Awaitable[bytes]], writer: _Writer, page: ReadPage
-    ) -> bytes:
-        """A page's JSON; strangers' pages are written few at a time, too, because that keeps everybody waiting."""
-        if self._of is None:
-            return await work(writer, page)
-        async with self._reads:
-            return await work(writer, page)
-
-    async def reserve(self, size: int) -> int:
-        """Waits for memory; returns how much was taken. Raises HttpError if it takes too long."""
-        with trio.move_on_after(HTTP_ANSWER_WAIT_S):
-            return await self._take(size)
-        raise HttpError.busy(503, "Too many large answers are under way.", retry_after_s=2)
-
-    async def _take(self, size: int) -> int:
-        held = await self._answers.take(size)
-        if self._of is not None:
-            try:
-                await self._of._take(held)
-            except BaseException:
-                self._answers.give_back(held)
-                raise
-        return held
-
-    def give_back(self, held: int) -> None:
-        """Returns memory."""
-        self._answers.give_back(held)
-        if self._of is not None:
-            self._of.give_back(held)
-
-
-class _Gate:
-    """What all requests share: how many stores are under way, and what it takes to read.
-
-    Each standing has places for stores of its own, so that nobody is turned away because of those below. Of the
-    strangers' stores only a few are carried out at once: what the writer takes up with them is what others wait for.
-    """
-
-    def __init__(self) -> None:
-        self._stores = dict.fromkeys(Standing, 0)
-        self._strangers_stores = trio.Semaphore(HTTP_STRANGERS_STORES_AT_ONCE)
-        self._all = _Share(reads_max=HTTP_READS_MAX, answers_bytes_max=HTTP_ANSWERS_BYTES_MAX)
-        self._strangers = _Share(
-            reads_max=HTTP_STRANGERS_READS_MAX, answers_bytes_max=HTTP_STRANGERS_ANSWERS_BYTES_MAX, of=self._all
-        )
-
-    def load(self) -> float:
-        """The share of places for stores that is taken, where it is largest."""
-        return max(count / _STORES_MAX[standing] for standing, count in self._stores.items())
-
-    def check_room_for_store(self, standing: Standing) -> None:
-        """Raises HttpError if there is none."""
-        if self._stores[standing] >= _STORES_MAX[standing]:
-            raise HttpError.busy(429, "Too many stores are waiting.", retry_after_s=1)
-
-    @asynccontextmanager
-    async def storing(self, standing: Standing) -> AsyncIterator[None]:
-        """Holds a place for a store, once it is its turn. Raises HttpError if there is no room to wait."""
-        self.check_room_for_store(standing)
-        self._stores[standing] += 1
-        try:
-            if standing is not Standing.STRANGER:
-                yield
-                return
-            async with self._strangers_stores:
-                yield
-        finally:
-            self._stores[standing] -= 1
-
-    def of(self, standing: Standing) -> _Share:
-        """Of what a client has its share."""
-        return self._strangers if standing is Standing.STRANGER else self._all
-
-
 class _FamilyRoutes:
     """The two routes of one family. The families differ in the names of fields, and in the answer to a store."""
 
-    def __init__(self, mailbox: Mailbox, family: Family, gate: _Gate, door: PrincipalPort | None) -> None:
+    def __init__(self, mailbox: Mailbox, family: Family, gate: Gate, door: PrincipalPort | None) -> None:
         self._mailbox = mailbox
         self._family = family
         self._gate = gate
@@ -223,7 +115,12 @@ class _FamilyRoutes:
         memory that is reserved for it before it is read."""
         query = await _aside(len(request.body), decode_get, request.body)
         writer = await _aside(len(request.body), _Writer, self._family, query)
-        gate = self._gate.of(request.standing)
+        async with self._gate.getting(request.standing) as share:
+            return await self._get(request, share, query, writer)
+
+    async def _get(
+        self, request: Request, gate: Share, query: Mapping[str, Mapping[str, int]], writer: _Writer
+    ) -> Response:
         try:
             page = await gate.read(self._mailbox, query, None, HTTP_BODY_FREE_BYTES)
             if page.after is None and _size(page) <= 4 * HTTP_BODY_FREE_BYTES:
@@ -240,7 +137,7 @@ class _FamilyRoutes:
     async def _pages(
         self,
         request: Request,
-        gate: _Share,
+        gate: Share,
         query: Mapping[str, Mapping[str, int]],
         writer: _Writer,
         page: ReadPage | None,
@@ -264,7 +161,7 @@ class _FamilyRoutes:
                     page = await gate.read(self._mailbox, query, after, HTTP_PAGE_BYTES)
                 after = page.after
                 more = after is not None
-                text = await gate.write(self._write, writer, page)
+                text = await gate.write(partial(self._write, writer, page))
                 page = None
                 yield text
             yield await writer.end()

@@ -16,6 +16,9 @@ HTTP_STRANGERS_STORES_AT_ONCE: Final = 32
 """Of strangers' stores so many are given to the store's writer at once; others wait. A commit of so many costs each
 hardly more than one of hundreds, and whoever is known waits a millisecond for them, not for hundreds."""
 
+HTTP_STRANGERS_GETS_MAX: Final = 128
+"""Gets of strangers that wait for their first page; further ones get a 503. A short page takes a millisecond."""
+
 CHALLENGE_KEY_BYTES: Final = 32
 """Random bytes that sign challenges: nobody guesses 256 bits."""
 
@@ -45,24 +48,59 @@ CHALLENGE_PROVEN_RATE: Final = 100.0
 PULSE_S: Final = 0.05
 """How often the server looks at how late it is."""
 
+TURNS_AT_ONCE_MAX: Final = 8
+"""Requests of strangers that are let in at once: a millisecond or two, for which whoever comes meanwhile waits."""
+
+TURNS_WINDOW_S: Final = 0.01
+"""In each stretch of this length so many are let in without further ado: 800 a second, a festival's phones four times
+over."""
+
+TURN_S: Final = 0.002
+"""If those who were let in at once took longer, half as many are next time: on a slow computer, or one that others keep
+busy."""
+
+TURN_PAUSE_MAX_S: Final = 0.01
+"""Strangers pause for as long as they had their turn, up to this: a turn of one at the least each time makes 70
+requests a second, however busy the computer is."""
+
+COMPANY_S: Final = 10.0
+"""They pause until nobody but strangers has come for so long: the app asks every 2.5 s."""
+
+STRANGERS_WAIT_S: Final = 0.02
+"""Strangers who wait longer for their turn, on average, are too many: strain. Two hundred phones that come back at the
+same moment are served in 0.1 s."""
+
+STRAIN_CHALLENGE_S: Final = 0.25
+"""Strain for so long, and strangers' stores need a proof of work."""
+
+CONNECT_RATE: Final = 1.0
+CONNECT_BURST: Final = 8
+"""New connections per second, and at once, that a stranger's address may have while there is strain; what is beyond is
+closed at once, which costs a tenth of serving it. Browsers open six and keep them; a script opens one for each
+request."""
+
+ACCEPTS_AT_ONCE: Final = 8
+ACCEPTS_LOOKED_AT: Final = 16
+ACCEPT_PAUSE_S: Final = 0.004
+"""Connections that are let in, and that are accepted at all, before others have their turn, and the pause after these
+while there is strain: 2,000 and 4,000 a second. What comes beyond waits in the kernel."""
+
+GUESTS_MAX: Final = 32
+"""Where strangers have all their connections, so many may still come and show the token of a paired device at once; who
+has none is turned away, and of more than so many whoever came first goes."""
+
 PULSE_LATE_S: Final = 0.015
 """Being late by more than that is strain: every request waits so long several times, and a quiet mailbox answers within
 some milliseconds."""
 
 PULSE_SMOOTHING: Final = 0.25
-"""Weight of the newest look in the average: one long computation is no flood, half a second of them is."""
+STRAIN_MAX: Final = 1 / PULSE_SMOOTHING
+"""Weight of the newest look in the average, and most that one look counts: one long computation is no flood, half a
+second of them is."""
 
 STRAIN_STRANGERS_RATE: Final = 50.0
-"""Requests of strangers per second below which strain is not their doing, and slowing them down would not help."""
-
-PACE_FIRST_S: Final = 0.01
-PACE_MAX_S: Final = 2.0
-"""How long a stranger's connection waits between two requests while there is strain: it grows by half with every look
-up to the second figure. Then a thousand connections make 500 requests a second, a tenth of what a small computer
-can."""
-
-PACE_CHALLENGE_S: Final = 0.1
-"""From this pace on a stranger's stores need a proof of work."""
+"""Requests and connections of strangers per second below which strain is not their doing, and work of theirs would not
+help."""
 
 CALM_S: Final = 5.0
 """Without strain for so long, the bits fall by one; below the first figure none are asked for."""
@@ -95,7 +133,7 @@ KNOWN_IDLE_S: Final = 10.0
 """A known client's connection that was idle for so long may be closed for a new one. Phones that are on ask every few
 seconds."""
 
-FRESH_S: Final = 1.0
+FRESH_S: Final = 0.5
 """A connection that has sent no whole head for so long may be closed in favour of a new one where all are taken."""
 
 NETWORK_CLIENTS: Final = 4

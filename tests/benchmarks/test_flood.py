@@ -2,7 +2,8 @@
 
 The attackers are a process that is kept to one core of two: they have computers of their own, and what a mailbox can
 do about a core that is taken from it is nothing. Quiet and attacked phases take turns, so that whatever else this
-machine does falls on both.
+machine does falls on both. "CPU p99" is what the mailbox computed while a phone waited, in ms: on a machine with
+other work it says more than the time.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Setting:
 
     def phones(self, seconds: float) -> tuple[Felt, Felt, float]:
         """What phones that stay and phones that come anew feel, and the share of a core that the mailbox takes."""
-        staying, coming = Felt(), Felt()
+        staying, coming = Felt(self.mailbox.pid), Felt(self.mailbox.pid)
         addresses = [f"127.0.1.{1 + number}" for number in range(PHONES)]
 
         async def both() -> None:
@@ -79,7 +80,7 @@ class Setting:
         deadline_s = time.monotonic() + 60
         while time.monotonic() < deadline_s:
             used = {row["name"]: row["used"] for row in self.mailbox.status()["limits"]}
-            if not used["PACE_MAX_S"] and not used["CHALLENGE_BITS_MAX"]:
+            if not used["CHALLENGE_BITS_MAX"]:
                 return
             time.sleep(0.5)
 
@@ -106,16 +107,17 @@ def flooder(port: int, attack: str, seconds: float) -> subprocess.Popen[str]:
 
 def test_paired_phones_go_on_while_strangers_attack(setting: Setting) -> None:
     heads = ("sent", "rps", "p50 ms", "p99 ms", "quiet p99", "x quiet", "errors", "new p99", "RSS MB", "CPU %")
+    heads += ("CPU p99", "quiet CPU")
     print(
         f"\n{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n{'attack':12}" + "".join(f"{h:>10}" for h in heads)
     )
     failed = False
-    all_quiet = Felt()
+    all_quiet = Felt(setting.mailbox.pid)
     for attack in os.environ.get("FLOOD_ATTACKS", " ".join(ATTACKS)).split():
         quiet, quiet_coming, quiet_cpu = setting.phones(QUIET_S)
         all_quiet.took_s += quiet.took_s
+        # It takes a second to start: those who stay have their connections by then, others come in the midst of it.
         process = flooder(setting.port, attack, SECONDS + 1)
-        time.sleep(1)  # its start
         felt, coming, cpu = setting.phones(SECONDS)
         report = json.loads(process.communicate()[0])
         rss_mb = psutil.Process(setting.mailbox.pid).memory_info().rss / 1e6
@@ -123,7 +125,8 @@ def test_paired_phones_go_on_while_strangers_attack(setting: Setting) -> None:
         rate = len(felt.took_s) / SECONDS
         times_ms = (1000 * felt.at(0.5), 1000 * felt.at(0.99), 1000 * quiet.at(0.99))
         figures = (rate, *times_ms, felt.at(0.99) / quiet.at(0.99), errors.total(), 1000 * coming.at(0.99), rss_mb)
-        told = "".join(f"{figure:10.1f}" for figure in (*figures, 100 * cpu))
+        work_ms = (1000 * felt.work_at(0.99), 1000 * quiet.work_at(0.99))
+        told = "".join(f"{figure:10.1f}" for figure in (*figures, 100 * cpu, *work_ms))
         print(f"{attack:12}{report['sent']:10,}{told}  {report['answers']} {dict(errors)}")
         failed |= bool(errors)
         setting.calm()
@@ -136,7 +139,7 @@ def test_paired_phones_go_on_while_strangers_attack(setting: Setting) -> None:
 
 def test_a_festival_of_strangers_is_served(setting: Setting) -> None:
     """200 phones that nobody paired, each with a store and a get every 2.5 s, and nobody attacks."""
-    felt = Felt()
+    felt = Felt(setting.mailbox.pid)
     addresses = [f"127.0.20.{1 + number}" for number in range(200)]
     before_s = setting.cpu_s()
 

@@ -58,5 +58,5 @@ def test_a_running_mailbox_tells_what_was_set_and_what_is_in_use(tmp_path: Path)
     assert rows["HTTP_CONNECTIONS_PER_CLIENT_MAX"]["value"] == 7
     assert rows["HTTP_BODIES_BYTES_MAX"]["value"] == 100 << 20
     assert rows["SYNC_SESSIONS_IN_MAX"]["value"] == 5
-    assert (rows["PACE_MAX_S"]["used"], rows["CHALLENGE_BITS_MAX"]["used"]) == (0, 0)
+    assert (rows["STRANGERS_WAIT_S"]["used"], rows["CHALLENGE_BITS_MAX"]["used"]) == (0, 0)
     assert "http_connections_max" in shown.stdout

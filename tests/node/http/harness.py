@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -45,13 +46,18 @@ class Site:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    async def connect(self) -> trio.SocketStream:
-        return await trio.open_tcp_stream("127.0.0.1", self.port)
+    async def connect(self, source: str = "127.0.0.1") -> trio.SocketStream:
+        """A connection from that loopback address."""
+        sock = trio.socket.socket()
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await sock.bind((source, 0))
+        await sock.connect(("127.0.0.1", self.port))
+        return trio.SocketStream(sock)
 
-    async def send(self, *pieces: bytes, half_close: bool = False) -> bytes:
+    async def send(self, *pieces: bytes, half_close: bool = False, source: str = "127.0.0.1") -> bytes:
         """Sends `pieces` on a connection of their own, and returns what comes back until the server closes."""
         with trio.fail_after(PATIENCE_S):
-            async with await self.connect() as stream:
+            async with await self.connect(source) as stream:
                 try:
                     for piece in pieces:
                         await stream.send_all(piece)
@@ -62,7 +68,13 @@ class Site:
                 return await receive_all(stream)
 
     async def ask(
-        self, method: str, path: str, body: bytes | None = None, *, headers: Sequence[tuple[str, str]] = ()
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        headers: Sequence[tuple[str, str]] = (),
+        source: str = "127.0.0.1",
     ) -> Answer:
         """One request on a connection of its own; JSON unless `headers` say something else."""
         given = {name.lower() for name, _ in headers}
@@ -74,7 +86,7 @@ class Site:
                 lines.append("Content-Type: application/json")
             if not given & {"content-length", "transfer-encoding"}:
                 lines.append(f"Content-Length: {len(body)}")
-        data = await self.send("\r\n".join([*lines, "", ""]).encode("latin-1"), body or b"")
+        data = await self.send("\r\n".join([*lines, "", ""]).encode("latin-1"), body or b"", source=source)
         (answer,) = answers(data, [method])
         return answer
 

@@ -327,17 +327,17 @@ async def test_no_file_descriptors_left_is_waited_out(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     listeners = await open_listeners([ListenAddress(LOOPBACK, 0)])
-    real = listeners[0].socket.accept
+    real = socket.socket.accept
     failures = 3
 
-    async def accept() -> tuple[trio.socket.SocketType, object]:
+    def accept(self: socket.socket) -> tuple[socket.socket, object]:
         nonlocal failures
         if failures:
             failures -= 1
             raise OSError(errno.EMFILE, "Too many open files")
-        return await real()
+        return real(self)
 
-    monkeypatch.setattr(listeners[0].socket, "accept", accept)
+    monkeypatch.setattr(socket.socket, "accept", accept)
     async with trio.open_nursery() as nursery:
         await nursery.start(serve_http, listeners, router())
         async with await trio.open_tcp_stream(LOOPBACK, listeners[0].address.port) as connection:

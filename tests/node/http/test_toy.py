@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from node.http import toy
+from node.http import shares, toy
 from node.http.toy import toy_router
 from node.mailbox import Mailbox
 from node.store.api import Position, ReadPage, StoreUnavailable
@@ -215,14 +215,14 @@ async def test_an_answer_of_any_size_is_complete(count: int, size: int) -> None:
 
 
 async def test_a_long_answer_is_read_in_pages_and_memory_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    budgets: list[toy.MemoryBudget] = []
+    budgets: list[shares.MemoryBudget] = []
 
-    class Budget(toy.MemoryBudget):
+    class Budget(shares.MemoryBudget):
         def __init__(self, bytes_max: int) -> None:
             super().__init__(bytes_max)
             budgets.append(self)
 
-    monkeypatch.setattr(toy, "MemoryBudget", Budget)
+    monkeypatch.setattr(shares, "MemoryBudget", Budget)
     store_ = MemoryStore()
     pages: list[int] = []
 
@@ -258,17 +258,17 @@ async def test_a_long_answer_is_read_in_pages_and_memory_is_given_back(monkeypat
 
 
 async def test_a_large_answer_waits_for_memory_and_then_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(toy, "HTTP_ANSWERS_BYTES_MAX", 1000)
-    monkeypatch.setattr(toy, "HTTP_ANSWER_WAIT_S", 0.2)
-    held: list[toy.MemoryBudget] = []
+    monkeypatch.setattr(shares, "HTTP_ANSWERS_BYTES_MAX", 1000)
+    monkeypatch.setattr(shares, "HTTP_ANSWER_WAIT_S", 0.2)
+    held: list[shares.MemoryBudget] = []
 
-    class Budget(toy.MemoryBudget):
+    class Budget(shares.MemoryBudget):
         def __init__(self, bytes_max: int) -> None:
             super().__init__(bytes_max)
             assert self.take_nowait(bytes_max)
             held.append(self)
 
-    monkeypatch.setattr(toy, "MemoryBudget", Budget)
+    monkeypatch.setattr(shares, "MemoryBudget", Budget)
     async with serving_toy() as site:
         await site.ask("POST", "/blobs/store", encode_store(Family.BLOBS, many(2000, 1000)))
         small, large = encode_get({"unknown": {}}), encode_get({"t0": {}})
