@@ -7,8 +7,10 @@ there is a moment at which both statements are true, whatever the clocks say; el
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import suppress
+import math
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
@@ -22,12 +24,15 @@ from node.sync.index import IndexView, LogIndex
 from node.transport.api import PeerUnreachable, Stream, StreamBroken, Transport
 from protocols.errors import RemoteProtocolError
 from protocols.limits.sync import (
+    REPORT_ANSWERS_MAX,
     REPORT_NONCE_BYTES,
     REPORT_REST_FACTOR,
+    REPORT_SILENCE_MIN_S,
     REPORT_SLICE_LOGS,
     REPORT_TIMEOUT_S,
     REPORT_TOPICS_MAX,
     REPORT_TRIES_MAX,
+    REPORT_WORD_S,
 )
 from protocols.model import MailboxId, topic_hash_of
 from protocols.report.exchange import (
@@ -90,8 +95,8 @@ class Reports:
         self._network = network
         self._interest = interest
         self._entropy = entropy
-        self._is_answering = False
-        self._busy_s = 0.0  # work for the one who is answered, also if he goes away in the middle
+        self._asked: dict[MailboxId, _Asked] = {}
+        self._stating = trio.Lock()
         self._rests_until_at = 0.0
         transport.serve(PROTOCOL, self._on_stream)
 
@@ -144,26 +149,44 @@ class Reports:
         with suppress(StreamBroken):
             if not self._door.is_admitted(stream.peer):
                 await talk.send(Refusal("admission", self._door.why_not(stream.peer)))
-            elif self._is_answering or trio.current_time() < self._rests_until_at:
+            elif trio.current_time() < self._rests_until_at or not self._make_room(talk.peer):
                 await talk.send(Refusal("busy", "there was a report just now; ask again in a while"))
             else:
                 await self._answer_once(talk)
 
-    async def _answer_once(self, talk: _Conversation) -> None:
-        self._is_answering = True
-        self._busy_s = 0.0
-        try:
-            with trio.move_on_after(REPORT_TIMEOUT_S):
-                await self._answer(talk)
-        except (RemoteProtocolError, StoreError) as error:
-            log.info("report for mailbox %s: %s", talk.peer.short, error)
-            await talk.send(Refusal(getattr(error, "code", "store"), str(error)))
-        finally:
-            self._is_answering = False
-            self._rests_until_at = trio.current_time() + REPORT_REST_FACTOR * self._busy_s
+    def _make_room(self, peer: MailboxId) -> bool:
+        """Whether one more asker can be answered. Who asks anew has given up what it asked before; else the one that
+        has been silent longest gives way."""
+        if (before := self._asked.pop(peer, None)) is not None:
+            before.scope.cancel()
+        if len(self._asked) < REPORT_ANSWERS_MAX:
+            return True
+        silent = min(self._asked, key=lambda one: self._asked[one].waits_since_at)
+        if trio.current_time() - self._asked[silent].waits_since_at < REPORT_SILENCE_MIN_S:
+            return False
+        self._asked.pop(silent).scope.cancel()
+        return True
 
-    async def _answer(self, talk: _Conversation) -> None:
-        asks, answers = await talk.receive(Greeting), self._greeting()
+    async def _answer_once(self, talk: _Conversation) -> None:
+        asked = self._asked[talk.peer] = _Asked(trio.CancelScope(deadline=trio.current_time() + REPORT_TIMEOUT_S))
+        try:
+            with asked.scope:
+                try:
+                    await self._answer(talk, asked)
+                except (RemoteProtocolError, StoreError) as error:
+                    log.info("report for mailbox %s: %s", talk.peer.short, error)
+                    await talk.send(Refusal(getattr(error, "code", "store"), str(error)))
+                except trio.TooSlowError:
+                    log.info("report for mailbox %s: it said nothing for a while", talk.peer.short)
+        finally:
+            if self._asked.get(talk.peer) is asked:
+                del self._asked[talk.peer]
+            rest_s = REPORT_REST_FACTOR * asked.busy_s
+            self._rests_until_at = max(self._rests_until_at, trio.current_time()) + rest_s
+
+    async def _answer(self, talk: _Conversation, asked: _Asked) -> None:
+        async with asked.waiting():
+            asks, answers = await talk.receive(Greeting), self._greeting()
         met = meet(talk.peer, asks, self._transport.local, answers)
         if isinstance(met, Refusal):
             await talk.send(met)
@@ -173,21 +196,28 @@ class Reports:
         calls = 0
         mine: Signed | None = None
         while True:
-            frame = await talk.receive_any()
+            async with asked.waiting():
+                frame = await talk.receive_any()
             if isinstance(frame, Part) and mine is not None:
-                verdict = judge(await talk.receive_statement(frame), mine)
+                async with asked.waiting():
+                    theirs = await talk.receive_statement(frame)
+                verdict = judge(theirs, mine)
                 outcome = "both hold the same" if verdict.converged else f"{len(verdict.differences)} topics differ"
                 log.info("signed a report with mailbox %s: %s", talk.peer.short, outcome)
                 return
             calls += 1
             if not isinstance(frame, Call) or calls > REPORT_TRIES_MAX:
                 raise RemoteProtocolError("state", f"a {type(frame).__name__} out of turn")
-            begun_at = trio.current_time()
-            view, now_s = await self._view(meeting, interest), self._now_s()
-            statement = Statement(meeting, self._transport.local, now_s, now_s, await _topics(view))
-            mine = statement.sign(self._identity.seed)
-            self._busy_s += trio.current_time() - begun_at
-            await talk.send_statement(mine)
+            async with self._stating:
+                begun_at = trio.current_time()
+                try:
+                    view, now_s = await self._view(meeting, interest), self._now_s()
+                    statement = Statement(meeting, self._transport.local, now_s, now_s, await _topics(view))
+                    mine = statement.sign(self._identity.seed)
+                finally:
+                    asked.busy_s += trio.current_time() - begun_at
+            async with asked.waiting():
+                await talk.send_statement(mine)
 
     def _greeting(self) -> Greeting:
         return Greeting(
@@ -203,6 +233,25 @@ class Reports:
 
     async def _view(self, meeting: Meeting, interest: Interest | None) -> IndexView:
         return await self._index.view(meeting.boundary_s, interest)
+
+
+@dataclass(eq=False, slots=True)
+class _Asked:
+    """One asker that is being answered."""
+
+    scope: trio.CancelScope
+    busy_s: float = 0.0
+    """Work for it, also if it goes away in the middle."""
+    waits_since_at: float = math.inf
+    """Since when it is waited for; infinite while it is not."""
+
+    @asynccontextmanager
+    async def waiting(self) -> AsyncIterator[None]:
+        """While it is to say something. Raises trio.TooSlowError."""
+        self.waits_since_at = trio.current_time()
+        with trio.fail_after(REPORT_WORD_S):
+            yield
+        self.waits_since_at = math.inf
 
 
 async def _topics(view: IndexView) -> list[TopicDigest]:

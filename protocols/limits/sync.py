@@ -210,6 +210,16 @@ REPORT_TRIES_MAX: Final = 5
 REPORT_TIMEOUT_S: Final = 60.0
 """For a whole exchange: 100,000 logs on a Raspberry Pi take some seconds."""
 
+REPORT_WORD_S: Final = 20.0
+"""For the asker's next frame: it looks at its own logs in between. Nobody is waited for any longer."""
+
+REPORT_ANSWERS_MAX: Final = 4
+"""Askers that are answered at once, so that a slow one keeps nobody else from asking. Statements are made one after the
+other."""
+
+REPORT_SILENCE_MIN_S: Final = 2.0
+"""When others want to ask, whoever has said nothing for so long, and longest, gives way."""
+
 REPORT_REST_FACTOR: Final = 10.0
 """After an exchange with another mailbox the next one has to wait so many times as long as it took: neighbours that ask
 all the time cost a tenth of a processor at the most."""

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from node.admission.doorkeeper import Doorkeeper
 from node.admission.policy import Admission
+from node.aside import inline
 from node.clock import SystemClock
 from node.identity import Identity
 from node.mailbox import Mailbox
@@ -19,7 +21,7 @@ from node.store.memory import MemoryStore
 from node.sync.index import LogIndex
 from node.sync.reports import ReportFailed, Reports
 from node.transport.memory import MemoryNetwork, MemoryTransport
-from protocols.limits.sync import REPORT_TRIES_MAX
+from protocols.limits.sync import REPORT_ANSWERS_MAX, REPORT_SILENCE_MIN_S, REPORT_TRIES_MAX, REPORT_WORD_S
 from protocols.model import LogName, Retention, digest_of, topic_hash_of
 from protocols.report.exchange import PROTOCOL, Call, encode
 from protocols.report.verdict import Verdict, judge
@@ -177,3 +179,40 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     refused = one.command("report", "--verify", str(file), check=False)
     assert refused.returncode == 1
     assert "proves nothing: both statements are by the same mailbox" in refused.stderr
+
+
+async def test_askers_who_say_nothing_keep_nobody_from_asking(autojump_clock: MockClock) -> None:
+    """As many as are answered at once are silent, and one of them all the time: the honest one has its report at once,
+    and no silent one is waited for for long."""
+    async with trio.open_nursery() as nursery:
+        network = MemoryNetwork()
+        one, other = Party(network, 1), Party(network, 2)
+        silent = [Party(network, 10 + number) for number in range(REPORT_ANSWERS_MAX)]
+        await started(nursery, one, other, *silent)
+        with inline():
+            for party in silent:
+                await party.transport.connect(other.transport.addresses())
+                for _ in range(3):  # only the last one counts
+                    await party.transport.open_stream(other.identity.mailbox_id, PROTOCOL)
+            await trio.sleep(REPORT_SILENCE_MIN_S)
+            begun_at = trio.current_time()
+            assert (await one.report_with(other)).converged
+            assert trio.current_time() - begun_at < 1
+            await trio.sleep(REPORT_WORD_S + 1)
+            assert not other.reports._asked
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_silent_asker_gives_way_only_after_a_while(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        network = MemoryNetwork()
+        one, other = Party(network, 1), Party(network, 2)
+        silent = [Party(network, 10 + number) for number in range(REPORT_ANSWERS_MAX)]
+        await started(nursery, one, other, *silent)
+        for party in silent:
+            await party.transport.connect(other.transport.addresses())
+            await party.transport.open_stream(other.identity.mailbox_id, PROTOCOL)
+        await trio.sleep(REPORT_SILENCE_MIN_S / 2)
+        with pytest.raises(ReportFailed, match="a report just now"):
+            await one.report_with(other)
+        nursery.cancel_scope.cancel()
