@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,7 @@ from node.http.server import HttpStatistics
 from node.http.toy import toy_router
 from node.http.turnstile import Turnstile
 from node.identity import Identity
-from node.reach import Reach
+from node.reach import Reach, Whereabouts
 from node.store.api import Store
 from node.sync.peers import PeerState, SessionEnd
 from node.sync.reports import Reports
@@ -39,7 +38,7 @@ from protocols.limits.sync import SALT_BYTES
 from protocols.model import MailboxId
 from protocols.sync.interest import Interest
 
-__all__ = ["Parts", "Phones", "http_limits", "known_addresses"]
+__all__ = ["Parts", "Phones", "http_limits", "whereabouts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +112,7 @@ class Parts:
             phones=_phones(config, core, admission, identity, admin_token=admin_token, doors=doors, events=events),
             pins=pins,
             plain=_plain_peers(config, core, pins, folder=folder),
-            reach=Reach(transport, config.network, partial(known_addresses, core)),
+            reach=Reach(transport, config.network, partial(whereabouts, core)),
             reports=reports,
         )
 
@@ -201,8 +200,11 @@ def _pin(core: Core, pins: Pins, end: SessionEnd) -> None:
         pins.met(end.peer, [(address.host, address.port) for address in sorted(peer.discovered)])
 
 
-def known_addresses(core: Core, mailbox_id: MailboxId) -> Sequence[PeerAddress]:
+def whereabouts(core: Core, mailbox_id: MailboxId) -> Whereabouts:
     """Where a neighbour is; nothing of one that is not let in, so that no stranger has us try addresses."""
     peer = core.engine.table.get(mailbox_id)
     is_in = core.doorkeeper.is_admitted(mailbox_id)
-    return () if peer is None or peer.state is PeerState.REFUSED or not is_in else peer.addresses
+    if peer is None or peer.state is PeerState.REFUSED or not is_in:
+        return Whereabouts()
+    named = tuple(address.host for address in sorted(peer.fixed))
+    return Whereabouts(named, tuple(address.host for address in sorted(peer.discovered)))

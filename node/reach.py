@@ -8,16 +8,22 @@ from __future__ import annotations
 import ipaddress
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Collection, Sequence
+from typing import Final, NamedTuple
 
 import trio
 
+from node.discovery.interfaces import Link, Network, read_network
 from node.transport.api import Stream, StreamBroken, Transport, TransportError
-from protocols.addresses import PeerAddress
 from protocols.errors import RemoteProtocolError
 from protocols.limits.replication import PEERS_MAX
-from protocols.limits.tools import REACH_FRAME_BYTES_MAX, REACH_HOSTS_MAX, REACH_INTERVAL_S, REACH_TIMEOUT_S
+from protocols.limits.tools import (
+    REACH_FRAME_BYTES_MAX,
+    REACH_HOSTS_MAX,
+    REACH_INTERVAL_S,
+    REACH_TIMEOUT_S,
+    REACH_TRIALS_MAX,
+)
 from protocols.model import MailboxId
 from protocols.reach import (
     Outcome,
@@ -30,25 +36,31 @@ from protocols.reach import (
 )
 from protocols.sync.wire import FrameDecoder, encode_frame
 
-__all__ = ["Reach"]
+__all__ = ["Reach", "Whereabouts", "where_it_may_be"]
 
 log = logging.getLogger(__name__)
 
 _EXCHANGE_S: Final = 2 * REACH_TIMEOUT_S  # the attempts, and as much for the way there and back
 
 
+class Whereabouts(NamedTuple):
+    """Hosts of a mailbox: those that the user `named`, and those that it `announced` itself."""
+
+    named: Sequence[str] = ()
+    announced: Sequence[str] = ()
+
+
 class Reach:
     """Both sides of the protocol over one transport. Make it before the transport runs.
 
-    `addresses_of` tells by which addresses a mailbox is known here.
+    `whereabouts` tells by which hosts a mailbox is known here.
     """
 
-    def __init__(
-        self, transport: Transport, network: str, addresses_of: Callable[[MailboxId], Sequence[PeerAddress]]
-    ) -> None:
+    def __init__(self, transport: Transport, network: str, whereabouts: Callable[[MailboxId], Whereabouts]) -> None:
         self._transport = transport
         self._protocol = protocol_id(network)
-        self._addresses_of = addresses_of
+        self._whereabouts = whereabouts
+        self._trying = 0
         self._asked_at: OrderedDict[MailboxId, float] = OrderedDict()
         transport.serve(self._protocol, self._answer)
 
@@ -68,11 +80,11 @@ class Reach:
         raise StreamBroken("it did not answer in time")
 
     async def _answer(self, stream: Stream) -> None:
-        hosts = self._hosts(stream.peer) if self._is_due(stream.peer) else []
         try:
             with trio.move_on_after(_EXCHANGE_S):
                 ports = decode_question(await _receive(stream))
-                trials = await _try([(port, host) for port in ports for host in hosts])
+                is_due = self._trying < REACH_TRIALS_MAX and self._is_due(stream.peer)
+                trials = await self._try(stream.peer, ports) if is_due else []
                 await stream.send_all(encode_frame(encode_answer(trials)))
         except (TransportError, RemoteProtocolError) as error:
             log.debug("%s asked whether it can be reached: %s", stream.peer, error)
@@ -88,18 +100,42 @@ class Reach:
             self._asked_at.popitem(last=False)
         return True
 
-    def _hosts(self, peer: MailboxId) -> list[str]:
-        """The IP addresses by which `peer` is known; a host name may lead anywhere, and is left out."""
-        hosts = dict.fromkeys(address.host for address in sorted(self._addresses_of(peer)))
-        return [host for host in hosts if _is_ip(host)][:REACH_HOSTS_MAX]
+    async def _try(self, peer: MailboxId, ports: Sequence[int]) -> list[Trial]:
+        self._trying += 1
+        try:
+            hosts = where_it_may_be(self._whereabouts(peer), self._transport.hosts_of(peer), await read_network())
+            return await _try([(port, host) for port in ports for host in hosts])
+        finally:
+            self._trying -= 1
 
 
-def _is_ip(host: str) -> bool:
+def where_it_may_be(known: Whereabouts, ends: Collection[str], network: Network) -> list[str]:
+    """The IP addresses at which a mailbox may be tried, at most REACH_HOSTS_MAX: those that the user named, those that
+    it connects from (`ends`), and of those that it announces the ones on a link by which it connects: nothing that it
+    could not try itself. A host name may lead anywhere, and is left out."""
+    ends_ips = [ip for end in ends if (ip := _ip(end)) is not None]
+    is_here = any(end.is_loopback for end in ends_ips)
+    near = [link for link in network.links if any(_is_on(link, end) for end in ends_ips)]
+    hosts: list[str] = [host for host in known.named if _ip(host) is not None]
+    for host in known.announced:
+        ip = _ip(host)
+        if ip is None:
+            continue
+        is_ours = is_here and any(ip == interface.ip for interface in network.interfaces)
+        if ip in ends_ips or is_ours or any(_is_on(link, ip) for link in near):
+            hosts.append(host)
+    return [*dict.fromkeys(hosts)][:REACH_HOSTS_MAX]
+
+
+def _is_on(link: Link, ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    return any(ip in interface.network for interface in link.interfaces)
+
+
+def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        ipaddress.ip_address(host)
+        return ipaddress.ip_address(host)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 async def _receive(stream: Stream) -> bytes:

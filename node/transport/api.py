@@ -91,6 +91,10 @@ class Transport(abc.ABC):
     def connected(self) -> frozenset[MailboxId]:
         """The peers with a connection now."""
 
+    def hosts_of(self, peer: MailboxId) -> frozenset[str]:
+        """The IP addresses at the other ends of the connections with a peer; none where there are no such things."""
+        return frozenset()
+
     @abc.abstractmethod
     async def connect(self, addresses: Sequence[PeerAddress]) -> None:
         """Makes sure there is a connection to the one mailbox that all `addresses` name, trying them as needed.

@@ -269,6 +269,11 @@ class Libp2pTransport(Transport):
     def connected(self) -> frozenset[MailboxId]:
         return frozenset(self._connected)
 
+    def hosts_of(self, peer: MailboxId) -> frozenset[str]:
+        conns = [] if self._swarm is None else self._swarm.get_connections(peer_id_of(peer))
+        ends = [conn.muxed_conn.get_remote_address() for conn in conns]
+        return frozenset(end[0].partition("%")[0].removeprefix("::ffff:") for end in ends if end is not None)
+
     async def connect(self, addresses: Sequence[PeerAddress]) -> None:
         await trio.lowlevel.checkpoint()
         peers = {address.mailbox_id for address in addresses}

@@ -93,6 +93,10 @@ REACH_TIMEOUT_S: Final = 3.0
 REACH_INTERVAL_S: Final = 10.0
 """A neighbour is tried for each mailbox once in so long: being asked must not make it a port scanner."""
 
+REACH_TRIALS_MAX: Final = 4
+"""Mailboxes that are tried at the same time: with 16 connections each and three seconds, some twenty a second at most,
+however many identities ask."""
+
 REACH_FRAME_BYTES_MAX: Final = 2048
 """Question or answer: sixteen lines of a port, an address and a digit need half of it."""
 

@@ -22,7 +22,7 @@ from node.http.messages import HttpError, Request, Router
 from node.http.pairing import add_pairing_route
 from node.http.standing import Standing
 from node.http.turnstile import Turnstile
-from node.parts import known_addresses
+from node.parts import whereabouts
 from node.sync.reports import ReportFailed
 from node.transport.memory import MemoryNetwork
 from protocols.limits.admission import GUESSERS_REMEMBERED_MAX, GUESSES_FREE, GUESSES_TOTAL_BURST
@@ -123,5 +123,5 @@ async def test_a_stranger_has_a_mailbox_with_a_password_try_no_addresses(autojum
             async with trio.open_nursery() as nursery:
                 mailbox = await World(nursery, seed=1).start("mailbox", admission=admission)
                 mailbox.core.engine.report(found)
-                assert len(known_addresses(mailbox.core, STRANGER)) == known
+                assert len(whereabouts(mailbox.core, STRANGER).announced) == known
                 nursery.cancel_scope.cancel()
