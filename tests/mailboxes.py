@@ -88,14 +88,16 @@ class MailboxProcess:
 
     def command(self, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """A `mailboxd` command on this data directory, where the mailbox runs."""
-        return subprocess.run(
+        done = subprocess.run(
             [*self._prefix, sys.executable, "-m", "node.cli", *args, "--data-dir", str(self.data_dir)],
             capture_output=True,
             text=True,
-            check=check,
+            check=False,
             timeout=120,
             env=clean_environment(),
         )
+        assert not check or done.returncode == 0, f"mailboxd {' '.join(args)}: {done.stdout}{done.stderr}"
+        return done
 
     def request(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
         """One request to the phones' API; `body` goes as JSON."""
