@@ -15,7 +15,7 @@ from node.http.messages import HttpError, Request, Response, Router
 from node.http.server import HttpLimits
 from node.store.api import Arrival, PutResult, StoreFull, StoreUnavailable
 from node.store.memory import MemoryStore
-from protocols.limits.http import HTTP_BODY_BYTES_MAX, HTTP_STORES_WAITING_MAX
+from protocols.limits.http import HTTP_BODY_BYTES_MAX, HTTP_BODY_FREE_BYTES, HTTP_STORES_WAITING_MAX
 from protocols.limits.units import MIB
 from tests.node.http.harness import Site, StuckStore, answers, receive_all, serving, serving_toy, until
 
@@ -266,7 +266,7 @@ async def test_bodies_under_way_are_bounded_together_and_small_ones_still_pass()
             stream = await site.connect()
             await stream.send_all(store(f"Content-Length: {4 * MIB + 200_000}", body=b" " * (4 * MIB)))
             streams.append(stream)
-        await trio.testing.wait_all_tasks_blocked(0.1)  # until the server has read what was sent, there is room
+        await until(lambda: site.statistics.bodies_bytes >= 2 * (4 * MIB - HTTP_BODY_FREE_BYTES))
         refused = await site.ask("POST", "/blobs/store", padded(4 * MIB))
         assert refused.status == 503
         assert int(refused.headers["retry-after"]) > 0

@@ -187,8 +187,8 @@ async def test_replication_does_not_lengthen_a_life(world: World, autojump_clock
 
 async def test_an_expired_message_is_not_brought_back(world: World, autojump_clock: MockClock) -> None:
     week, day = Retention(), Retention(86400)
-    a = await world.start("a", retention=week)
-    b = await world.start("b", retention=day, peers=(a,))
+    a = await world.start("a", retention=week, sync_interval_s=600)
+    b = await world.start("b", retention=day, peers=(a,), sync_interval_s=600)
     await a.core.mailbox.deliver([(NAME, 0, b"x")])
     await within(60, lambda: holds(b, NAME, 0, b"x"))
     await trio.sleep(2 * 86400)

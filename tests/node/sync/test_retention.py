@@ -18,6 +18,7 @@ from tests.memory_world import SimulatedMailbox, World
 LOG = LogName("topic", "log")
 RETENTION: Final = Retention(6 * 3600)
 MAILBOXES: Final = 3
+SYNC_INTERVAL_S: Final = 300.0
 SKEW_MAX_S: Final = 240.0
 """Of one clock; two of them are then less apart than mailboxes tolerate."""
 
@@ -46,7 +47,9 @@ class Village:
     async def begin(self) -> None:
         for index, error_s in enumerate(self._errors_s):
             peers = tuple(self._mailboxes[-1:])
-            mailbox = await self._world.start(f"m{index}", peers=peers, retention=RETENTION, sync_interval_s=60)
+            mailbox = await self._world.start(
+                f"m{index}", peers=peers, retention=RETENTION, sync_interval_s=SYNC_INTERVAL_S
+            )
             mailbox.clock.error_s = error_s
             self._mailboxes.append(mailbox)
 
@@ -69,7 +72,7 @@ class Village:
         await trio.sleep(1)
         peers = tuple(self._mailboxes[max(0, index - 1) : index])
         new = await self._world.start(
-            f"m{index}", peers=peers, store=old.store, retention=RETENTION, sync_interval_s=60
+            f"m{index}", peers=peers, store=old.store, retention=RETENTION, sync_interval_s=SYNC_INTERVAL_S
         )
         new.clock.error_s = old.clock.error_s
         self._mailboxes[index] = new
