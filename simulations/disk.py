@@ -79,6 +79,11 @@ class SimulatedStore(MemoryStore):
         """All that is durable: log, seq and digest -> first stored."""
         return {key: first_stored_s for first_stored_s, age in sorted(self._ages.items()) for key in age}
 
+    @property
+    def messages_held(self) -> int:
+        """How many messages there are."""
+        return self._occupancy.messages
+
     def bytes_by_topic(self) -> dict[str, int]:
         """What each topic takes."""
         return self._shares.by_topic()

@@ -137,11 +137,8 @@ class Durability(Invariant):
 
     def _check(self, host: Host) -> None:
         holding = self.world.recorder.holding(host.name)
-        held = {(name, seq) for name, seq, _ in holding.items}
-        for key in list(holding.promised):
-            self.checks += 1
-            if key in held:
-                continue
+        self.checks += len(holding.promised)
+        for key in [key for key in holding.promised if key not in holding.keys]:
             way = self.world.way_of(*key)
             if way is None or not _may_be_alive(way, host):
                 del holding.promised[key]
@@ -214,7 +211,7 @@ class StoredOnce(Invariant):
         for host in self.world.correct_hosts():
             self.checks += 1
             items = self.world.recorder.holding(host.name).items
-            counted = host.disk.content.statistics().messages
+            counted = host.disk.content.messages_held
             if counted != len(items):
                 self.broken(f"{host.name} counted {counted} messages and held {len(items)}")
 
@@ -247,34 +244,46 @@ class NoResurrection(Invariant):
             self.broken(f"{host.name} fetched {where} {fetched} times")
 
 
+_MOST: Final = (
+    ("peers", PEERS_MAX),
+    ("hinted logs of one peer", HINT_LOGS_PENDING_MAX),
+    ("sessions with one peer", PEER_SESSIONS_MAX + 1),
+    ("announced states", HINT_HEARD_MAX),
+    ("mailboxes told of a state", PEERS_MAX),
+    ("spans claimed", CLAIMS_MAX),
+    ("neighbours", NEIGHBOURS_LIVE_MAX),
+    ("neighbours that did not answer", NEIGHBOURS_WAITING_MAX),
+)
+
+
 class Bounds(Invariant):
     name = "bounds"
     title = "Memory and queues for any peer stay below their bounds"
 
     def sampled(self) -> None:
         for host in self.world.correct_hosts():
-            for what, size, most in self._sizes(host):
-                self.checks += 1
+            sizes = self._sizes(host)
+            self.checks += len(sizes)
+            for size, (what, most) in zip(sizes, _MOST, strict=True):
                 if size > most:
                     self.broken(f"{host.name} had {size} {what} (at most {most})")
 
     @staticmethod
-    def _sizes(host: Host) -> list[tuple[str, int, int]]:
+    def _sizes(host: Host) -> tuple[int, ...]:
+        """In the order of `_MOST`."""
         assert host.core is not None
         assert host.discovery is not None
         engine = host.core.engine
         peers = engine.table.unordered()
-        live, waiting = host.discovery.sizes()
-        return [
-            ("peers", len(peers), PEERS_MAX),
-            ("hinted logs of one peer", max(map(len, map(_HINTED, peers)), default=0), HINT_LOGS_PENDING_MAX),
-            ("sessions with one peer", max(map(_SESSIONS, peers), default=0), PEER_SESSIONS_MAX + 1),
-            ("announced states", engine.news.states_remembered, HINT_HEARD_MAX),
-            ("mailboxes told of a state", engine.news.audience_remembered, PEERS_MAX),
-            ("spans claimed", engine.spans_claimed, CLAIMS_MAX),
-            ("neighbours", live, NEIGHBOURS_LIVE_MAX),
-            ("neighbours that did not answer", waiting, NEIGHBOURS_WAITING_MAX),
-        ]
+        return (
+            len(peers),
+            max(map(len, map(_HINTED, peers)), default=0),
+            max(map(_SESSIONS, peers), default=0),
+            engine.news.states_remembered,
+            engine.news.audience_remembered,
+            engine.spans_claimed,
+            *host.discovery.sizes(),
+        )
 
 
 class Progress(Invariant):

@@ -29,7 +29,7 @@ from simulations.disk import Disk, SimulatedStore
 from simulations.hostility import misbehave, transport_of
 from simulations.multicast import Multicast, SimulatedDiscovery
 from simulations.network import Machine, Network
-from simulations.runtime import EPOCH_S, Trace, draw
+from simulations.runtime import EPOCH_S, Timeline, Trace, draw
 from simulations.scenario import Behaviour, Mailboxes
 from simulations.transport import P2P_PORT, Exchange, SimulatedTransport
 
@@ -44,20 +44,22 @@ _NETWORK: Final = "sim"
 class SimulatedClock:
     """A wall clock with an error of its own. `drift_ppm` makes it gain (or lose) so many microseconds a second."""
 
-    def __init__(self, *, offset_s: float = 0.0, drift_ppm: float = 0.0) -> None:
+    def __init__(self, timeline: Timeline, *, offset_s: float = 0.0, drift_ppm: float = 0.0) -> None:
+        self._timeline = timeline
         self._error_s = offset_s
         self._drift_ppm = drift_ppm
-        self._since = trio.current_time()
+        self._since = timeline.now_at
         self._shown: list[tuple[float, float]] = []
         """(when, the date just before) of each step."""
 
     @property
     def error_s(self) -> float:
         """By how much it is ahead of the world's time."""
-        return self._error_s + (trio.current_time() - self._since) * self._drift_ppm / 1e6
+        return self._error_s + (self._timeline.now_at - self._since) * self._drift_ppm / 1e6
 
     def now_s(self) -> float:
-        return EPOCH_S + trio.current_time() + self.error_s
+        now_at = self._timeline.now_at
+        return EPOCH_S + now_at + self._error_s + (now_at - self._since) * self._drift_ppm / 1e6
 
     @property
     def has_stepped(self) -> bool:
@@ -76,9 +78,9 @@ class SimulatedClock:
     def change(self, *, step_s: float, drift_ppm: float | None) -> None:
         """Steps it, and has it drift otherwise from now on (None: as before)."""
         if step_s:
-            self._shown.append((trio.current_time(), self.now_s()))
+            self._shown.append((self._timeline.now_at, self.now_s()))
         self._error_s = self.error_s + step_s
-        self._since = trio.current_time()
+        self._since = self._timeline.now_at
         if drift_ppm is not None:
             self._drift_ppm = drift_ppm
 
@@ -121,7 +123,9 @@ class Host:
             storage_limit_bytes=spec.storage_limit_bytes,
             chance=self._random,
         )
-        self.clock = SimulatedClock(offset_s=spec.clock_offset_s, drift_ppm=spec.clock_drift_ppm)
+        self.clock = SimulatedClock(
+            around.network.timeline, offset_s=spec.clock_offset_s, drift_ppm=spec.clock_drift_ppm
+        )
         self.core: Core | None = None
         self.transport: SimulatedTransport | None = None
         self.discovery: SimulatedDiscovery | None = None

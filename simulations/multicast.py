@@ -7,14 +7,14 @@ tell a hearer nothing new are left out, as a hundred mailboxes that know each ot
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from ipaddress import IPv4Interface
-from typing import Final, Protocol
+from typing import Final, Generic, Protocol, TypeVar
 
 import trio
 
-from node.discovery.api import Announcement, Discovery, Report
+from node.discovery.api import Announcement, Discovery, Found, Lost, Report
 from node.discovery.packets import Sighting
 from node.discovery.prober import Prober
 from node.discovery.table import Endpoint, NeighbourTable, Timing
@@ -55,6 +55,42 @@ class Hearer(Protocol):
         ...
 
 
+class _Placed(Protocol):
+    @property
+    def machine(self) -> Machine: ...
+
+
+P = TypeVar("P", bound=_Placed)
+
+
+class _Crowd(Generic[P]):
+    """Some that stand in LANs, in the order in which they came."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._members: dict[P, None] = {}
+        self._by_lan: dict[str, dict[P, None]] = {}
+        self._version = network.version
+
+    def add(self, member: P) -> None:
+        self._members[member] = None
+        self._by_lan.setdefault(member.machine.lan, {})[member] = None
+
+    def remove(self, member: P) -> None:
+        del self._members[member]
+        for crowd in self._by_lan.values():
+            crowd.pop(member, None)
+
+    def at(self, lan: str) -> Collection[P]:
+        """Those who stand in a LAN."""
+        if self._version != self._network.version:  # somebody may have moved
+            self._version = self._network.version
+            self._by_lan = {}
+            for member in self._members:
+                self._by_lan.setdefault(member.machine.lan, {})[member] = None
+        return self._by_lan.get(lan, {})
+
+
 class Multicast:
     """All LANs' multicast: what is said in one is heard by those who are there."""
 
@@ -63,16 +99,40 @@ class Multicast:
         self.network = network
         self.chance = chance
         self._accepts = accepts
-        self.hearers: dict[Hearer, None] = {}
-        self.speakers: dict[SimulatedDiscovery, None] = {}
-        self.version = 0
-        """Changes when somebody begins or ends to speak."""
+        self._hearers: _Crowd[Hearer] = _Crowd(network)
+        self._speakers: _Crowd[SimulatedDiscovery] = _Crowd(network)
+        self.silent: dict[SimulatedDiscovery, None] = {}
+        """Those who know everybody, and ask again only when somebody may have come."""
+        network.on_change.append(self.changed)
+
+    def listen(self, hearer: Hearer) -> None:
+        """From now on it hears what is said where it is."""
+        self._hearers.add(hearer)
+
+    def join(self, discovery: SimulatedDiscovery) -> None:
+        """From now on it hears and answers."""
+        self._hearers.add(discovery)
+        self._speakers.add(discovery)
+        self.changed()
+
+    def leave(self, discovery: SimulatedDiscovery) -> None:
+        """It does so no more."""
+        self._hearers.remove(discovery)
+        self._speakers.remove(discovery)
+        self.silent.pop(discovery, None)
+        self.changed()
+
+    def changed(self) -> None:
+        """Somebody may have come or gone, or be heard where they were not."""
+        silent, self.silent = self.silent, {}
+        for discovery in silent:
+            discovery.ask_again()
 
     def say(self, source: Machine, sighting: Sighting) -> None:
         """Everybody in the LAN who is not cut off hears it, but for those whom the air fails."""
         loss = self.network.multicast_loss(source)
-        for hearer in self.hearers:
-            if hearer.machine.lan != source.lan or hearer.machine is source:
+        for hearer in self._hearers.at(source.lan):
+            if hearer.machine is source:
                 continue
             if not sighting.goodbye and hearer.knows(sighting.mailbox_id, sighting.source):
                 continue
@@ -83,8 +143,8 @@ class Multicast:
         """Those whom `hearer` does not know answer, to all. Whether it knows everybody in the LAN."""
         loss = self.network.multicast_loss(source)
         are_known = True
-        for speaker in self.speakers:
-            if speaker.machine.lan != source.lan or speaker.machine is source:
+        for speaker in self._speakers.at(source.lan):
+            if speaker.machine is source:
                 continue
             knows = hearer.knows(speaker.mailbox_id, self.network.address(speaker.machine))
             are_known = are_known and knows
@@ -142,7 +202,6 @@ class SimulatedDiscovery(Discovery):
         self._spoke_at = float("-inf")
         self._is_due = False
         self._is_running = False
-        self._all_known: tuple[int, int, int] | None = None
         self.is_dead = False
 
     async def run(
@@ -159,11 +218,16 @@ class SimulatedDiscovery(Discovery):
         for mailbox_id in sorted(self._met):
             self._table.met(mailbox_id, trio.current_time(), up=True)
         probe = partial(multicast.probe, self.machine)
-        self._prober = Prober(self._table, report, probe, timeout_s=PROBE_TIMEOUT_S)
+
+        def found_or_lost(event: Found | Lost) -> None:
+            report(event)
+            if self in multicast.silent:
+                del multicast.silent[self]
+                self.ask_again()
+
+        self._prober = Prober(self._table, found_or_lost, probe, timeout_s=PROBE_TIMEOUT_S)
         self.moved()
-        multicast.hearers[self] = None
-        multicast.speakers[self] = None
-        multicast.version += 1
+        multicast.join(self)
         self._is_running = True
         multicast.network.timeline.after(multicast.chance.uniform(0.02, 0.12), partial(self._ask, 0))
         try:
@@ -176,9 +240,7 @@ class SimulatedDiscovery(Discovery):
                 await trio.sleep_forever()
         finally:
             self._is_running = False
-            del multicast.hearers[self]
-            del multicast.speakers[self]
-            multicast.version += 1
+            multicast.leave(self)
             self._speak(goodbye=True)
 
     def met(self, mailbox_id: MailboxId, up: bool) -> None:
@@ -227,17 +289,24 @@ class SimulatedDiscovery(Discovery):
         table = self._table
         if table is None or not self._is_running or self.is_dead:
             return
-        # Where nothing has changed since all were known, there is nobody to answer.
-        now = (self._multicast.network.version, self._multicast.version, table.live)
-        if now != self._all_known and self._multicast.ask(self.machine, self):
-            self._all_known = now
         if number < _FIRST_QUESTIONS:
-            pause_s = MDNS_REPEAT_S * 2**number
+            self._multicast.ask(self.machine, self)
+            self._ask_in(MDNS_REPEAT_S * 2**number, number + 1)
+        elif self._multicast.ask(self.machine, self):
+            self._multicast.silent[self] = None  # until something changes there is nobody to answer
         else:
-            crowd = 2 * table.live / MDNS_KNOWN_ANSWERS_MAX
-            pause_s = min(MDNS_QUERY_INTERVAL_S * max(1.0, crowd), MDNS_QUERY_INTERVAL_MAX_S)
-            pause_s *= self._multicast.chance.uniform(0.9, 1.1)
-        self._multicast.network.timeline.after(pause_s, partial(self._ask, number + 1))
+            self._ask_in(self._pause_s() * self._multicast.chance.uniform(0.9, 1.1), number + 1)
+
+    def ask_again(self) -> None:
+        """Whoever was silent asks when it would have done so anyway."""
+        self._ask_in(self._pause_s() * self._multicast.chance.random(), _FIRST_QUESTIONS)
+
+    def _pause_s(self) -> float:
+        crowd = 0.0 if self._table is None else 2 * self._table.live / MDNS_KNOWN_ANSWERS_MAX
+        return min(MDNS_QUERY_INTERVAL_S * max(1.0, crowd), MDNS_QUERY_INTERVAL_MAX_S)
+
+    def _ask_in(self, pause_s: float, number: int) -> None:
+        self._multicast.network.timeline.after(pause_s, partial(self._ask, number))
 
     def _speak(self, *, goodbye: bool = False) -> None:
         self._is_due = False

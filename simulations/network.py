@@ -106,7 +106,17 @@ class _Hop:
 class Flow:
     """One direction between two machines: what is put in comes out later, in order."""
 
-    __slots__ = ("_last_at", "_network", "_stuck", "on_silence", "source", "target")
+    __slots__ = (
+        "_free_version",
+        "_last_at",
+        "_network",
+        "_path",
+        "_path_version",
+        "_stuck",
+        "on_silence",
+        "source",
+        "target",
+    )
 
     def __init__(self, network: Network, source: Machine, target: Machine, on_silence: Callable[[str], None]) -> None:
         self.source = source
@@ -115,12 +125,18 @@ class Flow:
         """Called with a reason when nothing passed for too long, or a burst broke what is on its way."""
         self._network = network
         self._last_at = 0.0
+        self._free_version = self._path_version = -1
+        """The version of the network for which it is known that nothing is in the way, and which way it is."""
+        self._path: Sequence[_Hop] = ()
         self._stuck: deque[Callable[[], None]] = deque()
 
     def send(self, size: int, arrive: Callable[[], None]) -> None:
         """Calls `arrive` when `size` bytes have come to the other end."""
-        now = trio.current_time()
-        at, stalled, breaks = self._network.passage(self.source, self.target, size)
+        network = self._network
+        now = network.timeline.now_at
+        if self._path_version != network.version:
+            self._path, self._path_version = network.path(self.source, self.target), network.version
+        at, stalled, breaks = network.passage_by(self._path, size)
         if stalled > SILENCE_S:
             self._network.timeline.after(SILENCE_S, partial(self.on_silence, "nothing came through for too long"))
             return
@@ -131,9 +147,12 @@ class Flow:
         self._network.timeline.at(at, partial(self._arrive, arrive))
 
     def _arrive(self, action: Callable[[], None]) -> None:
-        if self._stuck or self._network.is_held(self.source, self.target):
+        if not self._stuck and self._free_version == self._network.version:
+            action()
+        elif self._stuck or self._network.is_held(self.source, self.target):
             self._stuck.append(action)
         else:
+            self._free_version = self._network.version
             action()
 
     @property
@@ -172,12 +191,14 @@ class Network:
         self._blocked: dict[tuple[Machine, Machine], tuple[bool, bool]] = {}
         self._hops: dict[tuple[str, str], _Hop] = {}
         self._ways: dict[tuple[str, str], list[tuple[str, str]] | None] = {}
-        self._paths: dict[tuple[Machine, Machine], list[_Hop] | None] = {}
+        self._paths: dict[tuple[Machine, Machine], Sequence[_Hop]] = {}
         self._links = {pair: route.link for route in self.routes for pair in (route.lans, route.lans[::-1])}
         self._addresses: dict[Machine, str] = {}
         self._changed = trio.Event()
         self.version = 0
         """Changes with everything that decides who reaches whom."""
+        self.on_change: list[Callable[[], None]] = []
+        """Called when that changes."""
 
     def join(self, name: str, group: str, lan: str) -> Machine:
         """A new machine."""
@@ -202,8 +223,12 @@ class Network:
     def passage(self, source: Machine, target: Machine, size: int) -> tuple[float, float, bool]:
         """When `size` bytes that are sent now arrive, how long they stood still on the way, and whether that broke what
         they belong to."""
-        at, stalled, breaks = trio.current_time(), 0.0, False
-        for hop in self._path(source, target) or ():
+        return self.passage_by(self.path(source, target), size)
+
+    def passage_by(self, path: Sequence[_Hop], size: int) -> tuple[float, float, bool]:
+        """The same by a known way."""
+        at, stalled, breaks = self.timeline.now_at, 0.0, False
+        for hop in path:
             at, more, broken = hop.passes(at, size)
             stalled += more
             breaks = breaks or broken
@@ -222,22 +247,23 @@ class Network:
 
     def latency_s(self, source: Machine, target: Machine) -> float:
         """How long a small packet takes at the least."""
-        return sum(hop.link.latency_s for hop in self._path(source, target) or ())
+        return sum([hop.link.latency_s for hop in self.path(source, target)])
 
     def multicast_loss(self, source: Machine) -> float:
         """The share of multicast packets that each hearer misses."""
         return self.lans[source.lan].link.multicast_loss
 
-    def _path(self, source: Machine, target: Machine) -> list[_Hop] | None:
+    def path(self, source: Machine, target: Machine) -> Sequence[_Hop]:
+        """The way that packets take until something changes; nothing if there is none."""
         key = (source, target)
         if key not in self._paths:
             self._paths[key] = self._find_path(source, target)
         return self._paths[key]
 
-    def _find_path(self, source: Machine, target: Machine) -> list[_Hop] | None:
+    def _find_path(self, source: Machine, target: Machine) -> Sequence[_Hop]:
         way = self._way(source.lan, target.lan)
         if way is None:
-            return None
+            return ()
         hops = [self._hop((source.name, f"to {source.lan}"), self.lans[source.lan].link)]
         hops += [self._hop(pair, self._links[pair]) for pair in way]
         if way:
@@ -316,6 +342,8 @@ class Network:
         self._addresses.clear()
         self._changed.set()
         self._changed = trio.Event()
+        for watcher in self.on_change:
+            watcher()
         for crossing in list(self.crossings):
             there, back = crossing.flows
             if self.is_cut(there.source, there.target) or self.is_cut(back.source, back.target):

@@ -85,7 +85,7 @@ class Phone:
         """Writes and polls for ever. `hosts` finds the mailbox at an address."""
         self._hosts = hosts
         self._multicast = multicast
-        multicast.hearers[self] = None
+        multicast.listen(self)
         multicast.network.timeline.after(self._random.random(), self._look_around)
         async with trio.open_nursery() as nursery:
             if self.spec.messages_per_hour > 0:

@@ -70,8 +70,8 @@ class _World:
         self._seed = seed
         self._watch = watch
         self._shown = 0
-        self._trace = Trace()
         self.timeline = Timeline()
+        self._trace = Trace(self.timeline)
         self._network = Network(self.timeline, seed, {lan.name: lan for lan in scenario.lans}, scenario.routes)
         self._exchange = Exchange(self._network, self._trace, hint_loss=_HINT_LOSS, chance=draw(seed, "gossip"))
         self._multicast = Multicast(self._network, draw(seed, "multicast"), self._accepts)

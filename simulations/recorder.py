@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -77,6 +78,8 @@ class Holding:
 
     items: dict[Held, int] = field(default_factory=dict)
     """-> first stored (Unix seconds)."""
+    keys: Counter[tuple[LogName, int]] = field(default_factory=Counter)
+    """How many variants it holds of each."""
     total: int = 0
     promised: dict[tuple[LogName, int], float] = field(default_factory=dict)
     """Acknowledged to phones -> when."""
@@ -168,6 +171,7 @@ class Recorder:
         for name, seq, blob, digest, first_stored_s in change.stored:
             stored = StoredItem(name, Item(seq, digest, first_stored_s, len(blob)))
             self.judge.stored(host, stored, change.origin, again=_key(stored) in holding.items)
+            holding.keys[name, seq] += _key(stored) not in holding.items
             holding.items[_key(stored)] = stored.item.first_stored_s
             holding.total ^= self._sum(_key(stored))
             way = self.ways.get((stored.name, stored.item.seq))
@@ -192,6 +196,9 @@ class Recorder:
         for removed in change.removed:
             holding.total ^= self._sum(_key(removed))
             del holding.items[_key(removed)]
+            holding.keys[_key(removed)[:2]] -= 1
+            if not holding.keys[_key(removed)[:2]]:
+                del holding.keys[_key(removed)[:2]]
 
     def _sum(self, held: Held) -> int:
         known = self._sums.get(held)

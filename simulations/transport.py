@@ -29,7 +29,7 @@ from protocols.limits.transport import (
 )
 from protocols.model import MailboxId
 from simulations.network import Flow, Machine, Network
-from simulations.runtime import YIELD_SHARE, Trace
+from simulations.runtime import YIELD_SHARE, Alarm, Trace
 
 __all__ = ["P2P_PORT", "Exchange", "SimulatedTransport"]
 
@@ -114,7 +114,18 @@ class Exchange:
 class _Pipe:
     """One direction of a stream."""
 
-    __slots__ = ("_arrived", "_broken", "_changed", "_connection", "_flow", "_inbox", "_is_ended", "_on_way", "_window")
+    __slots__ = (
+        "_arrived",
+        "_broken",
+        "_connection",
+        "_flow",
+        "_inbox",
+        "_is_ended",
+        "_on_way",
+        "_reader",
+        "_window",
+        "_writer",
+    )
 
     def __init__(self, connection: _Connection, flow: Flow) -> None:
         self._connection = connection
@@ -127,7 +138,8 @@ class _Pipe:
         """Whether the end has come through."""
         self._is_ended = False
         self._broken: str | None = None
-        self._changed = trio.lowlevel.ParkingLot()
+        self._reader: Alarm | None = None
+        self._writer: Alarm | None = None
 
     async def send_all(self, data: bytes) -> None:
         await self._connection.turn()
@@ -144,7 +156,8 @@ class _Pipe:
                 self._on_way.append(piece)
                 self._connection.send(self._flow, len(piece), self._deliver)
             else:
-                await self._changed.park()
+                self._writer = Alarm()
+                await self._writer.wait()
 
     async def receive_some(self, max_bytes: int) -> bytes:
         if self._inbox or self._arrived or self._broken is not None:
@@ -154,17 +167,24 @@ class _Pipe:
                 raise StreamBroken(self._broken)
             if self._arrived:
                 return b""
-            await self._changed.park()
+            self._reader = Alarm()
+            await self._reader.wait()
         data = bytes(self._inbox[:max_bytes])
         del self._inbox[:max_bytes]
         self._window += len(data)
-        self._changed.unpark_all()
+        if self._writer is not None:
+            self._writer.ring()
         return data
 
     def _deliver(self) -> None:
         if self._broken is None:
             self._inbox += self._on_way.popleft()
-            self._changed.unpark_all()
+            self._wake_reader()
+
+    def _wake_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.ring()
+            self._reader = None
 
     def end(self) -> None:
         """Nothing more is sent."""
@@ -174,7 +194,7 @@ class _Pipe:
 
     def _arrive_end(self) -> None:
         self._arrived = True
-        self._changed.unpark_all()
+        self._wake_reader()
 
     def break_off(self, reason: str, came_through: float = 0.0) -> None:
         """Ends it in the middle. What has come stays readable, as does a share of what was on its way."""
@@ -182,7 +202,9 @@ class _Pipe:
             self._broken = reason
             if self._on_way:
                 self._inbox += self._on_way[0][: int(came_through * len(self._on_way[0]))]
-            self._changed.unpark_all()
+            self._wake_reader()
+            if self._writer is not None:
+                self._writer.ring()
 
     @property
     def is_finished(self) -> bool:
@@ -200,7 +222,7 @@ class _Connection:
         back = Flow(network, acceptor.machine, dialer.machine, self.break_off)
         self.flows = (there, back)
         self.is_up = True
-        self.on_break: dict[Callable[[], None], None] = {}
+        self.on_break: dict[Alarm, None] = {}
         self._streams: list[tuple[SimulatedTransport, _Pipe, _Pipe]] = []
         network.crossings[self] = None
 
@@ -248,8 +270,8 @@ class _Connection:
             out.break_off(reason, self._exchange.share())
             into.break_off(reason, self._exchange.share())
         self._streams.clear()
-        for action in self.on_break:
-            action()
+        for alarm in self.on_break:
+            alarm.ring()
         a, b = self.ends
         self._exchange.trace.note(f"broken {a.machine.name} {b.machine.name} {reason}")
         self._exchange.connections_changed()
@@ -269,6 +291,8 @@ class SimulatedTransport(Transport):
         self._channels: dict[str, Callable[[MailboxId, bytes], None]] = {}
         self._watchers: list[Callable[[MailboxId, bool], None]] = []
         self._connections: dict[MailboxId, _Connection] = {}
+        self._connected: frozenset[MailboxId] | None = None
+        """The same, until something changes."""
         self._nursery: trio.Nursery | None = None
         self._gossip_left = float(GOSSIP_PUBLISHER_MESSAGES_BURST)
         self._gossip_at = 0.0
@@ -323,7 +347,9 @@ class SimulatedTransport(Transport):
         return () if self._address is None else (PeerAddress(self._address, P2P_PORT, self.local),)
 
     def connected(self) -> frozenset[MailboxId]:
-        return frozenset(self._connections)
+        if self._connected is None:
+            self._connected = frozenset(self._connections)
+        return self._connected
 
     def reaches(self) -> list[SimulatedTransport]:
         """The transports at the other ends of its connections that are not held up."""
@@ -374,29 +400,37 @@ class SimulatedTransport(Transport):
         return True
 
     async def open_stream(self, peer: MailboxId, protocol: str) -> Stream:
-        await trio.lowlevel.checkpoint()
         connection = self._connections.get(peer)
         if connection is None:
+            await trio.lowlevel.checkpoint()
             raise PeerUnreachable(f"{peer.short} is not connected")
         acceptor = connection.other(self)
         handler = acceptor._protocols.get(protocol)
         if handler is None:
             raise PeerUnreachable(f"{peer.short} does not speak {protocol}")
         ours, theirs = connection.open(self)
-        answered = trio.Event()
+        answered = Alarm()
+        is_answered = False
         there, back = connection.flows if self is connection.ends[0] else connection.flows[::-1]
+
+        def answer() -> None:
+            nonlocal is_answered
+            is_answered = True
+            answered.ring()
 
         def accept() -> None:
             if acceptor._nursery is not None:
                 acceptor._nursery.start_soon(serve_stream, handler, theirs, protocol)
-                connection.send(back, len(protocol), answered.set)
+                connection.send(back, len(protocol), answer)
 
         connection.send(there, len(protocol), accept)
-        connection.on_break[answered.set] = None
-        with trio.move_on_after(OPEN_STREAM_S) as scope:
+        connection.on_break[answered] = None
+        self._exchange.network.timeline.after(OPEN_STREAM_S, answered.ring)
+        try:
             await answered.wait()
-        connection.on_break.pop(answered.set, None)
-        if scope.cancelled_caught or not connection.is_up:
+        finally:
+            connection.on_break.pop(answered, None)
+        if not (is_answered and connection.is_up):
             await ours.abort()
             raise PeerUnreachable(f"{peer.short} did not answer")
         return ours
@@ -433,10 +467,12 @@ class SimulatedTransport(Transport):
         peer = connection.other(self).local
         if self._connections.get(peer) is connection:
             del self._connections[peer]
+            self._connected = None
             self._tell(peer, False)
 
     def _up(self, peer: MailboxId, connection: _Connection) -> None:
         self._connections[peer] = connection
+        self._connected = None
         self._tell(peer, True)
 
     def _tell(self, peer: MailboxId, up: bool) -> None:
