@@ -56,6 +56,9 @@ class MailboxId:
         if len(self.public_key) != 32:
             raise ValueError(f"an Ed25519 public key has 32 bytes, not {len(self.public_key)}")
 
+    def __hash__(self) -> int:
+        return hash(self.public_key)  # bytes remember theirs
+
     def __str__(self) -> str:
         return base64.urlsafe_b64encode(self.public_key).rstrip(b"=").decode("ascii")
 

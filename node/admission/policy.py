@@ -114,9 +114,9 @@ class Admission:
 
     def of_mailbox(self, mailbox_id: MailboxId) -> Needs:
         """What a mailbox must bring to be let in."""
-        if mailbox_id in self._trusted:
+        if self._trusted and mailbox_id in self._trusted:
             return Needs.NOTHING
-        if mailbox_id in self._distrusted or self.only_trusted:
+        if self.only_trusted or (self._distrusted and mailbox_id in self._distrusted):
             return Needs.NEVER
         return Needs.NOTHING if self.password is None else Needs.PROOF
 

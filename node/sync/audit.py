@@ -29,7 +29,7 @@ from node.sync.index_leaf import Leaf
 from node.sync.index_log import all_rows, between, taken
 from node.sync.index_reading import BlockPage, Pace, read_blocks, scan_blocks
 from protocols.limits.data import SEQ_MAX
-from protocols.limits.replication import AUDIT_DOUBT_S, AUDIT_LOOKS, AUDIT_PASS_S, AUDIT_PAUSE_MAX_S
+from protocols.limits.replication import AUDIT_DOUBT_S, AUDIT_LOOKS, AUDIT_PASS_S, AUDIT_PAUSE_S
 from protocols.limits.sync import BLOCK_SEQS
 from protocols.model import LogName, handle_of
 
@@ -73,7 +73,7 @@ class Audit:
                 await self._run_once()
             except StoreError as error:
                 log.warning("the index could not be compared with the store: %s", error)
-            await trio.sleep(AUDIT_PAUSE_MAX_S)
+            await trio.sleep(AUDIT_PAUSE_S)
 
     async def _run_once(self) -> None:
         begun_at, done = trio.current_time(), 0
@@ -85,7 +85,7 @@ class Audit:
             done += blocks + logs
             self.checked += blocks
             due_at = begun_at + _PLANNED_S * done / every
-            await trio.sleep(min(max(due_at - trio.current_time(), 0.0), AUDIT_PAUSE_MAX_S))
+            await trio.sleep(max(due_at - trio.current_time(), 0.0))
 
         await self._pass(rest)
         self.last_pass_s = self._clock.now_s()

@@ -133,9 +133,10 @@ class Claims:
         if in_good_order and holder.held:
             holder.ended = self._clock
             self._over.append(holder)
-        oldest = min((one.began for one in self._active), default=self._clock + 1)
-        while self._over and (self._over[0].ended or 0) < oldest:
-            self._over.popleft()
+        if self._over:
+            oldest = min((one.began for one in self._active), default=self._clock + 1)
+            while self._over and (self._over[0].ended or 0) < oldest:
+                self._over.popleft()
 
     def _others(self, holder: ClaimHolder) -> Iterator[ClaimHolder]:
         """Whose claims count for a session."""

@@ -55,6 +55,9 @@ class News:
         self._told: OrderedDict[bytes, tuple[bytes, frozenset[bytes]]] = OrderedDict()
         """Handle -> the state that was heard announced last (its beginning), and which of those who were near then know
         it from those who announced it."""
+        self._near_of: frozenset[MailboxId] = frozenset()
+        self._near: frozenset[bytes] = frozenset()
+        """The short ids of those who are near, as of when they were `_near_of`."""
         self._pending: set[LogName] = set()
         self._overflow = False
         self._wake = trio.Event()
@@ -96,7 +99,10 @@ class News:
     def _note(self, publisher: MailboxId, hint: Hint) -> None:
         """Remembers who needs not be told by us. Of those whom a hint names only they count who are near: a liar could
         name others for ever."""
-        near = frozenset(_short(peer) for peer in self._transport.connected())
+        connected = self._transport.connected()
+        if connected is not self._near_of:
+            self._near_of, self._near = connected, frozenset(map(_short, connected))
+        near = self._near
         now_told = (hint.audience & near) | {_short(publisher)}
         for handle, log in hint.logs.items():
             state, told = self._told.pop(handle, (log.state, now_told))

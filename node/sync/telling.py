@@ -26,8 +26,7 @@ def progress_teller(peer: Peer) -> Callable[[], None]:
 
     def tell_progress() -> None:
         nonlocal told_at, told
-        progress = peer.progress
-        if trio.current_time() - told_at < SYNC_PROGRESS_S or progress is None:
+        if trio.current_time() - told_at < SYNC_PROGRESS_S or (progress := peer.progress) is None:
             return
         moved = progress.received + progress.sent
         if moved - told >= SYNC_LOGGED_MESSAGES_MIN:

@@ -68,8 +68,9 @@ AUDIT_PASS_S: Final = 7200.0
 for a million messages, reading 70 MB of keys and a second of hashing; on a Raspberry Pi five seconds of an hour, and 20
 kB/s of reads where they are not cached."""
 
-AUDIT_PAUSE_MAX_S: Final = 600.0
-"""Longest pause between two steps of that: a small store is gone through more often than it would have to be."""
+AUDIT_PAUSE_S: Final = 600.0
+"""Pause between two passes. A pass itself is spread over two fifths of AUDIT_PASS_S, so that both together are less
+than half of it."""
 
 AUDIT_LOOKS: Final = 3
 AUDIT_DOUBT_S: Final = 2.0

@@ -60,7 +60,7 @@ def news(context: Context, said: News) -> Standing:
     own_news = np.setdiff1d(changed, rows[known]) if changed.size else changed
     if len(own_news) > NEWS_LOGS_MAX:
         return _NO_ANSWER
-    indices = np.flatnonzero(differs)
+    indices = differs.nonzero()[0]
     entries = table.entries_or_none(rows[indices])
     own = table.listing(own_news)
     size = len(listing) // 8 + int(entry_bytes(entries).sum()) + _listing_bytes(own)
@@ -75,7 +75,7 @@ def about(context: Context, said: About) -> Standing:
     table = context.table
     rows = table.rows_of(said.handles)
     differs = table.differing(rows, said.entries)
-    indices = np.flatnonzero(differs)
+    indices = differs.nonzero()[0]
     entries = table.entries_within(rows[indices], CONTROL_BODY_BYTES - len(rows) // 8)
     return Standing(indices.tolist(), entries, NO_LISTING, table.of_rows(rows[~differs & (rows >= 0)]))
 

@@ -301,7 +301,7 @@ def _about(message: list[Any]) -> About:
 def _standing(message: list[Any]) -> Standing:
     _, bitmap, entries, listing, rest = as_array(message, "message", length=5)
     packed = np.frombuffer(as_bytes(bitmap, "bitmap", length_max=LISTED_LOGS_MAX // 8), np.uint8)
-    differing = np.flatnonzero(np.unpackbits(packed, bitorder="little")).tolist()
+    differing = np.flatnonzero(np.unpackbits(packed, bitorder="little")).tolist() if len(packed) else []
     fields = as_array(entries, "entries", length=4) if entries or differing else []
     if rest != b"":
         as_bytes(rest, "rest", length=FINGERPRINT_BYTES)

@@ -27,6 +27,7 @@ __all__ = [
     "bits_of",
     "join_bits",
     "pack_ascending",
+    "pack_few_varints",
     "pack_varints",
     "unpack_ascending",
     "unpack_varint_list",
@@ -69,7 +70,7 @@ def varint_bytes(numbers: Numbers) -> npt.NDArray[np.int64]:
 def pack_varints(numbers: Numbers) -> bytes:
     """The numbers as varints, one after the other."""
     if numbers.size <= FEW:
-        return _pack_few(numbers.tolist())
+        return pack_few_varints(numbers.tolist())
     sizes = varint_bytes(numbers)
     longest = int(sizes.max())
     if longest == 1:
@@ -81,7 +82,8 @@ def pack_varints(numbers: Numbers) -> bytes:
     return packed
 
 
-def _pack_few(numbers: Iterable[int]) -> bytes:
+def pack_few_varints(numbers: Iterable[int]) -> bytes:
+    """The same without numpy, which is quicker for few."""
     packed = bytearray()
     for number in numbers:
         left = number

@@ -100,7 +100,7 @@ def read_flag(value: Any, what: str) -> bool:
 
 def printable(text: str) -> str:
     """What goes into logs and terminals must not control them."""
-    return "".join(char if char.isprintable() else "?" for char in text)
+    return text if text.isprintable() else "".join(char if char.isprintable() else "?" for char in text)
 
 
 def read_handle(value: Any) -> bytes:

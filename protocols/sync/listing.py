@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Final
 
 import numpy as np
@@ -27,6 +28,7 @@ from protocols.sync.columns import (
     bits_of,
     join_bits,
     pack_ascending,
+    pack_few_varints,
     pack_varints,
     unpack_ascending,
     unpack_varints,
@@ -108,8 +110,8 @@ def entries_of(runs: Runs, hashes: bytes) -> Entries:
 
 def run_lists(runs: Runs, indices: Sequence[int]) -> list[list[tuple[int, int]]]:
     """The (first, last) of the runs of some of the logs, by their indices."""
-    ends = np.cumsum(runs.counts).tolist()
     counts, firsts, lasts = runs.counts.tolist(), runs.firsts.tolist(), runs.lasts.tolist()
+    ends = list(accumulate(counts))
     return [
         list(zip(firsts[ends[i] - counts[i] : ends[i]], lasts[ends[i] - counts[i] : ends[i]], strict=True))
         for i in indices
@@ -222,13 +224,16 @@ def pack_entries(entries: Entries) -> list[Any]:
         return [b"", b"", b"", b""]
     if _is_few(entries):
         few = _few(entries)
-        kinds = np.array([kind for kind, _, _ in few], np.uint8)
-        heads = np.array([head for _, head, _ in few], np.uint64)
-        extras = np.array([extra for _, _, each in few for extra in each], np.uint64)
-    else:
-        starts = _first_of_each(entries.runs)
-        kinds = _kinds(entries, starts)
-        heads, extras, _ = _numbers(entries, kinds, starts)
+        kinds_of_few = [kind for kind, _, _ in few]
+        return [
+            bits_of(np.array(kinds_of_few, np.uint64), _KIND_BITS) if any(kinds_of_few) else b"",
+            pack_few_varints([head for _, head, _ in few]),
+            pack_few_varints([extra for _, _, each in few for extra in each]),
+            entries.hashes,
+        ]
+    starts = _first_of_each(entries.runs)
+    kinds = _kinds(entries, starts)
+    heads, extras, _ = _numbers(entries, kinds, starts)
     return [
         bits_of(kinds.astype(np.uint64), _KIND_BITS) if kinds.any() else b"",
         pack_varints(heads),
@@ -246,13 +251,16 @@ def unpack_entries(fields: Sequence[Any], count: int) -> Entries:
         raise RemoteProtocolError("malformed", f"entries of something else than {count} logs")
     kinds = join_bits(kind_bits, count, _KIND_BITS) if kind_bits else np.zeros(count, np.uint64)
     many = kinds == MANY_RUNS
-    hashes = as_bytes(fields[3], "row hashes", length=FINGERPRINT_BYTES * int(many.sum()))
+    is_few = count <= FEW and extras.size <= FEW
+    # What is most usual, a few logs of one run each from 0, needs no more looks than this.
+    is_plain = is_few and not kind_bits
+    hashes = as_bytes(fields[3], "row hashes", length=0 if is_plain else FINGERPRINT_BYTES * int(many.sum()))
     some = kinds == SOME_RUNS
-    if heads[some].max(initial=0) > LOG_RUNS_MAX:
+    if not is_plain and heads[some].max(initial=0) > LOG_RUNS_MAX:
         raise RemoteProtocolError("limit", f"a log described by more than {LOG_RUNS_MAX} runs")
-    if heads[many].any():
+    if not is_plain and heads[many].any():
         raise RemoteProtocolError("malformed", "a number that means nothing")
-    if count <= FEW and extras.size <= FEW:
+    if is_few:
         return Entries(_assemble_few(kinds.tolist(), heads.tolist(), extras.tolist()), many, hashes)
     counts = np.where(some, heads, np.where(many, 0, 1)).astype(np.int64)
     runs = _assemble(counts, kinds, heads, extras)

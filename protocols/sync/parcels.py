@@ -55,22 +55,24 @@ class _Packer:
 
     def __init__(self) -> None:
         self._watermarks: dict[int, int | None] = {}
-        self._columns = tuple(np.zeros(0, kind) for kind in (np.int64, np.uint64, np.int64, np.int64))
+        self._columns: tuple[npt.NDArray[np.integer[Any]], ...] = (np.zeros(0, np.int64),) * 4
         """Number of the log, seq, first stored, size of the messages whose headers wait for the next parcel."""
         self._data = b""
 
     def add(self, numbers: npt.NDArray[np.int64], watermarks: Mapping[int, int | None], page: Page) -> Iterator[Parcel]:
         """Takes a page and yields the parcels that are full now. `numbers` are those of the messages' logs."""
         self._watermarks.update(watermarks)
-        added = (numbers, page.seqs, page.first_stored_s, page.sizes)
-        columns = self._columns = tuple(map(np.concatenate, zip(self._columns, added, strict=True)))
+        columns: tuple[npt.NDArray[np.integer[Any]], ...] = (numbers, page.seqs, page.first_stored_s, page.sizes)
+        if len(self._columns[0]):
+            columns = tuple(map(np.concatenate, zip(self._columns, columns, strict=True)))
+        self._columns = columns
         data = memoryview(self._data + page.data)
-        sizes = columns[3]
-        ends = np.cumsum(sizes) + (len(data) - int(sizes.sum()))
+        ends = columns[3].cumsum()
+        ends += len(data) - (int(ends[-1]) if len(ends) else 0)
         start = first = 0
         while True:
             end = start + _DATA_BYTES
-            last = int(np.searchsorted(ends, end, "right"))
+            last = int(ends.searchsorted(end, "right"))
             if len(data) > end:
                 last = min(last + 1, len(ends))  # the one that is cut
             if last - first > _HEADERS_MAX:
@@ -86,7 +88,9 @@ class _Packer:
     def _logs(self, first: int, last: int) -> list[ParcelLog]:
         numbers, *columns = [column[first:last].tolist() for column in self._columns]
         seqs, first_stored_s, sizes = columns
-        begins = np.flatnonzero(np.diff(self._columns[0][first:last], prepend=-1)).tolist()
+        begins = [0] if numbers else []
+        if numbers and numbers[0] != numbers[-1]:
+            begins = np.flatnonzero(np.diff(self._columns[0][first:last], prepend=-1)).tolist()
         return [
             ParcelLog(
                 numbers[begin],
@@ -115,13 +119,13 @@ def send_messages(context: Context, spans: Sequence[tuple[int, Span]]) -> Steps[
     sent = sent_bytes = 0
     while wanted:
         page: Page = yield ReadMessages(wanted, context.alive_from_s, _PAGE_BYTES, position)
-        logs = {int(numbers[index]): wanted[index].name for index in np.unique(page.spans)}
+        logs = {int(numbers[index]): wanted[index].name for index in sorted(set(page.spans.tolist()))}
         watermarks: Sequence[int | None] = (yield ReadWatermarks(list(logs.values()))) if logs else []
         for parcel in packer.add(numbers[page.spans], dict(zip(logs, watermarks, strict=True)), page):
             yield Send(encode(parcel))
         if context.alive_from_s <= present_s:
             # The receiver brings a date in its future down to its present, so we do it too.
-            for at in np.flatnonzero(page.first_stored_s > present_s).tolist():
+            for at in (page.first_stored_s > present_s).nonzero()[0].tolist():
                 name = wanted[int(page.spans[at])].name
                 merges.append((name, page.item(at)._replace(first_stored_s=present_s)))
         sent += len(page)

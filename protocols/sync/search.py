@@ -196,7 +196,7 @@ class Search:
         differing = rows[list(reply.differing)]
         known = differing >= 0
         self._compare(differing[known], select(reply.entries, known))
-        unknown = np.flatnonzero(~known).tolist()
+        unknown = (~known).nonzero()[0].tolist()
         for index, held in zip(unknown, run_lists(reply.entries.runs, unknown), strict=True):
             spans = None if reply.entries.many[index] else held
             self._unnamed.append(_unnamed_of(asked.handles[reply.differing[index]], spans))

@@ -161,10 +161,11 @@ class KeyedTable:
     def rows_of(self, handles: Sequence[bytes]) -> Rows:
         """The rows of these logs; -1 for those that are not here."""
         self._budget.spend(len(handles), each=True)
-        prefixes, table = self.table.prefixes, self.table
+        table = self.table
         if len(handles) <= FEW:
             found_few = [table.find(handle) for handle in handles]
             return np.array([-1 if row is None else row for row in found_few], np.int64)
+        prefixes = table.prefixes
         places = np.frombuffer(b"".join(handles), ">u8")[:: HANDLE_BYTES // 8].astype(np.uint64)
         found = prefixes.searchsorted(places)
         is_there = np.append(prefixes, 0)[found] == places

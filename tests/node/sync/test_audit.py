@@ -119,7 +119,7 @@ async def test_what_changes_meanwhile_is_no_difference(autojump_clock: MockClock
 async def test_the_background_finds_it_within_the_time_stated(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit_module, "AUDIT_PAUSE_MAX_S", AUDIT_PASS_S / 10)
+    monkeypatch.setattr(audit_module, "AUDIT_PAUSE_S", AUDIT_PASS_S / 10)
     async with MoodyStore() as store:
         await store.put([arrival(name, seq * BLOCK_SEQS) for name in LOGS for seq in range(300)])
         index = LogIndex(store)
