@@ -246,6 +246,7 @@ case "$*" in
 esac
 echo "$@" >> "$0.log"
 """
+SAVED = "document.querySelector('#setting-{} ~ .primary').hidden"
 AT_LOGIN = "document.getElementById('start-at-login')"
 
 
@@ -288,6 +289,78 @@ def test_start_at_login_is_switched_and_nothing_is_started_or_stopped(tab: Page,
     finally:
         mailbox.__exit__()
         tab.leave()
+
+
+WAKEPY = """
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+@contextmanager
+def running(on_fail):
+    said = Path(__file__).with_name("said")
+    said.write_text(said.read_text() + "on " if said.exists() else "on ")
+    yield SimpleNamespace(active=True)
+    said.write_text(said.read_text() + "off ")
+
+keep = SimpleNamespace(running=running)
+"""
+
+
+def test_every_setting_applies_at_once_and_survives_a_restart(tab: Page, tmp_path: Path) -> None:
+    """With a stand-in for the library that keeps awake, which writes down when it does."""
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "wakepy.py").write_text(WAKEPY)
+    path = f"{library}:{Path(__file__).parents[2]}"
+    peer = "http://127.0.0.1:9"
+    with MailboxProcess(tmp_path / "data", *LOCAL) as given:
+        given.stop()  # it was started without the library
+        mailbox = given.start(env={"PYTHONPATH": path})
+        tab.visit(link(mailbox))
+        tab.wait(LOADED)
+        for key, value in (("name", "Attic"), ("storage-limit", "1GiB"), ("retention", "6d")):
+            change(tab, key, value)
+            tab.wait(f"document.getElementById('said').textContent.endsWith('saved.') && {SAVED.format(key)}", what=key)
+        assert (mailbox.status()["name"], mailbox.status()["storage_limit"]) == ("Attic", 1 << 30)
+        tab.run("document.getElementById('setting-peer').focus()")
+        tab.type(peer)
+        tab.run("document.getElementById('setting-peer').form.requestSubmit()")
+        tab.wait("document.getElementById('neighbours').textContent.includes('127.0.0.1:9')", what="the peer")
+        tab.run("document.getElementById('keep-awake').click()")
+        tab.wait("document.getElementById('keep-awake').getAttribute('aria-checked') === 'true'")
+        assert (library / "said").read_text() == "on "
+        tab.run("document.getElementById('password').focus()")
+        tab.type("a long enough password")
+        tab.press("Enter")
+        tab.wait("document.getElementById('access').textContent.includes('One is set')", what="the password")
+        assert mailbox.request("POST", "/blobs/get", {"topics": {}})[0] == 401
+        tab.run("document.getElementById('mode').click()")
+        tab.run("document.querySelector('#confirm .danger').click()")
+        tab.wait("document.getElementById('mode').getAttribute('aria-checked') === 'false'")
+        assert mailbox.request("GET", "/health")[0] == 503
+
+        assert mailbox.stop() == 0
+        assert (library / "said").read_text() == "on off "
+        mailbox.start(env={"PYTHONPATH": path})
+        assert mailbox.request("GET", "/health")[0] == 503
+        assert (library / "said").read_text() == "on off on "
+        status = mailbox.status()
+        assert (status["name"], status["storage_limit"], status["admission"]["password"]) == ("Attic", 1 << 30, True)
+        tab.visit(link(mailbox))
+        tab.wait(LOADED)
+        shown = tab.run("[...document.querySelectorAll('#settings input, #settings textarea')].map((e) => e.value)")
+        assert shown == ["Attic", "1GiB", "6d", peer]
+        switches = tab.run("['mode', 'keep-awake'].map((id) => document.getElementById(id).ariaChecked)")
+        assert switches == ["false", "true"]
+        assert "One is set" in text_of(tab, "#access")
+        tab.run("document.getElementById('mode').click()")
+        tab.wait("document.getElementById('mode').getAttribute('aria-checked') === 'true'")
+        assert mailbox.request("GET", "/health")[0] == 200
+        tab.run("document.getElementById('keep-awake').click()")
+        tab.wait("document.getElementById('keep-awake').getAttribute('aria-checked') === 'false'")
+        assert (library / "said").read_text() == "on off on off "
+    tab.leave()
 
 
 def test_where_nothing_can_start_it_at_login_the_switch_says_why(tab: Page, tmp_path: Path) -> None:
