@@ -31,6 +31,7 @@ from protocols.limits.shedding import (
     HTTP_STRANGERS_READS_MAX,
     HTTP_STRANGERS_STORES_AT_ONCE,
     HTTP_STRANGERS_STORES_MAX,
+    PAGE_PAUSE,
 )
 
 __all__ = ["Gate", "Share"]
@@ -78,11 +79,11 @@ class Share:
             return await self._paused(work)
 
     async def _paused(self, work: Callable[[], Awaitable[_T]]) -> _T:
-        """Does it, and pauses for as long as it took if others are about."""
+        """Does it, and pauses if others are about."""
         begun_s = trio.current_time()
         done = await work()
         if self._gives_way():
-            await trio.sleep(trio.current_time() - begun_s)
+            await trio.sleep(PAGE_PAUSE * (trio.current_time() - begun_s))
         return done
 
     async def reserve(self, size: int) -> int:

@@ -63,6 +63,10 @@ TURN_PAUSE_MAX_S: Final = 0.01
 """Strangers pause for as long as they had their turn, up to this: a turn of one at the least each time makes 70
 requests a second, however busy the computer is."""
 
+PAGE_PAUSE: Final = 3.0
+"""After each page that is read or written for a stranger, it pauses for so many times as long as that took: with two at
+once the threads that do it have half of a core."""
+
 COMPANY_S: Final = 10.0
 """They pause until nobody but strangers has come for so long: the app asks every 2.5 s."""
 
