@@ -213,7 +213,7 @@ def _refusals() -> dict[str, Any]:
         "422": {"description": "JSON of another shape.", "content": _TEXT},
         "429": _busy("Too many requests."),
         "500": {"description": "A fault of the mailbox's own.", "content": _TEXT},
-        "503": _busy("The disk failed, or there is no memory for it now."),
+        "503": _busy("The disk failed, there is no memory for it now, or strangers flood the mailbox."),
     }
 
 

@@ -31,7 +31,9 @@ from protocols.limits.shedding import (
     HTTP_STRANGERS_READS_MAX,
     HTTP_STRANGERS_STORES_AT_ONCE,
     HTTP_STRANGERS_STORES_MAX,
+    HTTP_STRANGERS_STORING_BYTES,
     PAGE_PAUSE,
+    STRANGERS_STORE_WAIT_S,
 )
 
 __all__ = ["Gate", "Share"]
@@ -114,7 +116,8 @@ class Gate:
 
     def __init__(self) -> None:
         self._stores = dict.fromkeys(Standing, 0)
-        self._strangers_stores = trio.Semaphore(HTTP_STRANGERS_STORES_AT_ONCE)
+        self._strangers_stored = MemoryBudget(HTTP_STRANGERS_STORING_BYTES)
+        self._waiting_since_s: dict[object, float] = {}
         self._strangers_gets = 0
         self._company_until_s = float("-inf")
         self._all = Share(reads_max=HTTP_READS_MAX, answers_bytes_max=HTTP_ANSWERS_BYTES_MAX)
@@ -126,8 +129,12 @@ class Gate:
         )
 
     def load(self) -> float:
-        """The share of places for stores that is taken, where it is largest."""
-        return max(count / _STORES_MAX[standing] for standing, count in self._stores.items())
+        """The share of places for stores that is taken, where it is largest; 1 also if strangers' stores wait long."""
+        places = max(count / _STORES_MAX[standing] for standing, count in self._stores.items())
+        if not self._waiting_since_s:
+            return places
+        wait_s = trio.current_time() - next(iter(self._waiting_since_s.values()))
+        return max(places, min(1.0, wait_s / STRANGERS_STORE_WAIT_S))
 
     def check_room_for_store(self, standing: Standing) -> None:
         """Raises HttpError if there is none."""
@@ -140,8 +147,9 @@ class Gate:
             raise HttpError.busy(503, "Too many gets are waiting.", retry_after_s=2)
 
     @asynccontextmanager
-    async def storing(self, standing: Standing) -> AsyncIterator[None]:
-        """Holds a place for a store, once it is its turn. Raises HttpError if there is no room to wait."""
+    async def storing(self, standing: Standing, size: int) -> AsyncIterator[None]:
+        """Holds a place for a store of so many bytes, once it is its turn. Raises HttpError if there is no room to
+        wait."""
         self.check_room_for_store(standing)
         self._note(standing)
         self._stores[standing] += 1
@@ -149,10 +157,25 @@ class Gate:
             if standing is not Standing.STRANGER:
                 yield
                 return
-            async with self._strangers_stores:
+            async with self._strangers_turn(size):
                 yield
         finally:
             self._stores[standing] -= 1
+
+    @asynccontextmanager
+    async def _strangers_turn(self, size: int) -> AsyncIterator[None]:
+        ticket = object()
+        self._waiting_since_s[ticket] = trio.current_time()
+        try:
+            taken = await self._strangers_stored.take(
+                max(size, HTTP_STRANGERS_STORING_BYTES // HTTP_STRANGERS_STORES_AT_ONCE)
+            )
+        finally:
+            del self._waiting_since_s[ticket]
+        try:
+            yield
+        finally:
+            self._strangers_stored.give_back(taken)
 
     @asynccontextmanager
     async def getting(self, standing: Standing) -> AsyncIterator[Share]:

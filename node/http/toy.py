@@ -86,7 +86,7 @@ class _FamilyRoutes:
         """Stores everything in the request, durably, or nothing."""
         try:
             size = len(request.body)
-            async with self._gate.storing(request.standing):
+            async with self._gate.storing(request.standing, size):
                 wanted = await _aside(size, decode_store, request.body, self._family)
                 watermarks = await self._deliver(wanted, _source_of(request))
         except NotGenuine as error:

@@ -24,6 +24,7 @@ from protocols.limits.shedding import (
     CHALLENGE_KEY_BYTES,
     CONNECT_BURST,
     CONNECT_RATE,
+    HTTP_STRANGERS_BODY_BYTES_MAX,
     KNOWN_BURST,
     KNOWN_RATE,
     SHED_RETRY_AFTER_S,
@@ -83,8 +84,12 @@ class Turnstile:
             self.turns.company(now_s)
             if self.pressure.is_high and not self._manners.admit(f"{standing.name} {counted}", now_s):
                 standing = Standing(standing - 1)
-        if standing is Standing.STRANGER and stores and self.pressure.bits:
-            self._take_proof(head, key, now_s)
+        if standing is Standing.STRANGER and stores and self.pressure.is_high:
+            if head.length is None or head.length > HTTP_STRANGERS_BODY_BYTES_MAX:
+                why = f"The mailbox is flooded: stores of more than {HTTP_STRANGERS_BODY_BYTES_MAX} bytes have to wait."
+                raise HttpError.busy(503, why, retry_after_s=SHED_RETRY_AFTER_S)
+            if self.pressure.bits:
+                self._take_proof(head, key, now_s)
         return standing
 
     def _take_proof(self, head: Head, key: str, now_s: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from protocols.limits.http import HTTP_ANSWERS_BYTES_MAX, HTTP_READS_MAX, HTTP_STORES_WAITING_MAX
+from protocols.limits.units import KIB, MIB
 
 HTTP_STRANGERS_STORES_MAX: Final = HTTP_STORES_WAITING_MAX * 3 // 4
 HTTP_STRANGERS_READS_MAX: Final = HTTP_READS_MAX // 4
@@ -13,8 +14,17 @@ HTTP_STRANGERS_ANSWERS_BYTES_MAX: Final = HTTP_ANSWERS_BYTES_MAX * 3 // 4
 themselves."""
 
 HTTP_STRANGERS_STORES_AT_ONCE: Final = 32
-"""Of strangers' stores so many are given to the store's writer at once; others wait. A commit of so many costs each
-hardly more than one of hundreds, and whoever is known waits a millisecond for them, not for hundreds."""
+HTTP_STRANGERS_STORING_BYTES: Final = 256 * KIB
+"""Of strangers' stores so many, and so many bytes of bodies, are given to the store's writer at once (a larger one by
+itself); others wait. A commit of so many costs each hardly more than one of hundreds, and whoever is known waits some
+milliseconds for them, not for hundreds."""
+
+STRANGERS_STORE_WAIT_S: Final = 1.0
+"""If strangers' stores wait half as long for that, it is strain."""
+
+HTTP_STRANGERS_BODY_BYTES_MAX: Final = MIB
+"""Largest store of a stranger while there is strain: the largest of all keep the writer, and so everybody, for
+seconds."""
 
 HTTP_STRANGERS_GETS_MAX: Final = 128
 """Gets of strangers that wait for their first page; further ones get a 503. A short page takes a millisecond."""

@@ -5,16 +5,27 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
+import pytest
 import trio
 
+from node.http import shares
 from node.http.limits import HttpLimits
 from node.http.messages import Principal
 from node.http.toy import toy_router
 from node.http.turns import Turns
 from node.http.turnstile import Turnstile
+from node.store.api import ReadPage
 from node.store.memory import MemoryStore
-from protocols.limits.shedding import HTTP_STRANGERS_STORES_AT_ONCE, HTTP_STRANGERS_STORES_MAX, KNOWN_BURST
+from protocols.limits.shedding import (
+    HTTP_STRANGERS_GETS_MAX,
+    HTTP_STRANGERS_READS_MAX,
+    HTTP_STRANGERS_STORES_AT_ONCE,
+    HTTP_STRANGERS_STORES_MAX,
+    HTTP_STRANGERS_STORING_BYTES,
+    KNOWN_BURST,
+)
 from tests.hostile.test_shedding import LIMITS, STORE, Flooded, OneToken
 from tests.node.http.harness import MAILBOX_ID, PATIENCE_S, Site, StuckStore, mailbox_over, serving, until
 
@@ -55,7 +66,10 @@ async def is_served(stream: trio.SocketStream, request: bytes) -> bool:
     return (await stream.receive_some()).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_a_paired_phones_store_is_taken_while_strangers_have_all_their_places() -> None:
+async def test_a_paired_phones_store_is_taken_while_strangers_have_all_their_places(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shares, "STRANGERS_STORE_WAIT_S", 1e9)  # the load tells the places only
     stuck = StuckStore()
     router = toy_router(mailbox_over(stuck), MAILBOX_ID)
     router.door = OneToken()
@@ -70,7 +84,7 @@ async def test_a_paired_phones_store_is_taken_while_strangers_have_all_their_pla
         await until(lambda: router.load() == 1.0)
         assert stuck.waiting == HTTP_STRANGERS_STORES_AT_ONCE, "the others wait before they reach the writer"
         head = b"POST /blips/store HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-        refused = await site.send(head % 10_000_000, source="127.0.7.7")  # no byte of the body is sent
+        refused = await site.send(head % 10_000, source="127.0.7.7")  # no byte of the body is sent
         assert refused.startswith(b"HTTP/1.1 429 ")
         assert b"retry-after: " in refused
         nursery.start_soon(store, "127.0.8.8", *PAIRED)
@@ -80,6 +94,73 @@ async def test_a_paired_phones_store_is_taken_while_strangers_have_all_their_pla
         await until(lambda: len(answers) == HTTP_STRANGERS_STORES_MAX + 1)
         assert set(answers) == {201}
         assert router.load() == 0.0
+
+
+async def test_strangers_large_stores_go_one_by_one_and_not_at_all_under_strain() -> None:
+    stuck = StuckStore()
+    router = toy_router(mailbox_over(stuck), MAILBOX_ID)
+    router.door = OneToken()
+    turnstile = Flooded(bits=0)
+    large = b'{"blips": {"t": {"l": {"0": "%b"}}}}' % (b"QUJD" * (HTTP_STRANGERS_STORING_BYTES // 6))
+    async with serving(router, limits=LIMITS, turnstile=turnstile) as site, trio.open_nursery() as nursery:
+        answers: list[int] = []
+
+        async def store(source: str, *headers: tuple[str, str]) -> None:
+            answers.append((await site.ask("POST", "/blips/store", large, headers=headers, source=source)).status)
+
+        for number in range(3):
+            nursery.start_soon(store, f"127.0.0.{2 + number}")
+        await until(lambda: stuck.waiting == 1 and router.load() > 0)
+        for _ in range(2):
+            nursery.start_soon(store, "127.0.0.9", *PAIRED)
+        await until(lambda: stuck.waiting == 3)
+        await until(lambda: router.load() == 1.0)  # they have waited for long: that is strain, however few they are
+        head = b"POST /blips/store HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n%b\r\n"
+        for length in (b"Content-Length: 10000000\r\n", b"Transfer-Encoding: chunked\r\n"):
+            refused = await site.send(head % length)  # no byte of the body is sent
+            assert refused.startswith(b"HTTP/1.1 503 ")
+            assert b"retry-after: " in refused
+        stuck.go_on.set()
+        await until(lambda: len(answers) == 5)
+        assert set(answers) == {201}
+
+
+class StuckReads(MemoryStore):
+    """Reads nothing for anybody until told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = trio.Event()
+        self.waiting = 0
+
+    async def read(self, *arguments: Any, **options: Any) -> ReadPage:
+        self.waiting += 1
+        await self.go_on.wait()
+        return await super().read(*arguments, **options)
+
+
+async def test_a_paired_phones_get_is_read_while_strangers_wait_for_theirs() -> None:
+    stuck = StuckReads()
+    router = toy_router(mailbox_over(stuck), MAILBOX_ID)
+    router.door = OneToken()
+    get = b'{"topics": {"t": {}}}'
+    async with serving(router, limits=LIMITS, turnstile=Flooded(bits=0)) as site, trio.open_nursery() as nursery:
+        answers: list[int] = []
+
+        async def ask(source: str, *headers: tuple[str, str]) -> None:
+            answers.append((await site.ask("POST", "/blips/get", get, headers=headers, source=source)).status)
+
+        for number in range(HTTP_STRANGERS_GETS_MAX):
+            nursery.start_soon(ask, f"127.0.{2 + number // 100}.{1 + number % 100}")
+        await until(lambda: stuck.waiting == HTTP_STRANGERS_READS_MAX)
+        await until(lambda: site.statistics.connections == HTTP_STRANGERS_GETS_MAX)
+        await ask("127.0.7.7")
+        assert answers == [503]
+        nursery.start_soon(ask, "127.0.7.8", *PAIRED)
+        await until(lambda: stuck.waiting == HTTP_STRANGERS_READS_MAX + 1)
+        stuck.go_on.set()
+        await until(lambda: len(answers) == HTTP_STRANGERS_GETS_MAX + 2)
+        assert set(answers[1:]) == {200}
 
 
 async def test_who_shows_a_token_does_not_wait_behind_strangers() -> None:
