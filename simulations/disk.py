@@ -6,7 +6,7 @@ The store is the node's own in memory; a crash takes away what waits, and what i
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import trio
@@ -73,7 +73,6 @@ class SimulatedStore(MemoryStore):
     def __init__(self, disk: Disk, storage_limit_bytes: int | None) -> None:
         super().__init__(storage_limit_bytes=storage_limit_bytes)
         self._disk = disk
-        self.on_durable: Callable[[Sequence[Arrival]], None] = lambda _arrivals: None
 
     def held(self) -> dict[tuple[LogName, int, bytes], int]:
         """All that is durable: log, seq and digest -> first stored."""

@@ -155,11 +155,6 @@ class Flow:
             self._free_version = self._network.version
             action()
 
-    @property
-    def is_stuck(self) -> bool:
-        """Whether something waits for the way to be free."""
-        return bool(self._stuck)
-
     def go_on(self) -> None:
         """Lets through what waits, if the way is free."""
         while self._stuck and not self._network.is_held(self.source, self.target):

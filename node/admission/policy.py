@@ -124,9 +124,9 @@ class Admission:
         """Why a mailbox is not let in whatever it proves, for people."""
         return _NEVER["distrusted" if mailbox_id in self._distrusted else "untrusted"]
 
-    def of_phone(self, device: Device | None) -> bool:
-        """Whether a phone may store and get; `device` is who its token says it is, None for a stranger."""
-        return self.password is None or device is not None
+    def of_phone(self, *, is_paired: bool) -> bool:
+        """Whether a phone may store and get."""
+        return self.password is None or is_paired
 
     def device_of(self, token: str) -> Device | None:
         """The paired phone with this token. Found by a hash, so that the time it takes tells nothing of the tokens."""

@@ -52,7 +52,6 @@ class LoadFigures:
     p50_ms: float
     p99_ms: float
     answer_bytes: int
-    load_cpu_s: float
 
 
 class _Client:
@@ -151,7 +150,6 @@ def play(load: Load) -> LoadFigures:
         p50_ms=1000 * waits_s[count // 2],
         p99_ms=1000 * waits_s[count * 99 // 100],
         answer_bytes=received,
-        load_cpu_s=time.process_time(),
     )
 
 

@@ -41,7 +41,7 @@ class Door:
 
     def check(self, principal: Principal) -> None:
         """Raises HttpError (401) unless they may store and get."""
-        if not principal.is_paired and self._admission.password is not None:
+        if not self._admission.of_phone(is_paired=principal.is_paired):
             raise _refusal(has_token=principal.has_token)
 
     def last_seen(self, device: Device) -> float | None:

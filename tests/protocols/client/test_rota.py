@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from protocols.client.policies import POLICIES
 from protocols.client.rota import Rota, Turn
 
-EACH, IN_TURN = POLICIES["each"], POLICIES["round-robin"]
+EACH = POLICIES["each"]
 
 
 def rota_of(*mailboxes: str, policy: str = "each") -> Rota[str]:
