@@ -1,11 +1,15 @@
 """Fixtures for all tests."""
 
 import signal
+import threading
 
 from tests.netns import lan
 
 __all__ = ["lan"]
 
-# A shell that starts the tests in the background has them ignore Ctrl-C, and what they start would inherit that.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+def pytest_configure() -> None:
+    """What runs in the background of a script is started with Ctrl-C ignored, and so is all that it starts: tests that
+    press it would wait for ever."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

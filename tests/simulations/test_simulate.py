@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import pty
+import select
 import shlex
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -233,13 +235,16 @@ def started(*words: object, mark: str, cwd: Path) -> tuple[subprocess.Popen[byte
 
 
 def rest_of(terminal: int) -> str:
+    """What comes until nobody writes there any more."""
     shown = b""
-    try:
-        while part := os.read(terminal, 4096):
+    deadline = time.monotonic() + 60
+    with suppress(OSError):
+        while select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            if not (part := os.read(terminal, 4096)):
+                break
             shown += part
-    except OSError:  # nobody writes there any more
-        pass
     os.close(terminal)
+    assert time.monotonic() < deadline, "it goes on"
     return shown.decode()
 
 
