@@ -34,6 +34,7 @@ from protocols.limits.replication import (
     TOY_PEER_ANSWER_BYTES_MAX,
     TOY_PEER_NAMES_SLICE,
     TOY_PEER_NEWS_S,
+    TOY_PEER_REFUSED_MAX,
     TOY_PEER_STORE_BYTES,
     TOY_PEER_TIMEOUT_S,
     TOY_PEER_TOPICS_MAX,
@@ -67,7 +68,7 @@ class ToyPeer:
     failures: int = 0
     news: trio.Event = field(default_factory=trio.Event)
     refused: set[Traded] = field(default_factory=set)
-    """What it did not take for its size, until we restart."""
+    """What it did not take for its size, until we restart or there is much of it."""
 
 
 class ToyPeers:
@@ -257,19 +258,30 @@ class ToyPeers:
         known = await self._with_ledger(partial(self._ledger.peers_of, list(by_key)))
         due = [t for t in by_key if peer.url not in known.get(t, ()) and t not in peer.refused]
         for batch in _batches(due, by_key):
-            blobs = await self._mailbox.store.blobs(name, [(traded.seq, traded.digest) for traded in batch])
-            messages = [(name, t.seq, blob) for t, blob in zip(batch, blobs, strict=True) if blob is not None]
-            if not messages:
-                continue
-            try:
-                await self._exchange(peer, "POST", self._path(peer, "store"), encode_store(peer.family, messages))
-            except ClientError as error:
-                if error.status != 413:
-                    raise
-                peer.refused.update(batch)  # older ones take 2 MiB at the most
-                continue
-            peer.sent += len(messages)
-            await self._note(peer, batch)
+            await self._give_batch(peer, name, batch)
+
+    async def _give_batch(self, peer: ToyPeer, name: LogName, batch: Sequence[Traded]) -> None:
+        """In smaller parts if it is too much for the other side: what stands before it may take less than it."""
+        blobs = await self._mailbox.store.blobs(name, [(traded.seq, traded.digest) for traded in batch])
+        messages = [(name, t.seq, blob) for t, blob in zip(batch, blobs, strict=True) if blob is not None]
+        if not messages:
+            return
+        try:
+            await self._exchange(peer, "POST", self._path(peer, "store"), encode_store(peer.family, messages))
+        except ClientError as error:
+            if error.status != 413:
+                raise
+            if len(batch) == 1:
+                if len(peer.refused) >= TOY_PEER_REFUSED_MAX:
+                    peer.refused.clear()
+                peer.refused.update(batch)
+                return
+            half = len(batch) // 2
+            await self._give_batch(peer, name, batch[:half])
+            await self._give_batch(peer, name, batch[half:])
+            return
+        peer.sent += len(messages)
+        await self._note(peer, batch)
 
     async def _note(self, peer: ToyPeer, traded: Sequence[Traded]) -> None:
         now_s = int(self._mailbox.clock.now_s())

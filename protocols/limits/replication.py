@@ -163,6 +163,9 @@ TOY_PEER_ANSWER_BYTES_MAX: Final = 256 * MIB
 TOY_PEER_STORE_BYTES: Final = 1 * MIB
 """Blobs in one store to a plain mailbox: with base64 below the 2 MiB that its oldest generation takes."""
 
+TOY_PEER_REFUSED_MAX: Final = 4096
+"""Messages that are remembered as too large for a plain mailbox; when there are more, all are tried once again."""
+
 TOY_PEER_NEWS_S: Final = 1.0
 """How long news gather before plain mailboxes are given them: each pass is a request for all topics."""
 

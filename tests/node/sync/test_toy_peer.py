@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import trio
 
 from node.config import ListenAddress
-from node.http.messages import Request, Response, Router
+from node.http.messages import HttpError, Request, Response, Router
 from node.http.server import open_listeners, serve_http
 from node.http.toy import toy_router
 from node.mailbox import Mailbox
@@ -133,6 +133,32 @@ async def test_nothing_goes_round_for_ever(tmp_path: Path) -> None:
         # A restart remembers.
         await sync(await peers_of(ours, tmp_path, url))
         assert await theirs.content() == {("log", 9): b"keeps the topic known"}
+
+
+async def test_who_takes_little_at_a_time_is_given_smaller_parts(tmp_path: Path) -> None:
+    """A web server before a plain mailbox may have a limit of its own. What is too large alone is not tried again."""
+    ours, theirs = side(), side()
+    await ours.mailbox.deliver([(NAME, seq, bytes(3000) + b"%d" % seq) for seq in range(20)])
+    await ours.mailbox.deliver([(NAME, 20, bytes(60_000))])
+    router = toy_router(theirs.mailbox, THEIRS)
+    sizes: list[int] = []
+    route = router.routes["/blips/store"]["POST"]
+
+    async def narrow(request: Request) -> Response:
+        sizes.append(len(request.body))
+        if len(request.body) > 20_000:
+            raise HttpError(413, "too much")
+        return await route.handler(request)
+
+    router.routes["/blips/store"]["POST"] = replace(route, handler=narrow)
+    async with serving(router) as url:
+        peers = await peers_of(ours, tmp_path, url)
+        peer = await sync(peers)
+        assert peer.state is PeerState.IN_SYNC
+        assert sorted(seq for _, seq in await theirs.content()) == list(range(20))
+        tries = len(sizes)
+        await sync(peers)
+        assert len(sizes) == tries
 
 
 async def test_what_was_given_once_is_not_given_again(tmp_path: Path) -> None:
