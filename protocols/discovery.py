@@ -14,11 +14,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_address
 from typing import Final, TypeAlias
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.limits.discovery import (
+    ADDRESSES_PARSED_KEPT,
     MDNS_TXT_BYTES_MAX,
     NEIGHBOUR_ADDRESSES_MAX,
     NETWORK_TAG_CHARS_MAX,
@@ -203,6 +205,7 @@ def lan_targets(announced: Iterable[str], interfaces: Sequence[Interface]) -> tu
     return tuple(str(address) for address in ranked[:NEIGHBOUR_ADDRESSES_MAX])
 
 
+@lru_cache(maxsize=ADDRESSES_PARSED_KEPT)
 def _address(text: str) -> Address | None:
     try:
         address = ip_address(text)

@@ -93,6 +93,7 @@ class Judges:
         self.errors = Errors()
         self.invariants = [kind(self) for kind in kinds]
         self._correct: set[MailboxId] = set()
+        self._by_id: dict[MailboxId, Host] = {}
         self._groups: tuple[float, list[list[Host]]] | None = None
         self._sampled_hosts: Sequence[Host] | None = None
         """The same for all who look at one moment."""
@@ -165,7 +166,9 @@ class Judges:
 
     def host_of(self, mailbox_id: MailboxId) -> Host:
         """The machine of a mailbox of this world."""
-        return next(host for host in self.recorder.hosts.values() if host.mailbox_id == mailbox_id)
+        if not self._by_id:
+            self._by_id = {host.mailbox_id: host for host in self.recorder.hosts.values()}
+        return self._by_id[mailbox_id]
 
     def way_of(self, name: LogName, seq: int) -> Way | None:
         """What is known of a message, if a phone of this world wrote it."""

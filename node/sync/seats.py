@@ -118,6 +118,8 @@ class Seats:
         return sum([not seat.is_ended and proven in (None, seat.proven) for seat in self._seats])
 
     def _free(self, proven: bool) -> bool:
+        if len(self._seats) < (self._seats_max if proven else min(self._seats_max, self._unproven_max)):
+            return True  # as mostly
         return self._held() < self._seats_max and (proven or self._held(proven=False) < self._unproven_max)
 
     def _displace(self, proven: bool) -> bool:

@@ -115,3 +115,6 @@ GOODBYE_TIME_S: Final = 1.0
 
 DISCOVERY_RESTART_MAX_S: Final = 30.0
 """Longest pause before the sockets are opened again after an error."""
+
+ADDRESSES_PARSED_KEPT: Final = 1024
+"""Addresses in announcements whose meaning is remembered (some 200 kB): a LAN says the same few for days."""
