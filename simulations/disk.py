@@ -6,14 +6,16 @@ The store is the node's own in memory; a crash takes away what waits, and what i
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import trio
 
+from node.store._evicted import minus_spans
+from node.store._shares import source_of
 from node.store.api import Arrival, PutResult, Room, StoreFull, StoreUnavailable
 from node.store.memory import MemoryStore
-from protocols.model import LogName
+from protocols.model import LogName, MailboxId
 from simulations.runtime import YIELD_SHARE, Timeline
 
 __all__ = ["Disk", "SimulatedStore"]
@@ -86,6 +88,24 @@ class SimulatedStore(MemoryStore):
     def bytes_by_topic(self) -> dict[str, int]:
         """What each topic takes."""
         return self._shares.by_topic()
+
+    def has_let_go(self, name: LogName, seq: int) -> bool:
+        """Whether that is recorded as let go to make room."""
+        log = self._find(name)
+        return log is not None and not minus_spans(seq, seq, log.evicted)
+
+    def has_room(self, topic: str, size: int, origins: Iterable[MailboxId]) -> bool:
+        """Whether messages that take `size` bytes find room, if need be at the expense of somebody who has more,
+        whichever of these mailboxes brings them."""
+        if size <= min(room.free_bytes for room in self.rooms()):
+            return True
+        known = topic if topic in self._topics else None
+        found = [self._shares.victim(source_of(origin, "", b""), known, size) for origin in origins]
+        return all(victim is not None and victim.young for victim in found)
+
+    def size_of(self, name: LogName, seq: int, digest: bytes) -> int:
+        """Bytes of a blob that is held."""
+        return len(self._topics[name.topic][name.log].variants[seq][digest].blob)
 
     def close(self) -> None:
         """Whoever still uses it gets StoreUnavailable."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from math import inf
 from operator import attrgetter
 from typing import Final
 
 import trio
 
-from node.mailbox import Mailbox
 from node.store.api import StoredItem
 from node.sync.peers import SessionEnd
 from protocols.limits.data import CLOCK_SKEW_MAX_S
@@ -25,9 +24,10 @@ from protocols.limits.replication import (
 from protocols.limits.store import MESSAGE_OVERHEAD_BYTES
 from protocols.limits.sync import SESSION_ROUNDS_MAX
 from protocols.model import LogName, MailboxId
+from simulations.convergence import Convergence
 from simulations.judges import Invariant, Judges
 from simulations.machines import Host
-from simulations.recorder import Held, Way
+from simulations.recorder import Way
 from simulations.runtime import EPOCH_S
 
 __all__ = ["INVARIANTS"]
@@ -57,53 +57,6 @@ _ABOUT_ITS_END_S: Final = 60.0
 
 _SETS_DATES_APART_S: Final = 2.0 * CLOCK_SKEW_MAX_S
 """One mailbox may have dated a message late and another may let go of it late, each by the allowed skew."""
-
-
-class Convergence(Invariant):
-    name = "convergence"
-    title = "After a heal and a while, correct mailboxes that reach each other hold the same"
-
-    def calm(self) -> None:
-        world = self.world
-        for group in world.groups_in_reach():
-            self.checks += 1
-            if len({world.recorder.holding(host.name).key for host in group}) == 1:
-                continue
-            expected = self._expected(group)
-            for host in group:
-                holding = world.recorder.holding(host.name)
-                # A topic of which something had to give way does not find room here as a whole.
-                short = {held[0].topic for held in holding.evicted}
-                missing = {held for held in expected - holding.items.keys() if held[0].topic not in short}
-                if missing and not (host.core is not None and _has_no_room(host.core.mailbox)):
-                    name, seq, _ = min(missing)
-                    self.broken(
-                        f"{host.name} lacked {len(missing)} of {len(expected)} messages that others in reach had held "
-                        f"for {world.scenario.settle_s:.0f} s, the first {name.topic}/{name.log}/{seq}"
-                    )
-
-    def _expected(self, group: Sequence[Host]) -> set[Held]:
-        """What is alive and has been held by somebody of the group for long enough."""
-        old_enough_s = trio.current_time() - self.world.scenario.settle_s
-        names = {host.name for host in group}
-        since: dict[Held, float] = {}
-        expected: set[Held] = set()
-        for host in group:
-            for held in self.world.recorder.holding(host.name).items:
-                if held not in since:
-                    since[held] = self._since(held, names)
-                if since[held] <= old_enough_s and held not in expected and self.world.is_alive(host, held):
-                    expected.add(held)
-        return expected
-
-    def _since(self, held: Held, names: Collection[str]) -> float:
-        way = self.world.way_of(held[0], held[1])
-        # Those who came to hold it stand in the order in which they did.
-        return 0.0 if way is None else next((at for name, at in way.by.items() if name in names), 0.0)
-
-
-def _has_no_room(mailbox: Mailbox) -> bool:
-    return mailbox.is_full or mailbox.is_at_limit
 
 
 class FairEviction(Invariant):

@@ -202,6 +202,10 @@ class MemoryStore(Store):
             need_bytes = self._occupancy.storage_bytes + growth.storage_bytes - (self._limit_bytes or 0)
             if self._limit_bytes is None or growth.storage_bytes <= 0 or need_bytes <= 0:
                 break
+            if growth.storage_bytes > self._limit_bytes:  # nothing is let go for what can't find room anyway
+                raise StoreFull(
+                    f"a request of {growth.storage_bytes} bytes is too large for a storage limit of {self._limit_bytes}"
+                )
             if not self._make_room(need_bytes + self._limit_bytes // EVICT_AHEAD_PART, source, arrivals[0].name.topic):
                 raise StoreFull(f"the storage limit of {self._limit_bytes} bytes is reached", need_bytes)
         counts = self._count(arrivals, plan)

@@ -80,6 +80,18 @@ async def held(store: Store, name: LogName) -> list[int]:
     return [item.seq for item in await store.items(name, 0, SEQ_MAX)]
 
 
+async def test_nothing_gives_way_to_what_can_never_find_room(
+    kind: str, tmp_path: Path, later: Callable[[float], None]
+) -> None:
+    mine = LogName("tea", "alice")
+    async with open_store(kind, tmp_path, LIMIT) as store:
+        assert await fill(store, mine, 100, origin=NEIGHBOUR) == 100
+        later(EVICT_YOUNG_S + 60)
+        with pytest.raises(StoreFull, match="too large"):
+            await store.put([arrival(mine, seq) for seq in range(100, 300)], origin=NEIGHBOUR)
+        assert await held(store, mine) == list(range(100))
+
+
 async def test_a_flood_gives_way_to_others_and_is_refused_itself(kind: str, tmp_path: Path) -> None:
     honest, flood, late = LogName("tea", "alice"), LogName("spam", "mallory"), LogName("cake", "bob")
     async with open_store(kind, tmp_path, LIMIT) as store:

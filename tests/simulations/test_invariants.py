@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from node.mailbox import Mailbox
+from node.store._shares import Shares
 from node.store.api import PutResult, StoreError
 from node.store.memory import MemoryStore
 from node.sync.driver import SessionTraffic
@@ -54,6 +55,17 @@ APART = replace(
     routes=[Route(("home", "away"))],
     mailboxes=[*QUIET.mailboxes, Mailboxes("n", "away", peers=["m-1"])],
 )
+FLOODED = replace(
+    QUIET,
+    # What found no room is asked for again after a quarter of an hour, by sessions that are as rare by then.
+    settle_s=2100,
+    duration_s=3500,
+    mailboxes=[Mailboxes("m", "home", 2, storage_limit_bytes=64_000), Mailboxes("large", "home")],
+    phones=[
+        *QUIET.phones,
+        Phones("flood", "home", topics=["spam"], messages_per_hour=600, message_bytes=2000, writes_until_s=400),
+    ],
+)
 HOSTILE = replace(
     QUIET,
     mailboxes=[
@@ -69,12 +81,20 @@ def verdict_of(name: str, scenario: Scenario) -> Verdict:
 
 
 @pytest.mark.parametrize(
-    "scenario", [QUIET, CRASHING, EXPIRING, HOSTILE], ids=["quiet", "crashing", "expiring", "hostile"]
+    "scenario",
+    [QUIET, CRASHING, EXPIRING, HOSTILE],
+    ids=["quiet", "crashing", "expiring", "hostile"],
 )
 def test_the_node_as_it_is_keeps_them_all(scenario: Scenario) -> None:
     verdicts = play(scenario, 1).verdicts
     assert [verdict for verdict in verdicts if not verdict.holds] == []
     assert all(verdict.checks for verdict in verdicts if verdict.name not in ("progress", "fair-eviction"))
+
+
+def test_the_node_as_it_is_keeps_them_all_in_a_flood() -> None:
+    verdicts = {verdict.name: verdict for verdict in play(FLOODED, 1).verdicts}
+    assert [verdict for verdict in verdicts.values() if not verdict.holds] == []
+    assert verdicts["convergence"].checks and verdicts["fair-eviction"].checks
 
 
 def patched(monkeypatch: pytest.MonkeyPatch, kind: type, name: str, make: Callable[[Any], Any]) -> None:
@@ -86,6 +106,10 @@ def syncs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         _self._retry(_peer)  # type: ignore[arg-type]
 
     monkeypatch.setattr(SyncEngine, "_sync", never)
+
+
+def takes_nothing_at_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Shares, "would_take", lambda self, source, topic, *, is_news: False)
 
 
 def acknowledges_before_it_is_durable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,6 +190,7 @@ def raises_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "scenario", "bug"),
     [
         ("convergence", APART, syncs_nothing),
+        ("convergence", FLOODED, takes_nothing_at_its_limit),
         ("durability", CRASHING, acknowledges_before_it_is_durable),
         ("expiry", EXPIRING, serves_what_has_expired),
         ("frugality", QUIET, talks_too_much),
