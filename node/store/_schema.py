@@ -306,10 +306,21 @@ def translate(error: Exception, path: Path) -> StoreError:
         text = f"no access to {path}: {error}; check its owner and permissions"
         return StoreUnavailable(text, Trouble.READ_ONLY)
     if code == sqlite3.SQLITE_IOERR:
+        if _is_read_only(path):
+            return StoreUnavailable(f"the disk that holds {path} has become read-only", Trouble.READ_ONLY)
         return StoreUnavailable(f"the disk that holds {path} failed: {error}", Trouble.FAILING)
     if code == 0 and isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.ProgrammingError):
         return _damaged(path, str(error))  # what our own reading code found
     return StoreUnavailable(f"the store {path} failed: {error}")
+
+
+def _is_read_only(path: Path) -> bool:
+    """Whether the kernel forbids writing: it does so after errors, and SQLite only tells that a write failed."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno == errno.EROFS
+    return False
 
 
 def _full(path: Path) -> StoreFull:
