@@ -1,13 +1,15 @@
 """`mailboxd bench transfer`: a fresh mailbox takes over everything from one that is full, or from several.
 
 Real mailbox processes on loopback. The full ones start on a store file that is filled before. Beside the transfer
-stands, from the same run, what bounds it: one libp2p stream between two processes, and the store alone taking in the
-same messages in the same order.
+stands, from the same run, what bounds it: one libp2p stream between two processes, the store alone taking in the
+same messages in the same order, and the processors that the mailboxes share.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -57,7 +59,11 @@ class TransferReport:
     """MB are 10^6 bytes of content. `seconds` run from the fresh mailbox's start to the last durable message.
 
     `sync_bytes` is what the sync streams carried both ways, before encryption. `limit` names the lower one of the two
-    ceilings, `share_of_limit` is what of it was reached.
+    ceilings, `share_of_limit` is what of it was reached, and `share_possible` what of it could be if all mailboxes kept
+    all `cores` busy without a pause: they compute `cpu_us_per_message` together.
+
+    `insert_…` is the store alone with the copying of its write-ahead log, without which none goes on for long;
+    `commit_messages_per_s` counts only until it answers.
     """
 
     messages: int
@@ -73,8 +79,13 @@ class TransferReport:
     stream_megabytes_per_s: float
     insert_messages_per_s: float
     insert_megabytes_per_s: float
+    commit_messages_per_s: float
+    insert_cpu_us_per_message: float
+    cpu_us_per_message: float | None
+    cores: int
     limit: str
     share_of_limit: float
+    share_possible: float | None
     claims: tuple[Claim, ...]
     correct: bool
 
@@ -87,7 +98,7 @@ async def measure_transfer(
     progress("one libp2p stream")
     stream_mb = await stream_bytes_per_s(STREAM_S) / 1e6
     plan = _Plan(messages, blob_bytes)
-    insert_s = await _insert_s(folder / "alone.sqlite3", plan, progress)
+    alone = await _insert(folder / "alone.sqlite3", plan, progress)
     senders = [MailboxProcess(f"full-{number}", folder / f"full-{number}") for number in range(peers)]
     await _fill([sender.data_dir / STORE_FILE for sender in senders], plan, progress)
     fresh = MailboxProcess("fresh", folder / "fresh")
@@ -112,9 +123,12 @@ async def measure_transfer(
                 for mailbox in (fresh, *senders):
                     nursery.start_soon(mailbox.stop)
     content = messages * blob_bytes
-    megabytes_per_s, insert_mb = content / seconds / 1e6, content / insert_s / 1e6
+    megabytes_per_s, insert_mb = content / seconds / 1e6, content / alone.seconds / 1e6
     ceiling_mb, limit = min((stream_mb, "libp2p stream"), (insert_mb, "SQLite inserts"))
     share = megabytes_per_s / ceiling_mb
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    spent_s = [cost.cpu_s for cost in (receiver, *sending)]
+    cpu_s = None if None in spent_s else sum(filter(None, spent_s))
     return TransferReport(
         messages=messages,
         blob_bytes=blob_bytes,
@@ -127,10 +141,15 @@ async def measure_transfer(
         receiver=receiver,
         senders=tuple(sending),
         stream_megabytes_per_s=stream_mb,
-        insert_messages_per_s=messages / insert_s,
+        insert_messages_per_s=messages / alone.seconds,
         insert_megabytes_per_s=insert_mb,
+        commit_messages_per_s=messages / alone.answered_s,
+        insert_cpu_us_per_message=1e6 * alone.cpu_s / messages,
+        cpu_us_per_message=1e6 * cpu_s / messages if cpu_s else None,
+        cores=cores,
         limit=limit,
         share_of_limit=share,
+        share_possible=content / 1e6 * cores / cpu_s / ceiling_mb if cpu_s else None,
         claims=(Claim(f"transfer ÷ the limit ({limit})", share, SHARE_MIN, is_floor=True),),
         correct=True,
     )
@@ -177,19 +196,33 @@ class _Gauge:
         return ProcessCost(self._memory_before_bytes, peak_memory_bytes(self._pid), spent_s)
 
 
-async def _insert_s(path: Path, plan: _Plan, progress: Callable[[str], None]) -> float:
-    """How long the store alone takes to commit everything; making the messages does not count."""
-    spent_s, done = 0.0, 0
+@dataclass(slots=True)
+class _Insert:
+    """What the store alone takes: seconds in all, until it answers, and of CPU."""
+
+    seconds: float = 0.0
+    answered_s: float = 0.0
+    cpu_s: float = 0.0
+
+
+async def _insert(path: Path, plan: _Plan, progress: Callable[[str], None]) -> _Insert:
+    """The store alone commits everything; making the messages does not count."""
+    spent = _Insert()
+    done = 0
     async with SqliteStore.open(path) as store:
         for batch in plan.in_batches(plan.as_they_are_synced()):
-            begun_at = trio.current_time()
+            begun_at, cpu_s = trio.current_time(), time.process_time()
             await store.put(batch)
-            spent_s += trio.current_time() - begun_at
+            spent.answered_s += trio.current_time() - begun_at
+            # Nothing to do, but its turn comes when the writer has copied its log, which it does after it has answered.
+            await store.adopt_watermarks({})
+            spent.seconds += trio.current_time() - begun_at
+            spent.cpu_s += time.process_time() - cpu_s
             done += len(batch)
             progress(f"the store alone: {done:,} of {plan.messages:,} messages")
     for file in path.parent.glob(f"{path.name}*"):
         file.unlink()
-    return spent_s
+    return spent
 
 
 async def _fill(paths: Sequence[Path], plan: _Plan, progress: Callable[[str], None]) -> None:

@@ -184,7 +184,21 @@ def transfer_table(report: TransferReport) -> str:
         + table(("SPEED", "MESSAGES/S>", "MB/S>"), speeds)
         + "\n\n"
         + table(("MAILBOX", "MEMORY BEFORE>", "PEAK>", "CPU S>"), costs)
+        + f"\n\n{_processors(report)}"
         + claims_table(report.claims)
+    )
+
+
+def _processors(report: TransferReport) -> str:
+    """What the processors allow."""
+    alone = f"the store alone {report.insert_cpu_us_per_message:.1f} µs"
+    if report.cpu_us_per_message is None or report.share_possible is None:
+        return f"CPU for a message: {alone}."
+    return (
+        f"CPU for a message: all mailboxes together {report.cpu_us_per_message:.1f} µs, {alone}. On "
+        f"{count_text(report.cores, 'core')} that are theirs alone, {report.share_possible:.0%} of the limit could be "
+        f"reached. Until the store alone answers, without the copying of its log, it takes "
+        f"{report.commit_messages_per_s:,.0f} messages a second."
     )
 
 

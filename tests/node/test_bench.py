@@ -278,10 +278,17 @@ def test_transfer(measure: Callable[..., dict[str, Any]]) -> None:
     }
     assert ceilings[report["limit"]] == min(ceilings.values())
     assert report["share_of_limit"] == pytest.approx(report["megabytes_per_s"] / min(ceilings.values()))
+    assert report["commit_messages_per_s"] > report["insert_messages_per_s"], "the copying of the log counts"
+    assert report["insert_cpu_us_per_message"] > 0
     if sys.platform == "linux":
         for cost in (report["receiver"], *report["senders"]):
             assert 0 < cost["memory_before_bytes"] <= cost["memory_peak_bytes"]
             assert cost["cpu_s"] >= 0
+        together_s = sum(cost["cpu_s"] for cost in (report["receiver"], *report["senders"]))
+        if together_s:  # of so few messages it may be less than can be told
+            assert report["cpu_us_per_message"] == pytest.approx(1e6 * together_s / 250)
+            possible = 25_000 / 1e6 * report["cores"] / together_s / min(ceilings.values())
+            assert report["share_possible"] == pytest.approx(possible)
 
 
 async def test_one_stream_carries_at_least_one_piece_however_short_the_time() -> None:
