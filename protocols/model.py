@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -34,6 +34,7 @@ __all__ = [
     "check_id",
     "check_seq",
     "digest_of",
+    "digests_of",
     "handle_of",
     "topic_hash_of",
 ]
@@ -168,6 +169,11 @@ def check_seq(seq: int) -> int:
 def digest_of(blob: bytes) -> bytes:
     """The 32-byte BLAKE3 digest by which a blob is known."""
     return blake3(blob).digest()
+
+
+def digests_of(blobs: Iterable[bytes]) -> list[bytes]:
+    """The same of many."""
+    return [blake3(blob).digest() for blob in blobs]
 
 
 def handle_of(name: LogName) -> bytes:

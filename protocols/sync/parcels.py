@@ -29,7 +29,7 @@ from protocols.limits.sync import (
     TRANSFER_MESSAGES_MAX,
 )
 from protocols.limits.units import KIB, MIB
-from protocols.model import Item, LogName, digest_of
+from protocols.model import Item, LogName, digests_of
 from protocols.sync.codec import encode
 from protocols.sync.common import Context, Steps, receive
 from protocols.sync.effects import Commit, Delivery, Page, ReadMessages, ReadWatermarks, Send, Span
@@ -66,31 +66,33 @@ class _Packer:
         if len(self._columns[0]):
             columns = tuple(map(np.concatenate, zip(self._columns, columns, strict=True)))
         self._columns = columns
-        data = memoryview(self._data + page.data)
+        rest, data = self._data, memoryview(page.data)
+        length = len(rest) + len(data)
         ends = columns[3].cumsum()
-        ends += len(data) - (int(ends[-1]) if len(ends) else 0)
+        ends += length - (int(ends[-1]) if len(ends) else 0)
         start = first = 0
         while True:
             end = start + _DATA_BYTES
             last = int(ends.searchsorted(end, "right"))
-            if len(data) > end:
+            if length > end:
                 last = min(last + 1, len(ends))  # the one that is cut
             if last - first > _HEADERS_MAX:
                 last = first + _HEADERS_MAX
                 end = int(ends[last - 1])
-            elif len(data) <= end:
+            elif length <= end:
                 break
-            yield Parcel(self._logs(first, last), bytes(data[start:end]))
+            yield Parcel(self._logs(first, last), _between(rest, data, start, end))
             start, first = end, last
         self._columns = tuple(column[first:] for column in columns)
-        self._data = bytes(data[start:])
+        self._data = _between(rest, data, start, length)
 
     def _logs(self, first: int, last: int) -> list[ParcelLog]:
         numbers, *columns = [column[first:last].tolist() for column in self._columns]
         seqs, first_stored_s, sizes = columns
         begins = [0] if numbers else []
         if numbers and numbers[0] != numbers[-1]:
-            begins = np.flatnonzero(np.diff(self._columns[0][first:last], prepend=-1)).tolist()
+            column = self._columns[0][first:last]
+            begins += (np.flatnonzero(column[1:] != column[:-1]) + 1).tolist()
         return [
             ParcelLog(
                 numbers[begin],
@@ -105,6 +107,13 @@ class _Packer:
     def last(self, stopped_at: tuple[int, int] | None) -> Parcel:
         """The end of the stream."""
         return Parcel(self._logs(0, len(self._columns[0])), self._data, is_last=True, stopped_at=stopped_at)
+
+
+def _between(rest: bytes, data: memoryview, start: int, end: int) -> bytes:
+    """The bytes start..end-1 of both as if they stood one behind the other."""
+    if start >= len(rest):
+        return bytes(data[start - len(rest) : end - len(rest)])
+    return b"".join((rest[start:end], data[: max(0, end - len(rest))]))
 
 
 def send_messages(context: Context, spans: Sequence[tuple[int, Span]]) -> Steps[tuple[int, int] | None]:
@@ -306,7 +315,7 @@ def _deliveries(context: Context, came: _Came) -> Iterable[Delivery]:
     """What is to be stored of messages that came: not what our own rule lets die."""
     kept_s = {stored_s: context.clamp(stored_s) for stored_s in set(came.first_stored_s)}
     dates = map(kept_s.__getitem__, came.first_stored_s)
-    rows = zip(repeat(came.log.name), came.seqs, came.blobs, map(digest_of, came.blobs), dates)
+    rows = zip(repeat(came.log.name), came.seqs, came.blobs, digests_of(came.blobs), dates)
     deliveries = map(_new_delivery, rows)
     if any(map(context.expired, kept_s.values())):
         return [one for one in deliveries if not context.expired(one.first_stored_s)]
