@@ -22,6 +22,13 @@ function fill(element, attributes, children) {
   return element;
 }
 
+/** A text's parts; what stands between backticks is to be typed, and shown so. */
+export function coded(text) {
+  const parts = text.split("`");
+  if (parts.length % 2 === 0) return [text]; // one is alone
+  return parts.map((part, i) => (i % 2 ? h("code", {}, part) : part)).filter((part) => part !== "");
+}
+
 /** Sets a text if it is another one, so that screen readers and selections are not disturbed. */
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;

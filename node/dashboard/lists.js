@@ -1,6 +1,6 @@
 // Topics and events.
 
-import { byId, h, say, show } from "./dom.js";
+import { byId, coded, h, say, show } from "./dom.js";
 import { meter } from "./state.js";
 import { ago, bytes, count, dayTime, short, shortTopic } from "./words.js";
 
@@ -42,7 +42,7 @@ export function showEvents(events) {
       h("i", { "aria-hidden": "true" }),
       h("b", {}, title + about),
       h("time", { datetime: new Date(event.time_s * 1000).toISOString(), title: dayTime(event.time_s) }, ago(event.time_s, now)),
-      h("p", {}, event.text + again));
+      h("p", {}, ...coded(event.text + again)));
   });
   if (!rows.length) rows.push(h("li", { class: "faint" }, "Nothing yet."));
   show(byId("events"), rows);

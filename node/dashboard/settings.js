@@ -1,7 +1,7 @@
 // The settings: each is changed by itself, at once, and checked by the mailbox as its options are.
 
 import { confirmed } from "./confirm.js";
-import { byId, h } from "./dom.js";
+import { byId, coded, h } from "./dom.js";
 import { ask, Refused } from "./session.js";
 import { count } from "./words.js";
 
@@ -45,7 +45,7 @@ const AWAKE = {
 
 // The service manager's, not the mailbox's own: it has a route of its own.
 const AT_LOGIN = {
-  key: "start-at-login", path: "/admin/start-at-login", label: "Start at login", help: "The mailbox starts by itself when you log in. It makes no difference to what runs now.",
+  key: "start-at-login", path: "/admin/start-at-login", label: "Start at login", help: "The mailbox starts by itself when you log in; what runs now goes on.",
   on: "The mailbox is started at login.", off: "The mailbox is not started at login any more.",
 };
 
@@ -74,8 +74,8 @@ function toggled(kind, { value, locked, hint }) {
   return h("div", { class: "setting mode" },
     h("div", {},
       h("span", { class: "label", id: `${id}-label` }, kind.label),
-      h("p", { class: "help", id: `${id}-help` }, kind.help, hint && locked === null ? ` ${hint.charAt(0).toUpperCase()}${hint.slice(1)}.` : null),
-      locked && h("p", { class: "locked" }, lockedText(locked)),
+      h("p", { class: "help", id: `${id}-help` }, kind.help, ...(hint && locked === null ? coded(` ${hint.charAt(0).toUpperCase()}${hint.slice(1)}.`) : [])),
+      locked && h("p", { class: "locked" }, ...lockedText(locked)),
       wrong),
     toggle);
 }
@@ -93,7 +93,7 @@ function setting(field, { value, locked }) {
     h("label", { for: id }, field.label),
     h("p", { class: "help", id: `${id}-help` }, field.help),
     h("div", { class: "edit" }, input, save),
-    locked && h("p", { class: "locked" }, lockedText(locked)),
+    locked && h("p", { class: "locked" }, ...lockedText(locked)),
     wrong);
   const good = () => {
     wrong.hidden = true;
@@ -151,7 +151,7 @@ async function agreedToForget(before, after) {
   return confirmed("Let messages die sooner?", `${count(holds(), "message is", "messages are")} stored here. Those that are older than ${after.trim() || "7d"} are deleted at once, and can’t be brought back from here.`, "Delete the older ones");
 }
 
-const lockedText = (why) => `Can’t be changed here: ${why}.`;
+const lockedText = (why) => coded(`Can’t be changed here: ${why}.`);
 
 export function explain(place, error) {
   place.textContent = error instanceof Refused ? error.message : "The mailbox can’t be reached; nothing was changed.";

@@ -1,6 +1,6 @@
 // How it is: the head, the verdict, the figures, the other mailboxes.
 
-import { byId, h, say, show } from "./dom.js";
+import { byId, coded, h, say, show } from "./dom.js";
 import { ago, bytes, count, dayTime, number, short, span } from "./words.js";
 
 // standing -> tone, word, and what to do about it where the reason does not say
@@ -88,7 +88,7 @@ function neighbour(one, now) {
     h("span", { class: "sign", "aria-hidden": "true" }),
     h("span", {}, h("b", {}, title), h("span", { class: "id" }, host(one.address))),
     h("span", { class: "pill" }, word),
-    h("span", { class: "why" }, capital(parts.join(" · "))));
+    h("span", { class: "why" }, ...coded(capital(parts.join(" · ")))));
 }
 
 /** `192.168.1.5:4001` of a multiaddr, or the URL as it is. */

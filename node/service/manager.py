@@ -194,7 +194,7 @@ def _systemd(command: Sequence[str], home: Path, data_dir: Path, run: Run) -> Ma
         active_command=[*control, "is-active", "--quiet", _UNIT],
         state_command=[*control, "show", "--property=UnitFileState", "--value", _UNIT],
         is_enabled=lambda said: said.strip() == "enabled",
-        hint="to have it run while nobody is logged in: loginctl enable-linger",
+        hint="to have it run while nobody is logged in: `loginctl enable-linger`",
         run=run,
     )
 

@@ -180,7 +180,8 @@ def test_internet_mailboxes_come_and_go(page: Page, world: tuple[MailboxProcess,
 
 def test_a_stranger_is_shown_but_is_nobody_s_trouble(page: Page) -> None:
     """As the page shows what `node.overview` would send with a stranger's mailbox in the network."""
-    stranger = {"mailbox_id": "S" * 43, "standing": "kept-out", "reason": "another password", "strange": True}
+    stranger = {"mailbox_id": "S" * 43, "standing": "kept-out", "strange": True}
+    stranger |= {"reason": "Set one with `mailboxd password set`."}
     stranger |= {"last_sync_s": None, "bytes_in": 0, "bytes_out": 0, "progress": None, "address": None, "named": False}
     ours = stranger | {"standing": "same", "strange": False, "last_sync_s": 1.0}
     state: dict[str, Any] = {"mailbox_id": "A" * 43, "name": "", "version": "1", "started_s": 1, "serving": True}
@@ -198,6 +199,7 @@ def test_a_stranger_is_shown_but_is_nobody_s_trouble(page: Page) -> None:
     assert title == "2 mailboxes hold the same"
     assert text.endswith("1 mailbox here belongs to others.")
     assert "Not let in" in listed
+    assert "Set one with mailboxd password set." in listed  # what is to be typed is shown as such
     assert more == ""
     assert shown([stranger], {})[0] == "No mailbox to keep in step with is here now"
 
