@@ -19,7 +19,7 @@ import click
 from node.cli.options import DATA_DIR, NAME, parse_duration_s
 from node.cli.program import fail
 from node.logs import escape_controls
-from protocols.limits.client import CHAT_SECRET_CHARS_MIN, CHAT_TEXT_BYTES_MAX
+from protocols.limits.client import CHAT_LONELY_S, CHAT_SECRET_CHARS_MIN, CHAT_TEXT_BYTES_MAX
 from protocols.limits.units import KIB
 
 if TYPE_CHECKING:
@@ -273,6 +273,7 @@ class _Session:
                 client.add(address)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._listen, client)
+                nursery.start_soon(_say_lonely, client)
                 await self._write(client)
                 if self._stays:
                     await trio.sleep_forever()
@@ -333,6 +334,16 @@ class _Session:
             text = f"does not answer well: {state.reason}"
         with suppress(OSError):
             click.echo(f"* mailbox {escape_controls(f'{state.url} {text}')}", err=True)
+
+
+async def _say_lonely(client: Client) -> None:
+    """What to do if no mailbox turns up."""
+    import trio  # noqa: PLC0415
+
+    await trio.sleep(CHAT_LONELY_S)
+    if not client.mailboxes():
+        hint = "name one with --mailbox http://HOST:3411 (on this computer: http://127.0.0.1:3411)"
+        click.echo(f"* no mailbox is found here yet; {hint}", err=True)
 
 
 def _date(at_s: float) -> str:

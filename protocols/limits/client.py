@@ -111,5 +111,8 @@ CLIENT_COMMIT_WORKS_MAX: Final = 512
 CHAT_SECRET_CHARS_MIN: Final = 6
 """Shortest shared word of the example chat. It takes a sentence to withstand somebody who tries words for days."""
 
+CHAT_LONELY_S: Final = 5.0
+"""After so long without a mailbox the chat says how to name one: mDNS takes one or two seconds, or there is none."""
+
 CHAT_TEXT_BYTES_MAX: Final = 64 * KIB
 """Longest line of the example chat: a page of text is a twentieth of it."""

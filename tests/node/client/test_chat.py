@@ -182,6 +182,11 @@ def test_mailboxes_on_a_lan_come_and_go(lan: Lan, tmp_path: Path) -> None:
         assert len(bob.lines) == len(anna.lines) == 1
 
 
+def test_where_no_mailbox_is_found_it_says_how_to_name_one(lan: Lan, tmp_path: Path) -> None:
+    with Chat(tmp_path, "anna", None, host=lan.add_host(connected=False)) as anna:
+        eventually(lambda: "name one with --mailbox" in "".join(anna.notes))
+
+
 def test_who_does_not_know_the_word_sees_nothing(joined: tuple[MailboxProcess, MailboxProcess], tmp_path: Path) -> None:
     with Chat(tmp_path, "eve", joined[0], secret="the gate is brown") as eve:
         assert eve.end() == 0
