@@ -50,7 +50,7 @@ class Seats:
         is_exempt = self._turnstile.is_exempt(client)
         is_known = is_exempt or self._turnstile.standing(client, now_s) > Standing.STRANGER
         if not is_exempt and self._per_client[key] >= self._clients(key) * limits.connections_per_client_max:
-            return False
+            return is_known and self._make_go(self._neighbour(key, now_s))
         if len(self._taken) < limits.connections_max and (is_known or self._strangers < self._strangers_max):
             return True
         if not is_known and self._per_client[key]:  # none has to go for somebody who has one
@@ -60,11 +60,7 @@ class Seats:
             if len(self._guests) < GUESTS_MAX:
                 return True
             victim = next(iter(self._guests))
-        if victim is None:
-            return False
-        self.give_up(victim)
-        victim.expire()
-        return True
+        return self._make_go(victim)
 
     def take(self, one: Occupant) -> None:
         """Counts a connection from when it is accepted: of a burst of them not one more gets in."""
@@ -121,6 +117,23 @@ class Seats:
             return oldest
         has_its_share = self._strangers >= self._strangers_max
         return None if has_its_share or oldest.idle_since_s >= now_s - KNOWN_IDLE_S else oldest
+
+    def _neighbour(self, key: str, now_s: float) -> Occupant | None:
+        """Who makes room at an address where known people are, which may be a router's: whoever does nothing there."""
+        for one in self.idle[Standing.KNOWN]:
+            if one.key == key and one.idle_since_s < now_s - FRESH_S:
+                return one
+        for one in self.heads:
+            if one.key == key and one.device is None and one.began_head_s < now_s - FRESH_S:
+                return one
+        return None
+
+    def _make_go(self, victim: Occupant | None) -> bool:
+        if victim is None:
+            return False
+        self.give_up(victim)
+        victim.expire()
+        return True
 
     def _clients(self, key: str) -> int:
         return NETWORK_CLIENTS if key.endswith("/64") else 1

@@ -19,6 +19,7 @@ from node.http.turnstile import Turnstile
 from node.store.api import ReadPage
 from node.store.memory import MemoryStore
 from protocols.limits.shedding import (
+    FRESH_S,
     HTTP_STRANGERS_GETS_MAX,
     HTTP_STRANGERS_READS_MAX,
     HTTP_STRANGERS_STORES_AT_ONCE,
@@ -258,6 +259,29 @@ async def test_paired_phones_behind_one_router_are_not_counted_as_one() -> None:
         for stream in [*phones, *strangers]:
             await stream.aclose()
         await until(lambda: site.statistics.connections == 0)
+
+
+async def test_a_phone_gets_in_where_somebody_else_has_all_connections_of_its_address() -> None:
+    limits = HttpLimits(trust_loopback=False, connections_per_client_max=4)
+    async with site_with(Turnstile(limits), limits) as site, await site.connect() as phone:
+        assert await is_served(phone, PHONE)
+        idle = await site.connect()
+        assert await is_served(idle, STRANGER)
+        slow = [await site.connect() for _ in range(3)]
+        for stream in slow:
+            await stream.send_all(b"GET /")
+        await trio.sleep(1.5 * FRESH_S)
+        another = await site.connect()
+        assert await is_served(another, PHONE)
+        assert await idle.receive_some() == b"", "who does nothing makes room"
+        extra = await site.connect()  # once more all of them are taken, and nobody is idle
+        await extra.send_all(b"GET /")
+        await until(lambda: site.statistics.connections == 6)
+        third = await site.connect()
+        assert await is_served(third, PHONE)
+        assert await is_served(phone, PHONE)
+        for stream in [idle, *slow, another, extra, third]:
+            await stream.aclose()
 
 
 async def test_strangers_connections_are_rationed_in_a_flood_only() -> None:
