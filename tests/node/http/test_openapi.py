@@ -7,22 +7,26 @@ import re
 import threading
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import schemathesis
 import trio
 from hypothesis import HealthCheck, Phase, assume, example, given, settings
 from hypothesis import strategies as st
+from schemathesis.checks import positive_data_acceptance
 
+from node.http.limits import HttpLimits
 from node.http.openapi import openapi_document
 from node.http.toy import toy_router
+from node.http.turnstile import Turnstile
 from node.store.memory import MemoryStore
-from tests.node.http.harness import MAILBOX_ID, mailbox_over, serving_toy
+from tests.node.http.harness import MAILBOX_ID, mailbox_over, serving
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    """A server in a thread of its own, because schemathesis is synchronous."""
+@contextmanager
+def serving_in_a_thread(turnstile: Turnstile | None = None, limits: HttpLimits | None = None) -> Iterator[str]:
+    """A server's URL; in a thread of its own, because schemathesis is synchronous."""
     started = threading.Event()
     found: list[str] = []
     stop: list[trio.lowlevel.TrioToken] = []
@@ -30,7 +34,8 @@ def url() -> Iterator[str]:
 
     async def main() -> None:
         with scope:
-            async with serving_toy() as site:
+            router = toy_router(mailbox_over(MemoryStore()), MAILBOX_ID)
+            async with serving(router, limits=limits, turnstile=turnstile) as site:
                 found.append(site.url)
                 stop.append(trio.lowlevel.current_trio_token())
                 started.set()
@@ -42,6 +47,12 @@ def url() -> Iterator[str]:
     yield found[0]
     stop[0].run_sync_soon(scope.cancel)
     thread.join(30)
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with serving_in_a_thread() as url:
+        yield url
 
 
 def is_beyond_schemas(value: object) -> bool:
@@ -77,6 +88,27 @@ def test_answers_are_as_the_document_says(url: str, method: str, path: str, mode
             assert answer.status_code in (200, 201)
 
     check()
+
+
+@pytest.mark.parametrize("path", [path for path in POSTS if path.endswith("store")])
+def test_answers_in_a_flood_are_as_the_document_says(path: str) -> None:
+    document = schemathesis.openapi.from_dict(openapi_document())
+    limits = HttpLimits(trust_loopback=False, requests_per_client_rate=1e6)
+    turnstile = Turnstile(limits)
+    turnstile.look = lambda **_looks: None  # type: ignore[method-assign] # it feels strain all the time
+    turnstile.pressure.bits = 24
+    turnstile.pressure.is_high = True
+    turnstile.may_connect = lambda _client, _now_s: True  # type: ignore[method-assign] # schemathesis connects anew
+    with serving_in_a_thread(turnstile, limits) as url:
+
+        @settings(max_examples=30, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+        @given(document[path]["POST"].as_strategy(generation_mode=GOOD))
+        def check(case: schemathesis.Case) -> None:
+            answer = case.call_and_validate(base_url=url, excluded_checks=[positive_data_acceptance])
+            assert answer.status_code == 429
+            assert answer.headers["mailbox-challenge"][0].startswith("bits=24, nonce=")
+
+        check()
 
 
 def test_the_document_is_served(url: str) -> None:
