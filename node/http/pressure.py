@@ -1,8 +1,9 @@
 """How hard strangers press, and how much work is asked of them for it. No clock, no I/O.
 
-Theory of operation. The server looks twenty times a second how late it is, and how long strangers have waited for their
-turn. Either means that there are more of them than it can serve. If that lasts, their stores need a proof of work, and
-as proofs alone become too many, harder ones. So whoever floods pays. In quiet times no bits are asked for.
+Theory of operation. The server looks twenty times a second whether strangers wait for their turn without a break, and
+how full their places for stores are. Either means that there are more of them than it can serve. If that lasts, their
+stores need a proof of work, and as proofs alone become too many, harder ones. So whoever floods pays. That the server
+is late says nothing: it may be other programs' doing. In quiet times no bits are asked for.
 """
 
 from __future__ import annotations
@@ -12,12 +13,11 @@ from protocols.limits.shedding import (
     CHALLENGE_BITS_FIRST,
     CHALLENGE_BITS_MAX,
     CHALLENGE_PROVEN_RATE,
-    PULSE_LATE_S,
+    KNOCKS_RATE,
     PULSE_SMOOTHING,
     STRAIN_CHALLENGE_S,
     STRAIN_MAX,
-    STRAIN_STRANGERS_RATE,
-    STRANGERS_WAIT_S,
+    STRANGERS_BUSY_S,
 )
 
 __all__ = ["Pressure"]
@@ -25,7 +25,7 @@ __all__ = ["Pressure"]
 
 class Pressure:
     """`bits` is how much work strangers' stores take, `wait_s` how long strangers wait for their turn, on average.
-    `is_high` from the first strain that is their doing until there is none, and no work is asked for."""
+    `is_high` from the first strain, or too many connections, until there is none and no work is asked for."""
 
     def __init__(self) -> None:
         self.bits = 0
@@ -33,30 +33,27 @@ class Pressure:
         self.strain = 0.0
         """On average; 1 is as much as there should be at the most."""
         self.is_high = False
-        self._strangers_rate = 0.0
+        self._knocks_rate = 0.0
         self._proven_rate = 0.0
         self._since_bits_s = 0.0
         self._strained_s = 0.0
         self._calm_s = 0.0
 
-    def look(
-        self, *, elapsed_s: float, late_s: float, wait_s: float, share: float, strangers: int, proven: int
-    ) -> None:
-        """What happened in the last `elapsed_s`: how late the server was, how long the next stranger has waited, what
-        share of the places for stores was taken (0 to 1), how many requests and connections there were of strangers,
-        and how many of these brought a proof."""
-        strain = min(max(late_s / PULSE_LATE_S, wait_s / STRANGERS_WAIT_S, 2 * share), STRAIN_MAX)
+    def look(self, *, elapsed_s: float, busy_s: float, wait_s: float, share: float, knocks: int, proven: int) -> None:
+        """What happened in the last `elapsed_s`: for how long strangers have waited without a break, and the first of
+        them, what share of the places for stores was taken (0 to 1), how many connections of strangers were accepted,
+        and how many of their requests brought a proof."""
+        strain = min(max(busy_s / STRANGERS_BUSY_S, 2 * share), STRAIN_MAX)
         self.strain += PULSE_SMOOTHING * (strain - self.strain)
         self.wait_s += PULSE_SMOOTHING * (wait_s - self.wait_s)
-        self._strangers_rate += PULSE_SMOOTHING * (strangers / elapsed_s - self._strangers_rate)
+        self._knocks_rate += PULSE_SMOOTHING * (knocks / elapsed_s - self._knocks_rate)
         self._proven_rate += PULSE_SMOOTHING * (proven / elapsed_s - self._proven_rate)
         is_strained = self.strain > 1
-        if is_strained and self._strangers_rate > STRAIN_STRANGERS_RATE:
+        if is_strained or self._knocks_rate > KNOCKS_RATE:
             self.is_high = True
-            self._strained_s += elapsed_s
-        elif self.strain < 0.5:
+        elif self.strain < 0.5 and self._knocks_rate < KNOCKS_RATE / 2:
             self.is_high = self.bits > 0
-            self._strained_s = 0.0
+        self._strained_s = self._strained_s + elapsed_s if is_strained else 0.0
         self._calm_s = 0.0 if is_strained else self._calm_s + elapsed_s
         self._adjust_bits(elapsed_s)
 

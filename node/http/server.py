@@ -206,13 +206,13 @@ class Server:
                 connection.expire()
 
     async def _feel(self) -> None:
-        """Looks how late the server is: see `Pressure`."""
+        """Looks how strangers wait: see `Pressure`."""
         while True:
             pause_s = PULSE_S if self._connections else self.limits.tick_s
             begun_s = trio.current_time()
             await trio.sleep(pause_s)
             elapsed_s = trio.current_time() - begun_s
-            self.turnstile.look(elapsed_s=elapsed_s, late_s=elapsed_s - pause_s, share=self.router.load())
+            self.turnstile.look(elapsed_s=elapsed_s, share=self.router.load())
 
     def _tick(self) -> None:
         self.now_s = trio.current_time()

@@ -4,13 +4,15 @@ Theory of operation. Trio runs all tasks that have something to do, and then loo
 for all of them. A thousand strangers with a request each would keep a phone waiting for all thousand, several times for
 each request. So a stranger's request waits for its turn before it is read: a few at once are let in, and when these
 have had theirs, the next. While paired phones or known clients are about, strangers pause after each turn for as long
-as it took: so they have half of the time at most, and the store's threads come to theirs. In quiet times nobody waits,
-and nothing runs.
+as it took: so they have half of the time at most, and the store's threads come to theirs. What counts is the time for
+which the server computed: other programs on the machine are not the strangers' fault. In quiet times nobody waits, and
+nothing runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from itertools import islice
 
 import trio
@@ -28,10 +30,13 @@ __all__ = ["Turns"]
 
 
 class Turns:
-    """One server's. `run` has to run while it serves. `taken` counts turns."""
+    """One server's. `run` has to run while it serves. `taken` counts turns. `cpu_s` is for how long this thread has
+    computed, in seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, cpu_s: Callable[[], float] = time.thread_time) -> None:
         self.taken = 0
+        self._cpu_s = cpu_s
+        self._busy_since_s = 0.0
         self._waiting: dict[Occupant, tuple[trio.lowlevel.Task, float]] = {}  # first come, first served
         self._at_once = TURNS_AT_ONCE_MAX
         self._left = TURNS_AT_ONCE_MAX
@@ -52,6 +57,10 @@ class Turns:
         """For how long the first in the queue has waited."""
         return now_s - next(iter(self._waiting.values()))[1] if self._waiting else 0.0
 
+    def busy_s(self, now_s: float) -> float:
+        """For how long somebody has waited all the time."""
+        return now_s - self._busy_since_s if self._waiting else 0.0
+
     def company(self, now_s: float) -> None:
         """Somebody who is no stranger is here."""
         self._company_until_s = now_s + COMPANY_S
@@ -71,7 +80,10 @@ class Turns:
 
     async def take(self, who: Occupant) -> None:
         """Waits for a turn; nobody waits for two."""
-        self._waiting[who] = (trio.lowlevel.current_task(), trio.current_time())
+        now_s = trio.current_time()
+        if not self._waiting:
+            self._busy_since_s = now_s
+        self._waiting[who] = (trio.lowlevel.current_task(), now_s)
         self._is_wanted.set()
 
         def leave(_raise_cancel: object) -> trio.lowlevel.Abort:
@@ -86,13 +98,13 @@ class Turns:
             if not self._waiting:
                 self._is_wanted = trio.Event()
                 await self._is_wanted.wait()
-            begun_s = trio.current_time()
+            begun_s = self._cpu_s()
             for who in list(islice(self._waiting, self._at_once)):
                 trio.lowlevel.reschedule(self._waiting.pop(who)[0])
                 self.taken += 1
             await trio.lowlevel.checkpoint()
             await trio.lowlevel.checkpoint()  # after the first one not all of them need have had their turn
-            took_s = trio.current_time() - begun_s
+            took_s = self._cpu_s() - begun_s
             self._at_once = max(1, self._at_once // 2) if took_s > TURN_S else min(TURNS_AT_ONCE_MAX, self._at_once + 1)
-            if begun_s < self._company_until_s:
+            if trio.current_time() < self._company_until_s:
                 await trio.sleep(min(took_s, TURN_PAUSE_MAX_S))

@@ -47,9 +47,8 @@ class Turnstile:
         self._manners = RateLimiter(rate=KNOWN_RATE, burst=KNOWN_BURST)
         self._knocks = RateLimiter(rate=CONNECT_RATE, burst=CONNECT_BURST)
         self._challenger = Challenger(secrets.token_bytes(CHALLENGE_KEY_BYTES))
-        self._strangers = 0
+        self._strangers_knocks = 0
         self._strangers_proven = 0
-        self._turns_taken = 0
 
     def is_exempt(self, client: str) -> bool:
         """Whether nothing is counted for it: it is on this machine, which is trusted."""
@@ -64,7 +63,7 @@ class Turnstile:
         key = client_key(client)
         if self.is_exempt(client) or self.acquaintances.standing(key, now_s) > Standing.STRANGER:
             return True
-        self._strangers += 1
+        self._strangers_knocks += 1
         return not self.pressure.is_high or self._knocks.admit(key, now_s)
 
     def admit(self, head: Head, client: str, *, device: str | None, stores: bool, now_s: float) -> Standing:
@@ -119,16 +118,15 @@ class Turnstile:
         """It broke HTTP, or came too slowly."""
         self.acquaintances.misbehaved(client_key(client), now_s)
 
-    def look(self, *, elapsed_s: float, late_s: float, share: float) -> None:
+    def look(self, *, elapsed_s: float, share: float) -> None:
         """See `Pressure.look`."""
-        turns = self.turns
+        now_s = trio.current_time()
         self.pressure.look(
             elapsed_s=elapsed_s,
-            late_s=late_s,
-            wait_s=turns.wait_s(trio.current_time()),
+            busy_s=self.turns.busy_s(now_s),
+            wait_s=self.turns.wait_s(now_s),
             share=share,
-            strangers=self._strangers + turns.taken - self._turns_taken,
+            knocks=self._strangers_knocks,
             proven=self._strangers_proven,
         )
-        self._strangers = self._strangers_proven = 0
-        self._turns_taken = turns.taken
+        self._strangers_knocks = self._strangers_proven = 0

@@ -19,8 +19,8 @@ HTTP_STRANGERS_STORING_BYTES: Final = 256 * KIB
 itself); others wait. A commit of so many costs each hardly more than one of hundreds, and whoever is known waits some
 milliseconds for them, not for hundreds."""
 
-STRANGERS_STORE_WAIT_S: Final = 1.0
-"""If strangers' stores wait half as long for that, it is strain."""
+STRANGERS_STORE_WAIT_S: Final = 4.0
+"""If strangers' stores wait half as long for that, it is strain: no disk stalls for so long."""
 
 HTTP_STRANGERS_BODY_BYTES_MAX: Final = MIB
 """Largest store of a stranger while there is strain: the largest of all keep the writer, and so everybody, for
@@ -56,7 +56,7 @@ CHALLENGE_PROVEN_RATE: Final = 100.0
 """Requests with proofs per second that are welcome; with more of them the bits rise by one each second."""
 
 PULSE_S: Final = 0.05
-"""How often the server looks at how late it is."""
+"""How often the server looks at how strangers wait."""
 
 TURNS_AT_ONCE_MAX: Final = 8
 """Requests of strangers that are let in at once: a millisecond or two, for which whoever comes meanwhile waits."""
@@ -66,12 +66,11 @@ TURNS_WINDOW_S: Final = 0.01
 over."""
 
 TURN_S: Final = 0.002
-"""If those who were let in at once took longer, half as many are next time: on a slow computer, or one that others keep
-busy."""
+"""If those who were let in at once took longer, half as many are next time: on a slow computer."""
 
 TURN_PAUSE_MAX_S: Final = 0.01
-"""Strangers pause for as long as they had their turn, up to this: a turn of one at the least each time makes 70
-requests a second, however busy the computer is."""
+"""Strangers pause for as long as they had their turn, up to this: a turn of one at the least each time makes a hundred
+requests a second, however slow the computer is."""
 
 PAGE_PAUSE: Final = 3.0
 """After each page that is read or written for a stranger, it pauses for so many times as long as that took: with two at
@@ -80,9 +79,15 @@ once the threads that do it have half of a core."""
 COMPANY_S: Final = 10.0
 """They pause until nobody but strangers has come for so long: the app asks every 2.5 s."""
 
-STRANGERS_WAIT_S: Final = 0.02
-"""Strangers who wait longer for their turn, on average, are too many: strain. Two hundred phones that come back at the
-same moment are served in 0.1 s."""
+STRANGERS_BUSY_S: Final = 1.0
+"""If strangers have waited for their turn for so long without a break there are more than can be served: strain. Two
+hundred phones that come back at the same moment are served in 0.1 s, a thousand on a small computer in little more."""
+
+STRANGERS_WAIT_S: Final = 3.0
+"""Longest that a stranger should have to wait for its turn: a thousand of them at 300 requests a second."""
+
+KNOCKS_RATE: Final = 500.0
+"""With more new connections of strangers per second these are rationed: a festival comes back after an outage."""
 
 STRAIN_CHALLENGE_S: Final = 0.25
 """Strain for so long, and strangers' stores need a proof of work."""
@@ -103,18 +108,9 @@ GUESTS_MAX: Final = 32
 """Where strangers have all their connections, so many may still come and show the token of a paired device at once; who
 has none is turned away, and of more than so many whoever came first goes."""
 
-PULSE_LATE_S: Final = 0.015
-"""Being late by more than that is strain: every request waits so long several times, and a quiet mailbox answers within
-some milliseconds."""
-
 PULSE_SMOOTHING: Final = 0.25
 STRAIN_MAX: Final = 1 / PULSE_SMOOTHING
-"""Weight of the newest look in the average, and most that one look counts: one long computation is no flood, half a
-second of them is."""
-
-STRAIN_STRANGERS_RATE: Final = 50.0
-"""Requests and connections of strangers per second below which strain is not their doing, and work of theirs would not
-help."""
+"""Weight of the newest look in the average, and most that one look counts: one look alone is no strain."""
 
 CALM_S: Final = 5.0
 """Without strain for so long, the bits fall by one; below the first figure none are asked for."""

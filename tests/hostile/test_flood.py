@@ -97,7 +97,10 @@ async def test_a_paired_phones_store_is_taken_while_strangers_have_all_their_pla
         assert router.load() == 0.0
 
 
-async def test_strangers_large_stores_go_one_by_one_and_not_at_all_under_strain() -> None:
+async def test_strangers_large_stores_go_one_by_one_and_not_at_all_under_strain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shares, "STRANGERS_STORE_WAIT_S", 0.2)
     stuck = StuckStore()
     router = toy_router(mailbox_over(stuck), MAILBOX_ID)
     router.door = OneToken()

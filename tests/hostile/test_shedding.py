@@ -37,7 +37,7 @@ class Flooded(Turnstile):
         super().__init__(limits)
         self.pressure.bits, self.pressure.is_high = bits, True
 
-    def look(self, *, elapsed_s: float, late_s: float, share: float) -> None:
+    def look(self, *, elapsed_s: float, share: float) -> None:
         pass
 
 

@@ -37,7 +37,7 @@ async def crowd(
 
 
 async def test_in_quiet_times_nobody_waits(autojump_clock: trio.testing.MockClock) -> None:
-    turns = Turns()
+    turns = Turns(trio.current_time)
     for _ in range(100):
         assert turns.take_nowait()
         await trio.sleep(TURNS_WINDOW_S / TURNS_AT_ONCE_MAX * 1.01)
@@ -45,20 +45,20 @@ async def test_in_quiet_times_nobody_waits(autojump_clock: trio.testing.MockCloc
 
 
 async def test_of_those_who_come_at_once_few_are_let_in(autojump_clock: trio.testing.MockClock) -> None:
-    turns = Turns()
+    turns = Turns(trio.current_time)
     assert [turns.take_nowait() for _ in range(TURNS_AT_ONCE_MAX + 3)].count(True) == TURNS_AT_ONCE_MAX
     await trio.sleep(TURNS_WINDOW_S)
     assert turns.take_nowait()
 
 
 async def test_the_queue_is_served_in_order_and_few_at_once(autojump_clock: trio.testing.MockClock) -> None:
-    turns = Turns()
+    turns = Turns(trio.current_time)
     async with trio.open_nursery() as nursery:
         had = await crowd(turns, nursery, 50)
         assert (len(turns), had) == (50, [])
         assert not turns.take_nowait(), "nobody goes past those who wait"
         await trio.sleep(1.0)
-        assert turns.wait_s(trio.current_time()) == pytest.approx(1.0)
+        assert turns.wait_s(trio.current_time()) == turns.busy_s(trio.current_time()) == pytest.approx(1.0)
         assert [one.number for one in turns.newest] == list(reversed(range(50)))
         nursery.start_soon(turns.run)
         await trio.lowlevel.checkpoint()
@@ -68,12 +68,12 @@ async def test_the_queue_is_served_in_order_and_few_at_once(autojump_clock: trio
         assert sorted(had) == list(range(50))
         # Trio runs those who are let in together in any order.
         assert all(abs(place - number) < TURNS_AT_ONCE_MAX for place, number in enumerate(had))
-        assert (turns.taken, turns.wait_s(trio.current_time())) == (50, 0.0)
+        assert (turns.taken, turns.wait_s(trio.current_time()), turns.busy_s(trio.current_time())) == (50, 0.0, 0.0)
         nursery.cancel_scope.cancel()
 
 
 async def test_who_leaves_is_forgotten(autojump_clock: trio.testing.MockClock) -> None:
-    turns = Turns()
+    turns = Turns(trio.current_time)
     async with trio.open_nursery() as nursery:
         had = await crowd(turns, nursery, 5)
         nursery.cancel_scope.cancel()
@@ -84,7 +84,7 @@ async def test_who_leaves_is_forgotten(autojump_clock: trio.testing.MockClock) -
 async def test_in_company_strangers_pause_for_as_long_as_they_took(
     autojump_clock: trio.testing.MockClock, has_company: bool
 ) -> None:
-    turns = Turns()
+    turns = Turns(trio.current_time)
     async with trio.open_nursery() as nursery:
         had = await crowd(turns, nursery, 40, works=lambda: autojump_clock.jump(TURN_S / 16))
         begun_s = trio.current_time()
@@ -99,7 +99,7 @@ async def test_in_company_strangers_pause_for_as_long_as_they_took(
 
 
 async def test_who_takes_long_has_shorter_turns(autojump_clock: trio.testing.MockClock) -> None:
-    turns = Turns()
+    turns = Turns(trio.current_time)
     async with trio.open_nursery() as nursery:
         at_s: list[float] = []
 
@@ -118,7 +118,7 @@ async def test_who_takes_long_has_shorter_turns(autojump_clock: trio.testing.Moc
 
 
 async def test_company_is_forgotten(autojump_clock: trio.testing.MockClock) -> None:
-    turns = Turns()
+    turns = Turns(trio.current_time)
     turns.company(trio.current_time())
     async with trio.open_nursery() as nursery:
         had = await crowd(turns, nursery, 40, works=lambda: autojump_clock.jump(TURN_S / 16))
