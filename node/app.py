@@ -50,7 +50,7 @@ from node.service.notify import notifier
 from node.store.sqlite import SqliteStore
 from node.transport.libp2p import Libp2pTransport
 from protocols.limits.data import CLOCK_PLAUSIBLE_FROM_S
-from protocols.limits.replication import GC_YOUNG_OBJECTS
+from protocols.limits.replication import GC_MIDDLE_LOOKS, GC_YOUNG_OBJECTS
 from protocols.limits.store import THREAD_SWITCH_S
 from protocols.limits.sync import SYNC_VERSION_MAX
 
@@ -148,7 +148,7 @@ async def _ground(config: RunConfig) -> AsyncIterator[_Ground]:
 def _tune_interpreter() -> None:
     """Reading a million messages at the start makes no garbage in cycles, but looking for it took half of the time. Why
     threads switch often, see THREAD_SWITCH_S."""
-    gc.set_threshold(GC_YOUNG_OBJECTS, 20, 50)
+    gc.set_threshold(GC_YOUNG_OBJECTS, GC_MIDDLE_LOOKS, 50)
     sys.setswitchinterval(THREAD_SWITCH_S)
 
 

@@ -277,9 +277,11 @@ LOG_LINE_S: Final = 10.0
 """Lines from one place of the code that are logged at once, and seconds for each further one: with some dozen places
 that strangers can reach, some ten MB a day at the worst."""
 
-GC_YOUNG_OBJECTS: Final = 20_000
-"""New objects after which Python's garbage collector looks at the young ones: a store of a thousand messages makes
-about that many, and none of them is part of a cycle."""
+GC_YOUNG_OBJECTS: Final = 5_000
+GC_MIDDLE_LOOKS: Final = 80
+"""New objects after which Python's garbage collector looks at the young ones, and after how many of these looks at
+those that are left: few enough that nobody notices a look (a microsecond for each object, three where caches are cold),
+and together many enough: a store of a thousand messages makes 20,000, and none of them is part of a cycle."""
 
 SUPERVISE_PAUSE_FIRST_S: Final = 1.0
 """Pause before a failed part of the node is started again; doubles up to SUPERVISE_PAUSE_MAX_S."""

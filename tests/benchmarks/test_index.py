@@ -23,7 +23,7 @@ from node.store.api import Arrival
 from node.store.sqlite import SqliteStore
 from node.sync.audit import Audit
 from node.sync.index import LogIndex
-from protocols.limits.replication import GC_YOUNG_OBJECTS
+from protocols.limits.replication import GC_MIDDLE_LOOKS, GC_YOUNG_OBJECTS
 from protocols.limits.sync import BLOCK_SEQS
 from protocols.model import LogName, digest_of, handle_of
 from protocols.sync.interest import Interest
@@ -124,7 +124,7 @@ async def touch(store: SqliteStore, chosen: Sequence[int], seq: int) -> None:
 def calm_garbage_collector() -> Iterator[None]:
     """As in the program."""
     before = gc.get_threshold()
-    gc.set_threshold(GC_YOUNG_OBJECTS, 20, 50)
+    gc.set_threshold(GC_YOUNG_OBJECTS, GC_MIDDLE_LOOKS, 50)
     yield
     gc.set_threshold(*before)
 

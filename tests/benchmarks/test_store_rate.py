@@ -24,7 +24,7 @@ from node.bench.messages import arrival_at, log_name
 from node.store._schema import SEQ_OFFSET, connect_writer, prepare
 from node.store.api import Arrival
 from node.store.sqlite import SqliteStore
-from protocols.limits.replication import GC_YOUNG_OBJECTS
+from protocols.limits.replication import GC_MIDDLE_LOOKS, GC_YOUNG_OBJECTS
 from protocols.limits.store import CHECKPOINT_PAGES
 from protocols.limits.units import MIB
 from protocols.model import LogName
@@ -167,7 +167,7 @@ async def put(store: SqliteStore, batches: Sequence[Batch], under_way: int) -> f
 def calm_garbage_collector() -> Iterator[None]:
     """As in the program."""
     before = gc.get_threshold()
-    gc.set_threshold(GC_YOUNG_OBJECTS, 20, 50)
+    gc.set_threshold(GC_YOUNG_OBJECTS, GC_MIDDLE_LOOKS, 50)
     gc.collect()
     gc.freeze()
     yield
