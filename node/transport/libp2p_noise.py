@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import trio
 from libp2p.io.abc import EncryptedMsgReadWriter
 
 from node.transport.libp2p_tcp import TcpSocket
-from protocols.limits.transport import RECEIVE_BUFFER_BYTES, RECEIVE_BUFFER_FIRST_BYTES, RECEIVE_STRETCH_MESSAGES
+from protocols.limits.transport import RECEIVE_BUFFER_BYTES, RECEIVE_BUFFER_FIRST_BYTES
 
 __all__ = ["PLAINTEXT_BYTES_MAX", "NoiseMessages"]
 
@@ -39,8 +38,6 @@ class NoiseMessages(EncryptedMsgReadWriter):  # type: ignore[misc]
         self._buffer = bytearray(RECEIVE_BUFFER_FIRST_BYTES)
         self._start = self._end = 0
         """Where what was received and not read yet stands in the buffer."""
-        self._stretch = 0
-        """Messages since the last wait."""
 
     def encrypt(self, data: bytes | memoryview) -> bytes:
         sealed: bytes = self._sealing.encrypt_with_ad(None, data)
@@ -60,14 +57,11 @@ class NoiseMessages(EncryptedMsgReadWriter):  # type: ignore[misc]
         await self._socket.write(b"".join(parts))
 
     async def read_msg(self) -> bytes:
-        """The next message; empty at the end. Waits only if it has not come yet."""
+        """The next message; empty at the end. Waits only if it has not come yet: whoever reads many gives others their
+        turn."""
         while (end := self._message_end()) > self._end:
-            self._stretch = 0
             if not await self._receive(end - self._start):
                 return b""
-        self._stretch += 1
-        if self._stretch % RECEIVE_STRETCH_MESSAGES == 0:
-            await trio.lowlevel.checkpoint()
         with memoryview(self._buffer) as view:
             opened = self.decrypt(view[self._start + _LENGTH_BYTES : end])
         self._start = end

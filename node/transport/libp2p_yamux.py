@@ -36,6 +36,7 @@ from protocols.limits.transport import (
     CONTROL_QUEUE_FRAMES_MAX,
     PING_INTERVAL_S,
     PING_UNANSWERED_MAX,
+    RECEIVE_STRETCH_FRAMES,
     REFUSED_STREAMS_MAX,
     SEND_BATCH_BYTES,
     SEND_QUEUE_BYTES,
@@ -231,6 +232,8 @@ class Yamux(IMuxedConn):  # type: ignore[misc]
         self._heard = False
         self._idle_since_s = trio.current_time()
         self._writing_since_s: float | None = None
+        self.frames_handled = 0
+        """Frames that came, or pieces of one: how much there was to do."""
         # The frame that is being read.
         self._head = bytearray()
         self._body_left = 0
@@ -411,10 +414,13 @@ class Yamux(IMuxedConn):  # type: ignore[misc]
             if not chunk:
                 raise ConnectionError("closed by the peer")
             self._heard = True
-            self._feed(memoryview(chunk))
+            await self._feed(memoryview(chunk))
 
-    def _feed(self, chunk: memoryview) -> None:
+    async def _feed(self, chunk: memoryview) -> None:
         while chunk:
+            self.frames_handled += 1
+            if self.frames_handled % RECEIVE_STRETCH_FRAMES == 0:
+                await trio.lowlevel.checkpoint()
             if self._body_left:
                 part = chunk[: self._body_left]
                 chunk = chunk[len(part) :]

@@ -40,9 +40,9 @@ RECEIVE_BUFFER_BYTES: Final = 256 * KIB
 """The same once it has filled that: fewer, larger reads take less CPU, and all connections that are let in together
 hold 64 MiB at the most."""
 
-RECEIVE_STRETCH_MESSAGES: Final = 64
-"""Noise messages that were received together and are taken one after the other before others have their turn: the
-buffer holds 14,000 of the smallest, which would hold everybody up for a tenth of a second."""
+RECEIVE_STRETCH_FRAMES: Final = 256
+"""Yamux frames, or pieces of one, that are handled before others have their turn: a millisecond's work. What a
+connection receives at a time can hold 20,000, which would hold everybody up for a tenth of a second."""
 
 CONTROL_QUEUE_FRAMES_MAX: Final = 1024
 """Answers (pongs, resets, window updates) that wait for one connection's socket. Who makes us owe more and does not

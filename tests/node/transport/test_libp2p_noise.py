@@ -15,7 +15,7 @@ from noise.connection import NoiseConnection
 
 from node.transport.libp2p_noise import NoiseMessages
 from node.transport.libp2p_tcp import TcpSocket
-from protocols.limits.transport import RECEIVE_BUFFER_BYTES, RECEIVE_STRETCH_MESSAGES
+from protocols.limits.transport import RECEIVE_BUFFER_BYTES
 
 _SIZES = (1, 65_519, 65_520, 3, 300_000, 7, 70_000)
 
@@ -84,30 +84,6 @@ async def test_what_libp2p_sends_is_what_we_read_however_it_is_cut() -> None:
         while message := await ours.read_msg():
             got.append(len(message))
     assert got == [size for size in _SIZES if size <= 65_519] * 20
-
-
-async def test_thousands_of_tiny_messages_hold_nobody_up() -> None:
-    ours, theirs, socket = _ends()
-    count = 50 * RECEIVE_STRETCH_MESSAGES
-    tiny = [theirs.encrypt(b"x") for _ in range(count)]
-    wire = b"".join(len(sealed).to_bytes(2, "big") + sealed for sealed in tiny)
-    taken = longest = 0
-
-    async def others() -> None:
-        nonlocal longest
-        before = taken
-        while True:
-            await trio.lowlevel.checkpoint()
-            longest, before = max(longest, taken - before), taken
-
-    await socket.send_all(wire)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(others)
-        while taken < count:
-            assert await ours.read_msg() == b"x"
-            taken += 1
-        nursery.cancel_scope.cancel()
-    assert longest <= 2 * RECEIVE_STRETCH_MESSAGES
 
 
 async def test_a_forged_message_is_not_let_through() -> None:

@@ -6,6 +6,7 @@ import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from libp2p.stream_muxer.exceptions import MuxedStreamEOF
 from trio.testing import memory_stream_pair
 
 from node.transport.libp2p_yamux import UnreadBudget, Yamux, YamuxStream
-from protocols.limits.transport import STREAM_WINDOW_BYTES
+from protocols.limits.transport import RECEIVE_STRETCH_FRAMES, STREAM_WINDOW_BYTES
 
 HEADER = struct.Struct("!BBHII")  # version, type, flags, stream id, length
 DATA, WINDOW_UPDATE = 0, 1
@@ -139,3 +140,32 @@ async def test_the_end_of_the_connection_counts_off() -> None:
         assert pair.budget.unread_bytes == 2000
         pair.ours.fail("it is over")
         assert pair.budget.unread_bytes == 0
+
+
+class ReadAhead(Encrypted):
+    """Has received everything already: like the real one it waits only for what has not come yet."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        super().__init__(memory_stream_pair()[0])
+        self._pieces = pieces
+
+    async def read(self, n: int | None = None) -> bytes:
+        return self._pieces.pop(0) if self._pieces else await super().read(n)
+
+
+async def test_thousands_of_frames_that_come_together_hold_nobody_up() -> None:
+    for_nobody = HEADER.pack(0, WINDOW_UPDATE, 0, 98, 0)
+    count = 20 * RECEIVE_STRETCH_FRAMES
+    muxed = Yamux(ReadAhead([for_nobody * count, *([for_nobody] * count)]), "other")
+    at_turns = [0]
+
+    async def others() -> None:
+        while muxed.frames_handled < 2 * count:
+            await trio.lowlevel.checkpoint()
+            at_turns.append(muxed.frames_handled)
+        muxed.fail("the test is over")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(others)
+        await muxed.start()
+    assert max(now - before for before, now in pairwise(at_turns)) <= 2 * RECEIVE_STRETCH_FRAMES
