@@ -17,6 +17,7 @@ from node.admission.guesses import Guesses
 from node.admission.policy import Admission, AdmissionError
 from node.aside import aside
 from node.transport.api import Stream, StreamBroken, Transport
+from node.transport.frames import next_frame
 from protocols.admission.exchange import (
     ADMISSION_PROTOCOL,
     Admitted,
@@ -277,7 +278,7 @@ class Doorkeeper:
                     await stream.send_all(encode_frame(frame))
                     result = None
                 case Receive():
-                    result = await _next_frame(decoder, stream)
+                    result = await next_frame(stream, decoder, piece_bytes=ADMISSION_FRAME_BYTES_MAX)
                 case Compute(work):
                     async with self._pakes:
                         try:
@@ -356,12 +357,3 @@ def _put(table: OrderedDict[MailboxId, Any], mailbox_id: MailboxId, value: objec
     table.move_to_end(mailbox_id)
     if len(table) > TICKETS_MAX:
         table.popitem(last=False)
-
-
-async def _next_frame(decoder: FrameDecoder, stream: Stream) -> bytes | None:
-    while (frame := decoder.next_frame()) is None:
-        data = await stream.receive_some(ADMISSION_FRAME_BYTES_MAX)
-        if not data:
-            return None
-        decoder.feed(data)
-    return frame

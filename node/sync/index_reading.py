@@ -16,6 +16,7 @@ from protocols.limits.data import DIGEST_BYTES, SEQ_MAX
 from protocols.limits.replication import INDEX_INLINE_BYTES, INDEX_SLICE_BLOCKS, INDEX_SLICE_MESSAGES
 from protocols.limits.sync import BLOCK_SEQS
 from protocols.model import LogName
+from protocols.sync.common import runs
 
 __all__ = ["BlockPage", "Found", "Pace", "overlapped", "read_blocks", "scan_blocks", "sized"]
 
@@ -135,23 +136,24 @@ async def read_blocks(
     A request to the store costs more than the few blocks that it mostly is about, so they share one.
     Raises StoreUnavailable.
     """
-    for runs in _batches((name, *run) for name, numbers in wanted.items() for run in _runs(numbers)):
+    adjacent = ((name, *run) for name, blocks in wanted.items() for run in runs(blocks, length_max=INDEX_SLICE_BLOCKS))
+    for batch in _batches(adjacent):
         items = await store.columns_of(
-            [(name, first * BLOCK_SEQS, min((last + 1) * BLOCK_SEQS - 1, SEQ_MAX)) for name, first, last in runs],
+            [(name, first * BLOCK_SEQS, min((last + 1) * BLOCK_SEQS - 1, SEQ_MAX)) for name, first, last in batch],
             alive_from_s=alive_from_s,
         )
         found: Found = []
-        for (name, first, last), blocks in zip(runs, blocks_of(items).each(), strict=True):
+        for (name, first, last), blocks in zip(batch, blocks_of(items).each(), strict=True):
             held = dict(blocks)
             found.append((name, [(number, held.get(number)) for number in range(first, last + 1)]))
         yield found
 
 
-def _batches(runs: Iterable[tuple[LogName, int, int]]) -> Iterator[list[tuple[LogName, int, int]]]:
+def _batches(adjacent: Iterable[tuple[LogName, int, int]]) -> Iterator[list[tuple[LogName, int, int]]]:
     """Runs of blocks, put together to INDEX_SLICE_BLOCKS or less."""
     batch: list[tuple[LogName, int, int]] = []
     blocks = 0
-    for name, first, last in runs:
+    for name, first, last in adjacent:
         if batch and blocks + last - first + 1 > INDEX_SLICE_BLOCKS:
             yield batch
             batch, blocks = [], 0
@@ -159,17 +161,3 @@ def _batches(runs: Iterable[tuple[LogName, int, int]]) -> Iterator[list[tuple[Lo
         blocks += last - first + 1
     if batch:
         yield batch
-
-
-def _runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Ascending numbers as (first, last) runs without gaps, none longer than INDEX_SLICE_BLOCKS."""
-    first = last = -2
-    for number in numbers:
-        if number == last + 1 and number - first < INDEX_SLICE_BLOCKS:
-            last = number
-            continue
-        if first >= 0:
-            yield first, last
-        first = last = number
-    if first >= 0:
-        yield first, last

@@ -22,6 +22,7 @@ from node.mailbox import Mailbox
 from node.store.api import StoreError
 from node.sync.index import IndexView, LogIndex
 from node.transport.api import PeerUnreachable, Stream, StreamBroken, Transport
+from node.transport.frames import next_frame
 from protocols.errors import RemoteProtocolError
 from protocols.limits.sync import (
     REPORT_ANSWERS_MAX,
@@ -58,7 +59,6 @@ __all__ = ["Report", "ReportFailed", "Reports"]
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-_RECEIVE_BYTES = 64 * 1024
 
 
 class ReportFailed(Exception):
@@ -290,11 +290,9 @@ class _Conversation:
             await self.send(part)
 
     async def receive_any(self) -> Frame:
-        while (frame := self._frames.next_frame()) is None:
-            data = await self._stream.receive_some(_RECEIVE_BYTES)
-            if not data:
-                raise StreamBroken("the other mailbox said no more")
-            self._frames.feed(data)
+        frame = await next_frame(self._stream, self._frames)
+        if frame is None:
+            raise StreamBroken("the other mailbox said no more")
         return decode(frame)
 
     async def receive(self, kind: type[_T]) -> _T:

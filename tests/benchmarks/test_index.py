@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-import trio
 
 from node.clock import SystemClock
 from node.store.api import Arrival
@@ -27,6 +26,7 @@ from protocols.limits.replication import GC_MIDDLE_LOOKS, GC_YOUNG_OBJECTS
 from protocols.limits.sync import BLOCK_SEQS
 from protocols.model import LogName, digest_of, handle_of
 from protocols.sync.interest import Interest
+from tests.benchmarks.stalls import stalls
 
 MESSAGES = 1_000_000
 BATCH = 4096
@@ -62,30 +62,13 @@ async def fill(store: SqliteStore, arrivals: Iterator[Arrival]) -> None:
         await store.put(batch)
 
 
-class Stall:
-    longest_s = 0.0
-
-
 @asynccontextmanager
 async def watched(what: str) -> AsyncIterator[None]:
     """Prints how long something took, and the longest stall of a task beside it."""
-    stall = Stall()
-
-    async def watch() -> None:
-        last_s = time.perf_counter()
-        while True:
-            await trio.sleep(0.001)
-            now_s = time.perf_counter()
-            stall.longest_s = max(stall.longest_s, now_s - last_s - 0.001)
-            last_s = now_s
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(watch)
-        await trio.lowlevel.checkpoint()
+    async with stalls() as stall:
         start_s = time.perf_counter()
         yield
         took_s = time.perf_counter() - start_s
-        nursery.cancel_scope.cancel()
     print(f"  {what:<44} {took_s * 1e3:10.2f} ms   stall {stall.longest_s * 1e3:7.2f} ms")
 
 

@@ -11,8 +11,7 @@ import gc
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -29,6 +28,7 @@ from protocols.limits.store import CHECKPOINT_PAGES
 from protocols.limits.units import MIB
 from protocols.model import LogName
 from protocols.sync.effects import Span
+from tests.benchmarks.stalls import stalls
 
 pytestmark = pytest.mark.benchmark
 
@@ -125,29 +125,6 @@ class Raw:
         return time.perf_counter() - begun_s
 
 
-class Stall:
-    longest_s = 0.0
-
-
-@asynccontextmanager
-async def watched() -> AsyncIterator[Stall]:
-    stall = Stall()
-
-    async def watch() -> None:
-        last_s = time.perf_counter()
-        while True:
-            await trio.sleep(0.001)
-            now_s = time.perf_counter()
-            stall.longest_s = max(stall.longest_s, now_s - last_s - 0.001)
-            last_s = now_s
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(watch)
-        await trio.lowlevel.checkpoint()
-        yield stall
-        nursery.cancel_scope.cancel()
-
-
 async def put(store: SqliteStore, batches: Sequence[Batch], under_way: int) -> float:
     """Seconds, with so many puts under way at a time."""
     todo = iter(batches)
@@ -193,7 +170,7 @@ async def test_bulk_inserts_beside_raw_sqlite(tmp_path: Path) -> None:
                     rows = [raw.rows(batch) for batch in batches]
                     raw_s = await trio.to_thread.run_sync(raw.put, rows)
                     del rows
-                    async with watched() as stall:
+                    async with stalls() as stall:
                         ours_s = await put(store, batches, under_way)
                     print(
                         f"{held:9,}  {what:<22} {under_way:9} {PORTION / ours_s:9,.0f} {PORTION / raw_s:9,.0f}"
@@ -238,7 +215,7 @@ async def test_messages_of_many_spans(tmp_path: Path) -> None:
             ("one log of 100,000, small pages", [Span(one, 0, 2**64 - 1)], MIB // 4),
         ):
             for load in (False, True):
-                async with watched() as stall, trio.open_nursery() as nursery:
+                async with stalls() as stall, trio.open_nursery() as nursery:
                     if load:
                         nursery.start_soon(keep_busy)
                     begun_s = time.perf_counter()

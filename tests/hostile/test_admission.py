@@ -14,7 +14,8 @@ import trio
 
 from node.config import ListenAddress
 from node.sync.engine import SYNC_PROTOCOL
-from node.transport.api import PeerUnreachable, Stream, StreamBroken
+from node.transport.api import PeerUnreachable, StreamBroken
+from node.transport.frames import next_frame
 from node.transport.libp2p import Libp2pTransport
 from protocols.addresses import PeerAddress
 from protocols.admission.exchange import ADMISSION_PROTOCOL
@@ -28,15 +29,6 @@ from tests.mailboxes import MailboxProcess, eventually
 from tests.node.test_admission_processes import ARGS, PASSWORD, in_sync, set_password, status
 
 GUESSES = 1_000
-
-
-async def next_frame(stream: Stream, decoder: FrameDecoder) -> bytes | None:
-    while (frame := decoder.next_frame()) is None:
-        data = await stream.receive_some(65536)
-        if not data:
-            return None
-        decoder.feed(data)
-    return frame
 
 
 async def guess(stranger: Libp2pTransport, mailbox: MailboxId, share: bytes, chance: random.Random) -> str:

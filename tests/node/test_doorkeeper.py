@@ -20,6 +20,7 @@ from node.aside import inline
 from node.sync.engine import SYNC_PROTOCOL
 from node.sync.peers import PeerState
 from node.transport.api import Stream, StreamBroken
+from node.transport.frames import next_frame
 from node.transport.memory import MemoryTransport
 from protocols.admission.exchange import ADMISSION_PROTOCOL, Compute, Guess, NotAdmitted, Party, Receive, Send, initiate
 from protocols.admission.messages import Needs
@@ -131,15 +132,6 @@ class Stranger:
             return refused
         finally:
             await stream.close()
-
-
-async def next_frame(stream: Stream, decoder: FrameDecoder) -> bytes | None:
-    while (frame := decoder.next_frame()) is None:
-        data = await stream.receive_some(65536)
-        if not data:
-            return None
-        decoder.feed(data)
-    return frame
 
 
 async def test_another_password_costs_one_guess_however_long_they_are_neighbours(
