@@ -1,8 +1,9 @@
 """The client kit: what a chat app needs to use mailboxes. `docs/client.md` shows how.
 
 `client` is the trio client, `blocking` the same for programs without trio. Below them: `seat` (one mailbox) with its
-`link` (HTTP), `deliveries` (what the application gets), `store` and `desk` (the file). What they decide is in
-`protocols/client`. Nothing here knows how a mailbox works inside.
+`link` (HTTP), `deliveries` (what the application gets), `store` and `desk` (the file). `pairing` gets a token from a
+mailbox with a password, `keyring` keeps it. What they decide is in `protocols/client`. Nothing here knows how a mailbox
+works inside.
 """
 
 from node.client.client import Client, MailboxState, open_client

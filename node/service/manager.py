@@ -40,13 +40,15 @@ class ServiceError(Exception):
 @dataclass(frozen=True, slots=True)
 class Manager:
     """One system's service manager. `file` is what it reads, `content` what would be written there; `None`: it keeps
-    its own copy. `mark` stands in it if it is for the mailbox in this data directory. The commands are run one after
-    the other; those that unload come first if the service is there. What `state_command` says, `is_enabled` reads."""
+    its own copy, which `copy_command` and the path of a file bring it. `mark` stands in it if it is for the mailbox in
+    this data directory. The commands are run one after the other; those that unload come first if the service is there.
+    What `state_command` says, `is_enabled` reads."""
 
     name: str
     file: Path | None
     content: bytes
     mark: str
+    copy_command: Sequence[str]
     unload_commands: Sequence[Sequence[str]]
     enable_commands: Sequence[Sequence[str]]
     disable_commands: Sequence[Sequence[str]]
@@ -98,7 +100,7 @@ class Manager:
             with tempfile.TemporaryDirectory() as folder:
                 copy = Path(folder) / "mailboxd.xml"
                 copy.write_bytes(self.content)
-                self._do(["schtasks", "/Create", "/F", "/TN", _TASK, "/XML", str(copy)])
+                self._do([*self.copy_command, str(copy)])
             return
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -184,6 +186,7 @@ def _systemd(command: Sequence[str], home: Path, data_dir: Path, run: Run) -> Ma
         file=config / "systemd" / "user" / _UNIT,
         content=systemd_unit(command).encode(),
         mark=systemd_word(str(data_dir)),
+        copy_command=[],
         unload_commands=[],
         enable_commands=[[*control, "daemon-reload"], [*control, "enable", _UNIT]],
         disable_commands=[[*control, "disable", _UNIT]],
@@ -209,6 +212,7 @@ def _launchd(command: Sequence[str], home: Path, data_dir: Path, run: Run) -> Ma
         file=file,
         content=launchd_agent(command, data_dir / "mailboxd.log"),
         mark=agent_word(str(data_dir)),
+        copy_command=[],
         unload_commands=[bootout],  # it refuses an agent that is loaded already
         # It loads whatever lies in the folder at login, unless that was disabled; neither touches what runs.
         enable_commands=[["launchctl", "enable", agent]],
@@ -231,6 +235,7 @@ def _windows(command: Sequence[str], data_dir: Path, run: Run) -> Manager:
         file=None,
         content=windows_task(command),
         mark=task_word(str(data_dir)),
+        copy_command=["schtasks", "/Create", "/F", "/TN", _TASK, "/XML"],
         unload_commands=[],
         enable_commands=[],  # a task is enabled when it is made
         disable_commands=[["schtasks", "/Change", "/TN", _TASK, "/DISABLE"]],

@@ -74,6 +74,7 @@ def systemd_unit(command: Sequence[str]) -> str:
 def systemd_word(word: str) -> str:
     """A word of ExecStart: no specifiers, no variables, whatever stands in it."""
     quoted = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    quoted = quoted.replace("\n", "\\n").replace("\r", "\\r")  # a line of its own would be a statement of its own
     return f'"{quoted}"'
 
 

@@ -47,6 +47,7 @@ def test_the_unit_says_what_matters() -> None:
 
 def test_odd_words_stay_words() -> None:
     assert r'"C:\\a b\\\"100%%\" $$HOME\\"' in systemd_unit(ODD)
+    assert '"/a\\nExecStartPre=/bin/b"\n' in systemd_unit(["/x", "/a\nExecStartPre=/bin/b"])
     assert plistlib.loads(launchd_agent(ODD, Path("/log")))["ProgramArguments"] == ODD
     task = ElementTree.fromstring(windows_task(ODD).decode("utf-16").split("\n", 1)[1])
     space = "{http://schemas.microsoft.com/windows/2004/02/mit/task}"
