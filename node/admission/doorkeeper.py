@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import trio
 
-from node.admission.guesses import Guesses
+from node.admission.guesses import Exchanges, Guesses
 from node.admission.policy import Admission, AdmissionError
 from node.aside import aside
 from node.transport.api import Stream, StreamBroken, Transport
@@ -94,6 +94,7 @@ class Doorkeeper:
         self._locks: dict[MailboxId, trio.Lock] = {}
         self._pakes = trio.Semaphore(PAKES_AT_ONCE_MAX)
         self.guesses = Guesses()
+        self._exchanges = Exchanges()
         transport.hears = self.is_admitted
         transport.serve(ADMISSION_PROTOCOL, self._on_stream)
         transport.on_connection(self._on_connection)
@@ -254,8 +255,9 @@ class Doorkeeper:
             _put(self._tickets, peer, admitted.ticket)
 
     async def _drive(self, steps: Generator[Effect, Any, Admitted], stream: Stream) -> Admitted:
-        known = self._is_known(stream.peer)
-        guesses = _OneGuess(self.guesses, str(stream.peer), known=known)
+        peer = stream.peer
+        named = self.admission.is_trusted(peer) or self._is_named(peer)
+        guesses = _OneGuess(self.guesses, self._exchanges, str(peer), known=self._is_known(peer), named=named)
         try:
             return await self._drive_on(steps, stream, guesses)
         finally:
@@ -298,7 +300,7 @@ class Doorkeeper:
                 return KeptOut(self.admission.why_never(peer))
             case Why.LATER:
                 return KeptOut(
-                    f"too many wrong passwords were tried; it goes on in {error.pause_s:.0f} s", pause_s=error.pause_s
+                    f"passwords were tried too often; it goes on in {error.pause_s:.0f} s", pause_s=error.pause_s
                 )
             case _:
                 return KeptOut(_WHY[error.why])
@@ -328,16 +330,22 @@ class Doorkeeper:
 class _OneGuess:
     """The guess that one exchange may make."""
 
-    def __init__(self, guesses: Guesses, who: str, *, known: bool) -> None:
+    def __init__(self, guesses: Guesses, exchanges: Exchanges, who: str, *, known: bool, named: bool) -> None:
         self._guesses = guesses
+        self._exchanges = exchanges
+        self._named = named
         self._who = who
         self._known = known
         self._is_open = False
 
     def begin(self) -> float:
         """See `Guesses`."""
-        pause_s = self._guesses.begin(self._who, trio.current_time(), known=self._known)
+        now = trio.current_time()
+        pause_s = self._exchanges.pause_s(self._who, now, named=self._named)
+        pause_s = pause_s or self._guesses.begin(self._who, now, known=self._known)
         self._is_open = not pause_s
+        if self._is_open:
+            self._exchanges.begun(self._who, now, named=self._named)
         return pause_s
 
     def right(self) -> None:

@@ -1,4 +1,5 @@
-"""How often wrong passwords may be tried: by one, with growing pauses, and by all strangers together."""
+"""How often passwords may be tried: wrong ones by one, with growing pauses, and by all strangers together; and any, as
+each costs something."""
 
 from __future__ import annotations
 
@@ -8,6 +9,10 @@ from dataclasses import dataclass
 from protocols.limits.admission import (
     ADMISSION_PAUSE_FIRST_S,
     ADMISSION_PAUSE_MAX_S,
+    EXCHANGES_BURST,
+    EXCHANGES_INTERVAL_S,
+    EXCHANGES_TOTAL_BURST,
+    EXCHANGES_TOTAL_INTERVAL_S,
     GUESSERS_REMEMBERED_MAX,
     GUESSES_FORGET_S,
     GUESSES_FREE,
@@ -15,7 +20,7 @@ from protocols.limits.admission import (
     GUESSES_TOTAL_INTERVAL_S,
 )
 
-__all__ = ["Guesses"]
+__all__ = ["Exchanges", "Guesses"]
 
 
 @dataclass(slots=True)
@@ -84,3 +89,40 @@ class Guesses:
         if self._left + self._open >= 1:  # some that are under way will turn out right
             return ADMISSION_PAUSE_FIRST_S
         return (1.0 - self._left) * GUESSES_TOTAL_INTERVAL_S
+
+
+@dataclass(slots=True)
+class _Bucket:
+    left: float
+    at: float
+
+    def pause_s(self, now: float, *, burst: int, interval_s: float) -> float:
+        """Fills it up to now; in how many seconds there is one in it."""
+        self.left = min(float(burst), self.left + (now - self.at) / interval_s)
+        self.at = now
+        return max(0.0, 1.0 - self.left) * interval_s
+
+
+class Exchanges:
+    """Counts whole exchanges over the password, right or wrong, of whoever can be told apart by a text."""
+
+    def __init__(self) -> None:
+        self._of: OrderedDict[str, _Bucket] = OrderedDict()
+        self._all = _Bucket(EXCHANGES_TOTAL_BURST, 0.0)
+
+    def pause_s(self, who: str, now: float, *, named: bool = False) -> float:
+        """In how many seconds `who` may have one; 0: now. `named` are those who don't count with all together."""
+        bucket = self._of.get(who)
+        own_s = 0.0 if bucket is None else bucket.pause_s(now, burst=EXCHANGES_BURST, interval_s=EXCHANGES_INTERVAL_S)
+        all_s = self._all.pause_s(now, burst=EXCHANGES_TOTAL_BURST, interval_s=EXCHANGES_TOTAL_INTERVAL_S)
+        return max(own_s, 0.0 if named else all_s)
+
+    def begun(self, who: str, now: float, *, named: bool = False) -> None:
+        """One has begun."""
+        bucket = self._of.setdefault(who, _Bucket(EXCHANGES_BURST, now))
+        self._of.move_to_end(who)
+        if len(self._of) > GUESSERS_REMEMBERED_MAX:
+            self._of.popitem(last=False)
+        bucket.left -= 1
+        if not named:
+            self._all.left -= 1

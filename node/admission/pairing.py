@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import trio
 
-from node.admission.guesses import Guesses
+from node.admission.guesses import Exchanges, Guesses
 from node.admission.policy import Admission, AdmissionError, Device, token_hash
 from node.aside import aside
 from node.clock import Clock
@@ -90,6 +90,7 @@ class Pairing:
         """How often everything that was open was made void."""
         self._pakes = trio.Semaphore(PAKES_AT_ONCE_MAX)
         self.guesses = Guesses()
+        self._exchanges = Exchanges()
         admission.watch(self._on_change)
 
     def open_code(self, seconds: float) -> Code:
@@ -124,9 +125,11 @@ class Pairing:
         password = self._admission.password
         if password is None:
             raise PairingRefused(409, "This mailbox has no password; pair with a code, as `mailboxd pair` shows it.")
-        pause_s = self.guesses.begin(client, trio.current_time())
+        now = trio.current_time()
+        pause_s = self._exchanges.pause_s(client, now) or self.guesses.begin(client, now)
         if pause_s:
-            raise PairingRefused(429, "Too many wrong passwords were tried.", pause_s=pause_s)
+            raise PairingRefused(429, "Passwords were tried too often.", pause_s=pause_s)
+        self._exchanges.begun(client, now)
         self.guesses.over()  # a phone may never come back
         session = secrets.token_bytes(PAIRING_SESSION_BYTES)
         async with self._pakes:

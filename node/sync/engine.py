@@ -191,6 +191,7 @@ class SyncEngine:
             return
         log.debug("mailbox %s: connected", mailbox_id.short)  # the sync that follows tells more
         peer.failures = peer.calm_syncs = 0
+        peer.asks_until_at = 0.0  # it may have been started anew, and then knows nothing of it
         # On meeting one side starts; the other steps in if that did not work.
         self._due_in(peer, 0.0 if self._transport.local < mailbox_id else PEER_DIAL_GRACE_S)
 

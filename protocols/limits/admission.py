@@ -64,6 +64,16 @@ GUESSES_TOTAL_INTERVAL_S: Final = 120.0
 """And one more every two minutes: 720 a day, whatever number of identities and addresses they come from. A list of the
 million most common passwords takes four years."""
 
+EXCHANGES_BURST: Final = 8
+EXCHANGES_INTERVAL_S: Final = 30.0
+"""Whole exchanges of one mailbox or phone, also with the right password: so many at once, and seconds for each further
+one. Each costs 8 ms of processor time, and a ticket or a token makes the next one needless."""
+
+EXCHANGES_TOTAL_BURST: Final = 256
+EXCHANGES_TOTAL_INTERVAL_S: Final = 2.0
+"""And of all together, but for mailboxes that the user named or trusts: a whole network that comes up at once, and then
+four thousandths of a processor for somebody who has the password and any number of identities."""
+
 GUESSERS_REMEMBERED_MAX: Final = 4_096
 """Mailboxes and addresses whose wrong passwords are remembered; the one unseen for longest is forgotten, which the
 bound on all together covers."""

@@ -26,7 +26,15 @@ from protocols.admission.exchange import ADMISSION_PROTOCOL, Compute, Guess, Not
 from protocols.admission.messages import Needs
 from protocols.admission.secret import for_mailboxes
 from protocols.errors import RemoteProtocolError
-from protocols.limits.admission import ADMISSIONS_AT_ONCE_MAX, GUESSES_TOTAL_BURST, GUESSES_TOTAL_INTERVAL_S
+from protocols.limits.admission import (
+    ADMISSIONS_AT_ONCE_MAX,
+    EXCHANGES_BURST,
+    EXCHANGES_INTERVAL_S,
+    EXCHANGES_TOTAL_BURST,
+    EXCHANGES_TOTAL_INTERVAL_S,
+    GUESSES_TOTAL_BURST,
+    GUESSES_TOTAL_INTERVAL_S,
+)
 from protocols.limits.replication import PEER_SHUN_FIRST_S
 from protocols.model import LogName, MailboxId
 from protocols.sync.codec import decode, encode
@@ -374,3 +382,28 @@ def test_a_password_that_can_not_be_kept_is_not_set(tmp_path: Path) -> None:
             policy.set_password(wanted)
     assert policy.password == RIGHT
     assert told == []
+
+
+@pytest.mark.parametrize("identities", [1, 400])
+async def test_who_has_the_password_can_not_have_it_computed_without_end(
+    world: World, nursery: trio.Nursery, shares: list[bytes], autojump_clock: MockClock, identities: int
+) -> None:
+    """Right guesses cost as much as wrong ones. Whoever comes as a friend gets in all the same."""
+    mailbox = await world.start("mailbox", admission=Admission(password=RIGHT))
+    began_at, let_in = trio.current_time(), 0
+    mallory: Stranger | None = None
+    for number in range(400):
+        if mallory is None or identities > 1:
+            if mallory is not None:
+                await mallory.transport.disconnect(mailbox.mailbox_id)
+            mallory = Stranger(world, f"mallory {number}")
+            await mallory.meet(nursery, mailbox)
+        let_in += await mallory.guess(mailbox, "right") is None
+    took_s = trio.current_time() - began_at
+    if identities == 1:
+        assert EXCHANGES_BURST <= let_in <= EXCHANGES_BURST + took_s / EXCHANGES_INTERVAL_S + 1
+    else:
+        assert EXCHANGES_TOTAL_BURST <= let_in <= EXCHANGES_TOTAL_BURST + took_s / EXCHANGES_TOTAL_INTERVAL_S + 1
+    assert len(shares) == 400 + let_in
+    friend = await world.start("friend", peers=(mailbox,), admission=Admission(password=RIGHT))
+    await until(lambda: in_sync(friend, mailbox))

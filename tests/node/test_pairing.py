@@ -18,6 +18,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 
+from protocols.limits.admission import EXCHANGES_BURST
 from tests.mailboxes import MailboxProcess
 from tests.node.test_admission_processes import set_password
 from tests.recorder import recorder
@@ -301,3 +302,16 @@ def test_the_document_is_true_of_pairing(mailbox: MailboxProcess, mode: schemath
         case.validate_response(answer, excluded_checks=[schemathesis.checks.positive_data_acceptance])
 
     check()
+
+
+def test_who_has_the_password_can_not_have_it_computed_without_end(tmp_path: Path) -> None:
+    """Each exchange costs milliseconds, and each that ends well a place among the devices; a code is not counted."""
+    box = MailboxProcess(tmp_path / "box", "--no-mdns", "--p2p", "127.0.0.1:0")
+    set_password(box.data_dir, PASSWORD)
+    with box:
+        for number in range(EXCHANGES_BURST):
+            CLIENT["pair_by_password"](*where(box), PASSWORD, f"phone {number}")
+        with pytest.raises(PermissionError, match="429"):
+            CLIENT["pair_by_password"](*where(box), PASSWORD, "one too many")
+        assert CLIENT["pair_by_code"](invitation(box)["uri"], "by code")
+        assert box.status()["admission"]["devices"] == EXCHANGES_BURST + 1
