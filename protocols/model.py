@@ -216,5 +216,5 @@ class Retention:
         Rounded up to the granule, as every first stored is a multiple of it: the same number for a whole hour, and on
         two mailboxes. Never below 0.
         """
-        first_s = int(now_s) - self.retention_s + 1
-        return max(0, -(-first_s // self.granule_s) * self.granule_s)
+        first_s, granule_s = int(now_s) - self.retention_s + 1, self.granule_s
+        return max(0, -(-first_s // granule_s) * granule_s)

@@ -253,19 +253,18 @@ class Host:
 
     # --- for phones ------------------------------------------------------------------------------------------------
 
-    async def serve(self, path: str, body: bytes, *, client: str) -> tuple[int, bytes]:
-        """The node's answer to a POST: status and body. Raises ConnectionResetError if it ends meanwhile."""
+    async def serve(self, path: str, body: bytes, *, client: str, scope: trio.CancelScope) -> tuple[int, bytes]:
+        """The node's answer to a POST: status and body. Raises ConnectionResetError if nobody listens. `scope` is the
+        client's, of its request: that is cancelled if the node ends meanwhile."""
         router = self._router
         if router is None:
             raise ConnectionResetError("nobody listens")
         request = Request("POST", path, "", {"content-type": "application/json"}, body, client)
-        with trio.CancelScope() as scope:
-            self._requests[scope] = None
-            try:
-                return await _answer(router, request)
-            finally:
-                del self._requests[scope]
-        raise ConnectionResetError("the mailbox went away")
+        self._requests[scope] = None
+        try:
+            return await _answer(router, request)
+        finally:
+            del self._requests[scope]
 
 
 async def _answer(router: Router, request: Request) -> tuple[int, bytes]:

@@ -21,7 +21,7 @@ from protocols.model import LogName, MailboxId
 from simulations.machines import Host
 from simulations.multicast import Multicast
 from simulations.network import Machine, Network
-from simulations.runtime import draw
+from simulations.runtime import Alarm, draw
 from simulations.scenario import Phones
 
 __all__ = ["Phone", "Witness"]
@@ -79,7 +79,7 @@ class Phone:
         self._turn = 0
         self._open_until = self._random.expovariate(1 / spec.open_s) if spec.open_s < inf else inf
         self._closed_until = 0.0
-        self._wake = trio.Event()
+        self._wake = Alarm()
 
     async def run(self, hosts: Callable[[str], Host | None], multicast: Multicast) -> None:
         """Writes and polls for ever. `hosts` finds the mailbox at an address."""
@@ -111,12 +111,12 @@ class Phone:
             now = trio.current_time()
             known = self._known.setdefault(sighting.mailbox_id, _Known(host, now, now))
             known.heard_at = now
-            self._wake.set()
+            self._wake.ring()
 
     def moved(self) -> None:
         """It is in another LAN: whom it knew is not here."""
         self._known.clear()
-        self._wake.set()
+        self._wake.ring()
         if self._multicast is not None:
             self._multicast.ask(self.machine, self)
 
@@ -158,16 +158,21 @@ class Phone:
             return
         self._closed_until = now + self._random.expovariate(1 / self.spec.closed_s)
         while trio.current_time() < self._closed_until:
-            with trio.move_on_at(self._closed_until):
-                await self._wake.wait()
-            self._wake = trio.Event()
+            await self._pause(self._closed_until)
         self._open_until = trio.current_time() + self._random.expovariate(1 / self.spec.open_s)
         self._poll_at_once()
+
+    async def _pause(self, until: float) -> None:
+        """Until then, or until something has happened."""
+        if until < inf:
+            self._network.timeline.at(until, self._wake.ring)
+        await self._wake.wait()
+        self._wake = Alarm()
 
     def _poll_at_once(self) -> None:
         for known in self._known.values():
             known.due_at = min(known.due_at, trio.current_time())
-        self._wake.set()
+        self._wake.ring()
 
     # --- polling ---------------------------------------------------------------------------------------------------
 
@@ -178,16 +183,14 @@ class Phone:
             known = self._next()
             due_at = inf if known is None else max(known.due_at, soonest)
             if trio.current_time() < due_at:
-                with trio.move_on_at(min(due_at, self._open_until)):
-                    await self._wake.wait()
-                self._wake = trio.Event()
+                await self._pause(min(due_at, self._open_until))
                 continue
             assert known is not None
             soonest = trio.current_time() + 1.0
             failed = False
             try:
-                with trio.fail_after(self._policy.timeout_s):
-                    await self._poll(known)
+                with trio.fail_after(self._policy.timeout_s) as scope:
+                    await self._poll(known, scope)
             except (trio.TooSlowError, ConnectionError):
                 failed = True
             known.failures = known.failures + 1 if failed else 0
@@ -208,10 +211,10 @@ class Phone:
             return list(self._known.values())[self._turn % len(self._known)]
         return min(self._known.values(), key=lambda known: known.due_at)
 
-    async def _poll(self, known: _Known) -> None:
+    async def _poll(self, known: _Known, scope: trio.CancelScope) -> None:
         """Asks for everything that is new, and gives what is missing. Raises ConnectionError."""
         heights = {topic: dict(logs) for topic, logs in self.heights.items()}
-        answer = await self._request(known.host, "get", msgspec.json.encode({"topics": heights}))
+        answer = await self._request(known.host, scope, "get", msgspec.json.encode({"topics": heights}))
         missing: list[Key] = []
         for topic, part in msgspec.json.decode(answer)[f"{self._policy.family}_by_topic"].items():
             for log, blobs in part[self._policy.family].items():
@@ -227,7 +230,7 @@ class Phone:
         if not self._policy.keeps_turn:
             wanted.update(dict.fromkeys(self._unsent(known, heights)))
         if wanted:
-            await self._store(known, list(wanted))
+            await self._store(known, scope, list(wanted))
         for topic, logs in heights.items():
             for log, height in logs.items():
                 name = LogName(topic, log)
@@ -242,18 +245,21 @@ class Phone:
             unsent += [(name, seq) for seq in range(believed + 1, logs.get(self.name, -1) + 1)]
         return unsent
 
-    async def _store(self, known: _Known, keys: Sequence[Key]) -> None:
+    async def _store(self, known: _Known, scope: trio.CancelScope, keys: Sequence[Key]) -> None:
         tree: dict[str, dict[str, dict[str, str]]] = {}
         for name, seq in keys:
             blob = base64.b64encode(self._held[name, seq]).decode()
             tree.setdefault(name.topic, {}).setdefault(name.log, {})[str(seq)] = blob
-        await self._request(known.host, "store", msgspec.json.encode({self._policy.family: tree}), keys)
+        await self._request(known.host, scope, "store", msgspec.json.encode({self._policy.family: tree}), keys)
 
-    async def _request(self, host: Host, what: str, body: bytes, keys: Sequence[Key] = ()) -> bytes:
+    async def _request(
+        self, host: Host, scope: trio.CancelScope, what: str, body: bytes, keys: Sequence[Key] = ()
+    ) -> bytes:
         """Raises ConnectionError, also for a refusal."""
         network = self._network
         await network.travel(self.machine, host.machine, len(body) + _HTTP_BYTES)
-        status, answer = await host.serve(f"/{self._policy.family}/{what}", body, client=network.address(self.machine))
+        client = network.address(self.machine)
+        status, answer = await host.serve(f"/{self._policy.family}/{what}", body, client=client, scope=scope)
         if status == 201 and keys:
             # Sent, but not yet received: from here on the mailbox has promised.
             self._witness.acknowledged(host, keys)

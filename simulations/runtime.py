@@ -125,6 +125,10 @@ class Timeline:
         self.at(when, alarm.ring)
         await alarm.wait()
 
+    async def sleep(self, seconds: float) -> None:
+        """As `trio.sleep`."""
+        await self.wait_until(self.now_at + seconds)
+
     async def run(self) -> None:
         """Until cancelled. What an action raises ends the world: it is a fault of the simulator."""
         self._task = trio.lowlevel.current_task()
@@ -216,13 +220,14 @@ def run_world(main: Callable[[], Awaitable[T]], seed: int, timeline: Timeline) -
 
     thresholds = gc.get_threshold()
     gc.set_threshold(*_GARBAGE)
-    current_time = trio.current_time
+    before = trio.current_time, trio.sleep
     trio.current_time = lambda: timeline.now_at  # which the node asks a hundred times in each session
+    trio.sleep = timeline.sleep
     try:
         return trio.run(deterministic, clock=_jumping_clock(timeline))
     finally:
         gc.set_threshold(*thresholds)
-        trio.current_time = current_time
+        trio.current_time, trio.sleep = before
         scheduler._ALLOW_DETERMINISTIC_SCHEDULING = was_deterministic  # type: ignore[misc]
         scheduler._r = order
 

@@ -79,8 +79,7 @@ class LogIndex:
         """A picture of all messages with first stored >= `alive_from_s` as they are now, of the topics of `interest`
         (None: all). Returns at once if it is there already. Raises StoreUnavailable."""
         if self._stale or self._staged or self._lock.locked():
-            async with self._lock:
-                await self._refresh()
+            await self._be_up_to_date()
         whole = self._view
         self._interests.drop_unused()
         view = await self._boundaries.view(whole, alive_from_s)
@@ -122,6 +121,16 @@ class LogIndex:
         for group in (change.merged, change.removed):
             for name, item in group:
                 self.mark(name, item.seq // BLOCK_SEQS)
+
+    async def _be_up_to_date(self) -> None:
+        try:
+            self._lock.acquire_nowait()  # as mostly, and then nobody else needs a turn
+        except trio.WouldBlock:
+            await self._lock.acquire()
+        try:
+            await self._refresh()
+        finally:
+            self._lock.release()
 
     async def _refresh(self) -> None:
         # Unmarked before the read: what changes while we read marks its block again, for the next time.

@@ -216,9 +216,9 @@ class IndexView:
 
     def _at(self, row: int) -> tuple[Leaf, int]:
         """The leaf of a row, and the index within it. Raises IndexError."""
-        if not 0 <= row < len(self):
+        if not 0 <= row < self._offsets[-1]:
             raise IndexError(f"row {row} of {len(self)}")
-        number = self._leaf_with(row)
+        number = bisect_right(self._offsets, row) - 1
         return self.leaves[number], row - self._offsets[number]
 
 
