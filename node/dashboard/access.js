@@ -88,7 +88,8 @@ function revoker(device, wrong) {
   button.addEventListener("click", async () => {
     if (!(await confirmed("Unpair this phone?", `${device.name || "The phone"} has to be paired anew to be let in.`, "Unpair"))) return;
     try {
-      render(await (await ask("POST", "/admin/revoke", { device: device.device })).json());
+      await ask("POST", "/admin/revoke", { device: device.device });
+      render(await (await ask("GET", "/admin/admission")).json());
       tell("The phone is unpaired.");
     } catch (error) {
       explain(wrong, error);

@@ -17,6 +17,7 @@ import pytest
 from node.http.client import AdminClient, ClientError
 from tests.browser import Page, browser
 from tests.mailboxes import MailboxProcess, eventually
+from tests.node.test_pairing import CLIENT, invitation
 
 NASTY = "<img src=x onerror=alert(1)>&amp;\u202e"
 LOADED = (
@@ -544,3 +545,17 @@ def test_an_open_page_does_not_hold_up_the_end_and_comes_back_after_it(tab: Page
         tab.wait("!document.getElementById('signed-out').hidden", what="the same address")
         assert "started anew" in text_of(tab, "#signed-out-why")
     tab.leave()
+
+
+def test_a_phone_is_unpaired(tab: Page, tmp_path: Path) -> None:
+    with MailboxProcess(tmp_path / "data", *LOCAL) as mailbox:
+        uri = invitation(mailbox)["uri"]
+        CLIENT["pair_by_code"](uri, "the lost phone")
+        tab.visit(link(mailbox))
+        tab.wait(LOADED)
+        tab.wait("document.getElementById('access').textContent.includes('the lost phone')", what="the phone")
+        tab.run("document.querySelector('[aria-label=\"Unpair the lost phone\"]').click()")
+        tab.run("document.querySelector('#confirm .danger').click()")
+        tab.wait("document.getElementById('said').textContent.includes('is unpaired')", what="the answer")
+        tab.wait("!document.getElementById('access').textContent.includes('the lost phone')", what="its end")
+        assert mailbox.status()["admission"]["devices"] == 0
