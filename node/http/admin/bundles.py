@@ -9,6 +9,7 @@ from node.http.admin.bodies import json_response
 from node.http.messages import HttpError, Request, Response, Router
 from node.mailbox import Mailbox
 from node.sneakernet import take_record
+from node.store.api import StoreError, StoreFull
 from protocols.errors import RemoteProtocolError
 from protocols.limits.http import HTTP_BODY_BYTES_MAX
 from protocols.limits.sync import SEALED_DATA_BYTES_MAX, SEALED_HEAD_BYTES_MAX
@@ -44,6 +45,10 @@ def add_bundle_routes(router: Router, mailbox: Mailbox, *, network: str, interes
             taken = await take_record(mailbox, record, maker=maker, maker_retention_s=retention_s)
         except RemoteProtocolError as error:
             raise HttpError(400, f"This is no record of a bundle: {error}.") from None
+        except StoreFull as error:
+            raise HttpError(507, f"{error}.") from None
+        except StoreError as error:
+            raise HttpError.busy(503, f"{error}.", retry_after_s=5) from None
         return json_response(taken._asdict())
 
     router.get("/admin/bundles", rules)
