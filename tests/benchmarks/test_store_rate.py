@@ -119,7 +119,7 @@ class Raw:
             self.connection.executemany("INSERT INTO topics (id, topic) VALUES (?, ?)", rows.topics)
             self.connection.executemany("INSERT INTO logs (id, topic, log) VALUES (?, ?, ?)", rows.logs)
             self.connection.executemany("INSERT INTO blobs VALUES (?, ?)", rows.blobs)
-            self.connection.executemany("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?)", rows.messages)
+            self.connection.executemany("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, 0, 0)", rows.messages)
             self.connection.executemany("INSERT OR REPLACE INTO watermarks VALUES (?, ?)", rows.watermarks)
             self.connection.execute("COMMIT")
         return time.perf_counter() - begun_s
