@@ -43,6 +43,11 @@ class Buckets:
         self._keys_max = keys_max
         self._buckets: OrderedDict[Hashable, Bucket] = OrderedDict()
 
+    def has(self, key: Hashable, now_s: float) -> bool:
+        """Whether `key` has a token."""
+        bucket = self._buckets.get(key)
+        return bucket is None or bucket.available(now_s) >= 1
+
     def take(self, key: Hashable, now_s: float) -> bool:
         """Takes one token of `key` if there is one."""
         bucket = self._buckets.get(key)

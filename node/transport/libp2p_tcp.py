@@ -14,10 +14,15 @@ import trio
 from libp2p.io.abc import ReadWriteCloser
 
 from node.config import ListenAddress
+from node.discovery.rate import Bucket, Buckets
 from protocols.limits.transport import (
     HANDSHAKE_S,
+    HANDSHAKES_BURST,
     HANDSHAKES_MAX,
+    HANDSHAKES_PER_IP_BURST,
     HANDSHAKES_PER_IP_MAX,
+    HANDSHAKES_PER_IP_RATE,
+    HANDSHAKES_RATE,
     INBOUND_CONNECTIONS_MAX,
     INBOUND_CONNECTIONS_PER_IP_MAX,
     INBOUND_IDLE_S,
@@ -38,6 +43,8 @@ class TcpSocket(ReadWriteCloser):  # type: ignore[misc]
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
         self._buffer = bytearray()
+        self.was_silent = True
+        """Whether nothing has come through it."""
 
     async def read(self, n: int | None = None) -> bytes:
         """`n` bytes, but no more than 64 KiB; fewer only at the end (None: what there is)."""
@@ -47,6 +54,7 @@ class TcpSocket(ReadWriteCloser):  # type: ignore[misc]
             if not data:
                 break
             self._buffer += data
+            self.was_silent = False
         with memoryview(self._buffer) as view:
             result = bytes(view if n is None else view[:wanted])
         del self._buffer[: len(result)]
@@ -85,6 +93,10 @@ def _ip_of(stream: trio.SocketStream) -> str | None:
     return str(mapped or address)
 
 
+def _is_here(ip: str) -> bool:
+    return ipaddress.ip_address(ip).is_loopback
+
+
 class Gate:
     """Lets connections in: counted in all, by address, and with a deadline on their handshakes.
 
@@ -100,26 +112,43 @@ class Gate:
         self._is_friend = is_friend
         self._handshakes: dict[trio.CancelScope, str] = {}
         self._connections: dict[Any, str] = {}
+        self._rates = Buckets(
+            per_second=HANDSHAKES_PER_IP_RATE, burst=HANDSHAKES_PER_IP_BURST, keys_max=INBOUND_CONNECTIONS_MAX
+        )
+        self._rate = Bucket(per_second=HANDSHAKES_RATE, burst=HANDSHAKES_BURST, now_s=trio.current_time())
 
     async def admit(self, stream: trio.SocketStream) -> None:
         """Takes over an accepted socket. Never raises because of what comes through it."""
         ip = _ip_of(stream)
         conn: Any = None
-        if ip is not None:
+        if ip is not None and self._is_due(ip):
             self._make_room_for_handshake(ip)
+            sock = TcpSocket(stream)
             with trio.move_on_after(HANDSHAKE_S) as scope:
                 self._handshakes[scope] = ip
                 try:
-                    conn = await self._upgrade(TcpSocket(stream))
+                    conn = await self._upgrade(sock)
                 except Exception as error:
                     log.debug("a handshake with %s failed: %r", ip, error)
                 finally:
                     del self._handshakes[scope]
+            if not sock.was_silent:  # silence costs nothing, and would lock out others at the same address
+                self._spend(ip)
         if conn is None or ip is None:
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(stream)
         else:
             self._count(conn, ip)
+
+    def _is_due(self, ip: str) -> bool:
+        """Whether there may be one more handshake with another machine, which costs something, now."""
+        now_s = trio.current_time()
+        return _is_here(ip) or (self._rates.has(ip, now_s) and self._rate.available(now_s) >= 1)
+
+    def _spend(self, ip: str) -> None:
+        if not _is_here(ip):
+            self._rates.take(ip, trio.current_time())
+            self._rate.take(trio.current_time())
 
     def _make_room_for_handshake(self, ip: str) -> None:
         same = [scope for scope, other in self._handshakes.items() if other == ip and not scope.cancel_called]

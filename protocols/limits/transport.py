@@ -70,6 +70,15 @@ HANDSHAKES_MAX: Final = 64
 HANDSHAKES_PER_IP_MAX: Final = 16
 """The same for one address."""
 
+HANDSHAKES_PER_IP_BURST: Final = 64
+HANDSHAKES_PER_IP_RATE: Final = 2.0
+"""Handshakes of one other machine that came to something, well or not: so many at once, and per second in the long
+run. Each costs 10 ms of processor time, and a mailbox keeps its connection for hours."""
+
+HANDSHAKES_BURST: Final = 512
+HANDSHAKES_RATE: Final = 20.0
+"""And of all other machines: a fifth of a processor, whatever the number of addresses."""
+
 INBOUND_CONNECTIONS_MAX: Final = 256
 """Accepted connections. An idle one is closed for a new one; a mailbox on a large LAN meets some dozens of others."""
 

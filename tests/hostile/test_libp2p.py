@@ -292,6 +292,36 @@ async def test_connections_from_one_address_are_bounded(victim: Victim, monkeypa
         assert len([attacker for attacker in alive if await attacker.alive()]) == 3
 
 
+async def test_handshakes_without_end_are_answered_for_a_while_only(
+    victim: Victim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who connects anew again and again costs 10 ms each time. Others, and who only says nothing, are not concerned."""
+    monkeypatch.setattr(libp2p_tcp, "_is_here", lambda ip: ip == "127.0.0.1")
+    monkeypatch.setattr(libp2p_tcp, "HANDSHAKES_PER_IP_BURST", 4)
+    monkeypatch.setattr(libp2p_tcp, "HANDSHAKES_PER_IP_RATE", 0.01)
+    transport = make()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(transport.run)
+        address = transport.addresses()[0]
+        async with AsyncExitStack() as stack:
+            for _ in range(20):
+                silent = await trio.open_tcp_stream(address.host, address.port, local_address="127.0.0.9")
+                await stack.enter_async_context(silent)
+        answered = 0
+        for _ in range(20):
+            try:
+                async with attack(address, source_ip="127.0.0.9") as attacker:
+                    answered += await attacker.alive()
+            except Exception:  # cut off in the middle of its handshake
+                continue
+        assert answered == 4
+        async with attack(address, source_ip="127.0.0.1") as friend:
+            assert await friend.alive()
+        async with attack(address, source_ip="127.0.0.10") as other:
+            assert await other.alive()
+        nursery.cancel_scope.cancel()
+
+
 async def test_connections_of_one_peer_are_bounded(victim: Victim) -> None:
     keys = create_new_key_pair(os.urandom(32))
     async with AsyncExitStack() as stack:
