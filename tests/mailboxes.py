@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from node.datadir import TOKEN_FILE
+from node.http.client import AdminClient
 
 __all__ = ["MailboxProcess", "eventually"]
 
@@ -88,16 +88,8 @@ class MailboxProcess:
         """What `mailboxd status --json` prints; asked for without that command, which takes half a second to start."""
         if self._prefix:  # another network namespace
             return dict(json.loads(self.command("status", "--json").stdout))
-        connection = http.client.HTTPConnection(self.info["admin"].removeprefix("http://"), timeout=60)
-        try:
-            token = (self.data_dir / TOKEN_FILE).read_text().strip()
-            connection.request("GET", "/admin/status", headers={"authorization": f"Bearer {token}"})
-            response = connection.getresponse()
-            body = response.read()
-            assert response.status == 200, body
-            return dict(json.loads(body))
-        finally:
-            connection.close()
+        with AdminClient.open(self.data_dir) as client:
+            return client.status()
 
     def command(self, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """A `mailboxd` command on this data directory, where the mailbox runs."""

@@ -26,7 +26,7 @@ from protocols.sync.codec import decode as decode_sync
 from protocols.sync.messages import Refuse
 from protocols.sync.wire import FrameDecoder, encode_frame
 from tests.mailboxes import MailboxProcess, eventually
-from tests.node.test_admission_processes import ARGS, PASSWORD, in_sync, set_password, status
+from tests.node.test_admission_processes import ARGS, PASSWORD, in_sync, set_password
 
 GUESSES = 1_000
 
@@ -94,11 +94,11 @@ async def test_guesses_junk_and_silence_over_libp2p(tmp_path: Path, nursery: tri
                         await stream.send_all(chance.randbytes(chance.randrange(1, 400)))
                         await stream.abort()
             # The two go on all the while.
-            assert status(first)["messages"] == 0
+            assert first.status()["messages"] == 0
             assert first.command("put", "tea", "alice", "0", __file__).returncode == 0
             await trio.to_thread.run_sync(lambda: eventually(lambda: in_sync(second, first), what="the next sync"))
-            assert status(second)["messages"] == 1
-            peers = {peer["mailbox_id"]: peer["state"] for peer in status(first)["peers"]}
+            assert second.status()["messages"] == 1
+            peers = {peer["mailbox_id"]: peer["state"] for peer in first.status()["peers"]}
             assert peers[str(stranger.local)] in ("refused", "unreachable")  # it answers no exchange of ours
             assert "Traceback" not in first.log()
             await stranger.disconnect(mailbox)

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from node.http.client import AdminClient
 from tests.mailboxes import MailboxProcess, clean_environment, eventually
 from tests.recorder import recorder
 
@@ -33,14 +32,8 @@ def set_password(data_dir: Path, password: str, *, check: bool = True) -> subpro
     )
 
 
-def status(mailbox: MailboxProcess) -> dict[str, Any]:
-    """As `mailboxd status --json` has it, without a process for each look."""
-    with AdminClient.open(mailbox.data_dir) as client:
-        return client.status()
-
-
 def peer(mailbox: MailboxProcess, other: MailboxProcess) -> dict[str, Any] | None:
-    return next((one for one in status(mailbox)["peers"] if one["mailbox_id"] == mailbox_id(other)), None)
+    return next((one for one in mailbox.status()["peers"] if one["mailbox_id"] == mailbox_id(other)), None)
 
 
 def mailbox_id(mailbox: MailboxProcess) -> str:
@@ -56,7 +49,7 @@ def reason(mailbox: MailboxProcess, other: MailboxProcess) -> str:
 def in_sync(mailbox: MailboxProcess, other: MailboxProcess) -> bool:
     known = peer(mailbox, other)
     return (
-        bool(known and known["state"] == "in-sync") and status(mailbox)["fingerprint"] == status(other)["fingerprint"]
+        bool(known and known["state"] == "in-sync") and mailbox.status()["fingerprint"] == other.status()["fingerprint"]
     )
 
 
@@ -85,11 +78,11 @@ def test_the_same_password_lets_both_in_and_another_one_keeps_them_apart(tmp_pat
     try:
         eventually(lambda: "another password" in reason(first, second), what="the first one's reason")
         eventually(lambda: "another password" in reason(second, first), what="the second one's reason")
-        before = status(first)["messages"]
+        before = first.status()["messages"]
         # A change takes effect at once, without a restart.
         assert "the password is set" in set_password(second.data_dir, PASSWORD).stdout
         eventually(lambda: in_sync(first, second) and in_sync(second, first), what="the sync")
-        assert status(first)["messages"] == before + 1
+        assert first.status()["messages"] == before + 1
         # And another change parts them again: what comes now stays here.
         set_password(first.data_dir, OTHER)
         eventually(lambda: "another password" in reason(second, first), what="the parting")
@@ -114,7 +107,7 @@ def test_open_and_password_refuse_each_other_until_one_trusts(tmp_path: Path) ->
         eventually(lambda: "no password" in reason(first, second), what="the first one's reason")
         eventually(lambda: "has a password and this mailbox has none" in reason(second, first) or "set the same" in
                    reason(second, first), what="the second one's reason")  # fmt: skip
-        assert status(first)["messages"] == status(second)["messages"] == 1
+        assert first.status()["messages"] == second.status()["messages"] == 1
         shown = first.command("trust", mailbox_id(second)[:9])
         assert "is let in without a password" in shown.stdout
         eventually(lambda: in_sync(first, second), what="the sync of the trusted")
@@ -132,7 +125,7 @@ def test_only_trusted_lets_nobody_else_in(tmp_path: Path) -> None:
         put(first, "first")
         with MailboxProcess(tmp_path / "second", *ARGS, "--peer", first.address()) as second:
             eventually(lambda: "does not let you in" in reason(second, first), what="the refusal")
-            assert status(second)["messages"] == 0
+            assert second.status()["messages"] == 0
             first.command("trust", mailbox_id(second))
             eventually(lambda: in_sync(second, first), what="the sync of the trusted")
             assert "trusted mailboxes only" in first.command("status").stdout
@@ -238,14 +231,14 @@ def test_who_sits_in_between_hears_nothing_and_can_replay_nothing(tmp_path: Path
             fields = dict(line.split(" ", 1) for line in (first.data_dir / "password.key").read_text().splitlines())
             for secret in (PASSWORD.encode(), b"topic of first", *map(bytes.fromhex, list(fields.values())[1:])):
                 assert secret not in recorded
-        before = status(first)
+        before = first.status()
         with socket.create_connection(("127.0.0.1", port)) as thief:
             thief.sendall(recorded)
             thief.settimeout(20)
             with suppress(OSError):
                 while thief.recv(65536):
                     pass
-        after = status(first)
+        after = first.status()
         assert after["relayed"] == before["relayed"]
         assert len(after["peers"]) == len(before["peers"])
     finally:

@@ -13,7 +13,6 @@ from node.aside import inline
 from protocols.limits.admission import PINS_MAX
 from protocols.model import MailboxId
 from tests.mailboxes import MailboxProcess, eventually
-from tests.node.test_admission_processes import status
 
 ONE, TWO = MailboxId(b"1" * 32), MailboxId(b"2" * 32)
 URL = "http://192.0.2.1:3411"
@@ -98,13 +97,15 @@ def test_another_identity_behind_a_peer_address_is_refused_and_said(tmp_path: Pa
         plain = MailboxProcess(tmp_path / "plain", *args, "--p2p", "127.0.0.1:0", "--peer", url)
         second = MailboxProcess(tmp_path / "second", *args, "--p2p", "127.0.0.1:0", "--peer", multiaddr)
         with plain, second:
-            eventually(lambda: status(second)["peers"][0]["state"] == "in-sync", what="the first sync")
-            eventually(lambda: status(plain)["peers"][0]["state"] == "in-sync", what="the first plain sync")
+            eventually(lambda: second.status()["peers"][0]["state"] == "in-sync", what="the first sync")
+            eventually(lambda: plain.status()["peers"][0]["state"] == "in-sync", what="the first plain sync")
             first.stop()
             (first.data_dir / "identity.key").unlink()
             port = url.rsplit(":", 1)[1]
             with MailboxProcess(first.data_dir, *args, http=f"127.0.0.1:{port}"):
-                eventually(lambda: "another mailbox answers" in status(second)["peers"][0]["reason"], what="the report")
-                eventually(lambda: status(plain)["peers"][0]["state"] == "refused", what="the refusal")
-                assert "mailboxd trust" in status(plain)["peers"][0]["reason"]
+                eventually(
+                    lambda: "another mailbox answers" in second.status()["peers"][0]["reason"], what="the report"
+                )
+                eventually(lambda: plain.status()["peers"][0]["state"] == "refused", what="the refusal")
+                assert "mailboxd trust" in plain.status()["peers"][0]["reason"]
                 assert "another mailbox answers there" in second.command("peers").stdout
