@@ -29,9 +29,10 @@ YIELD_SHARE: Final = 0.15
 
 _PASSES_WITHOUT_IO: Final = 256
 
-_GARBAGE: Final = (100_000, 5, 100)
+_GARBAGE: Final = (1_000_000, 20, 100)
 """When to look for garbage (see `gc.set_threshold`). A world is millions of objects that stay, and to go through all of
-them as often as Python does is nearly half of what a large one costs."""
+them as often as Python does is nearly half of what a large one costs. Nearly all that goes does so by itself: less than
+100,000 objects are left for this in three hours of fifty mailboxes."""
 
 EPOCH_S: Final = 1_798_761_600.0
 """The date at which every world begins (2027-01-01), as Unix seconds."""

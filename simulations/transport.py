@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import logging
 import random
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
 import trio
 
-from node.transport.api import PeerUnreachable, Stream, StreamBroken, StreamHandler, Transport
+from node.transport.api import PeerUnreachable, Stream, StreamHandler, Transport
 from node.transport.pipes import PipeStream, serve_stream
 from protocols.addresses import PeerAddress
 from protocols.limits.transport import (
@@ -24,11 +23,11 @@ from protocols.limits.transport import (
     GOSSIP_PUBLISHER_MESSAGES_BURST,
     GOSSIP_PUBLISHER_MESSAGES_PER_S,
     OPEN_STREAM_S,
-    STREAM_WINDOW_BYTES,
     STREAMS_PER_PEER_MAX,
 )
 from protocols.model import MailboxId
 from simulations.network import Flow, Machine, Network
+from simulations.pipes import Pipe
 from simulations.runtime import YIELD_SHARE, Alarm, Trace
 
 __all__ = ["P2P_PORT", "Exchange", "SimulatedTransport"]
@@ -111,106 +110,6 @@ class Exchange:
         return known[1]
 
 
-class _Pipe:
-    """One direction of a stream."""
-
-    __slots__ = (
-        "_arrived",
-        "_broken",
-        "_connection",
-        "_flow",
-        "_inbox",
-        "_is_ended",
-        "_on_way",
-        "_reader",
-        "_window",
-        "_writer",
-    )
-
-    def __init__(self, connection: _Connection, flow: Flow) -> None:
-        self._connection = connection
-        self._flow = flow
-        self._inbox = bytearray()
-        self._on_way: deque[bytes] = deque()
-        self._window = STREAM_WINDOW_BYTES
-        """How much more may be sent before something is read."""
-        self._arrived = False
-        """Whether the end has come through."""
-        self._is_ended = False
-        self._broken: str | None = None
-        self._reader: Alarm | None = None
-        self._writer: Alarm | None = None
-
-    async def send_all(self, data: bytes) -> None:
-        await self._connection.turn()
-        at = 0
-        while at < len(data):
-            if self._broken is not None:
-                raise StreamBroken(self._broken)
-            if self._is_ended:
-                raise StreamBroken("the stream was closed by us")
-            if self._window:
-                piece = data[at : at + self._window]
-                at += len(piece)
-                self._window -= len(piece)
-                self._on_way.append(piece)
-                self._connection.send(self._flow, len(piece), self._deliver)
-            else:
-                self._writer = Alarm()
-                await self._writer.wait()
-
-    async def receive_some(self, max_bytes: int) -> bytes:
-        if self._inbox or self._arrived or self._broken is not None:
-            await self._connection.turn()
-        while not self._inbox:
-            if self._broken is not None:
-                raise StreamBroken(self._broken)
-            if self._arrived:
-                return b""
-            self._reader = Alarm()
-            await self._reader.wait()
-        data = bytes(self._inbox[:max_bytes])
-        del self._inbox[:max_bytes]
-        self._window += len(data)
-        if self._writer is not None:
-            self._writer.ring()
-        return data
-
-    def _deliver(self) -> None:
-        if self._broken is None:
-            self._inbox += self._on_way.popleft()
-            self._wake_reader()
-
-    def _wake_reader(self) -> None:
-        if self._reader is not None:
-            self._reader.ring()
-            self._reader = None
-
-    def end(self) -> None:
-        """Nothing more is sent."""
-        if not self._is_ended and self._broken is None:
-            self._is_ended = True
-            self._connection.send(self._flow, 0, self._arrive_end)
-
-    def _arrive_end(self) -> None:
-        self._arrived = True
-        self._wake_reader()
-
-    def break_off(self, reason: str, came_through: float = 0.0) -> None:
-        """Ends it in the middle. What has come stays readable, as does a share of what was on its way."""
-        if self._broken is None:
-            self._broken = reason
-            if self._on_way:
-                self._inbox += self._on_way[0][: int(came_through * len(self._on_way[0]))]
-            self._wake_reader()
-            if self._writer is not None:
-                self._writer.ring()
-
-    @property
-    def is_finished(self) -> bool:
-        return self._is_ended or self._broken is not None
-
-
 class _Connection:
     """Two flows between two running transports, and the streams in them."""
 
@@ -223,7 +122,7 @@ class _Connection:
         self.flows = (there, back)
         self.is_up = True
         self.on_break: dict[Alarm, None] = {}
-        self._streams: list[tuple[SimulatedTransport, _Pipe, _Pipe]] = []
+        self._streams: list[tuple[SimulatedTransport, Pipe, Pipe]] = []
         network.crossings[self] = None
 
     def other(self, end: SimulatedTransport) -> SimulatedTransport:
@@ -252,7 +151,7 @@ class _Connection:
         self._streams = [one for one in self._streams if not (one[1].is_finished and one[2].is_finished)]
         if sum(one[0] is opener for one in self._streams) >= STREAMS_PER_PEER_MAX:
             raise PeerUnreachable(f"{acceptor.local.short} refused: {STREAMS_PER_PEER_MAX} streams are open already")
-        out, into = _Pipe(self, there), _Pipe(self, back)
+        out, into = Pipe(self, there), Pipe(self, back)
         self._streams.append((opener, out, into))
         return (
             PipeStream(acceptor.local, into, out),
@@ -384,11 +283,8 @@ class SimulatedTransport(Transport):
             or network.is_held(other.machine, self.machine)
         ):
             return False
-        for source, target in ((self.machine, other.machine), (other.machine, self.machine)) * _HANDSHAKE_ROUND_TRIPS:
-            at, stalled, breaks = network.passage(source, target, 2 * _PACKET_BYTES)
-            if stalled > DIAL_S or breaks:
-                return False
-            await network.timeline.wait_until(at)
+        if not await self._shake_hands(other):
+            return False
         usable = self.is_running and other.is_running and other.local == address.mailbox_id
         cut = network.is_cut(self.machine, other.machine) or network.is_cut(other.machine, self.machine)
         if usable and not cut and other.local not in self._connections:
@@ -398,6 +294,29 @@ class SimulatedTransport(Transport):
             self._up(other.local, connection)
             other._up(self.local, connection)
         return True
+
+    async def _shake_hands(self, other: SimulatedTransport) -> bool:
+        """Sends packets to and fro, each when the one before has come; whether all came through in time."""
+        network, done = self._exchange.network, Alarm()
+        ways = iter(((self.machine, other.machine), (other.machine, self.machine)) * _HANDSHAKE_ROUND_TRIPS)
+        is_through = False
+
+        def go_on() -> None:
+            nonlocal is_through
+            way = next(ways, None)
+            if way is None:
+                is_through = True
+                done.ring()
+                return
+            at, stalled, breaks = network.passage(*way, 2 * _PACKET_BYTES)
+            if stalled > DIAL_S or breaks:
+                done.ring()
+            else:
+                network.timeline.at(at, go_on)
+
+        go_on()
+        await done.wait()
+        return is_through
 
     async def open_stream(self, peer: MailboxId, protocol: str) -> Stream:
         connection = self._connections.get(peer)
