@@ -19,7 +19,7 @@ from node.http.client import AdminClient
 __all__ = ["MailboxProcess", "eventually"]
 
 
-def eventually(condition: Callable[[], Any], *, timeout_s: float = 30.0, what: str = "it") -> Any:
+def eventually(condition: Callable[[], Any], *, timeout_s: float = 60.0, what: str = "it") -> Any:
     """Waits until `condition` is true and returns its value; fails after a generous time that no test measures."""
     deadline = time.monotonic() + timeout_s
     while not (value := condition()):
@@ -56,7 +56,11 @@ class MailboxProcess:
                 [*self._prefix, *self._command], stdout=log, stderr=log, env=clean_environment(env)
             )
         if wait:
-            self.wait_ready()
+            try:
+                self.wait_ready()
+            except BaseException:
+                self.__exit__()  # whoever starts it has nothing yet to stop it by
+                raise
         return self
 
     def wait_ready(self) -> None:
@@ -64,7 +68,7 @@ class MailboxProcess:
             assert self._process and self._process.poll() is None, f"it ended at once:\n{self.log()}"
             return (self.data_dir / "node.json").exists()
 
-        eventually(ready, timeout_s=60, what="the start")
+        eventually(ready, timeout_s=180, what="the start")
 
     @property
     def info(self) -> dict[str, Any]:
@@ -98,7 +102,7 @@ class MailboxProcess:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=300,
             env=clean_environment(),
         )
         assert not check or done.returncode == 0, f"mailboxd {' '.join(args)}: {done.stdout}{done.stderr}"

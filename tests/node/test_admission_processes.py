@@ -7,7 +7,8 @@ import socket
 import stat
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def set_password(data_dir: Path, password: str, *, check: bool = True) -> subpro
         capture_output=True,
         text=True,
         check=check,
-        timeout=60,
+        timeout=300,
         env=clean_environment(),
     )
 
@@ -59,23 +60,23 @@ def put(mailbox: MailboxProcess, name: str) -> None:
     assert status == 201
 
 
-def pair(tmp_path: Path, first: str | None, second: str | None) -> tuple[MailboxProcess, MailboxProcess]:
+@contextmanager
+def pair(tmp_path: Path, first: str | None, second: str | None) -> Iterator[tuple[MailboxProcess, MailboxProcess]]:
     """Two mailboxes with these passwords, the second of which knows the first, and a message in each."""
-    mailboxes = []
-    for name, password in (("first", first), ("second", second)):
-        peers = ("--peer", mailboxes[0].address()) if mailboxes else ()
-        mailbox = MailboxProcess(tmp_path / name, *ARGS, *peers).start()
-        mailboxes.append(mailbox)
-        put(mailbox, name)
-        if password is not None:
-            set_password(mailbox.data_dir, password)
-    return mailboxes[0], mailboxes[1]
+    with ExitStack() as running:
+        mailboxes: list[MailboxProcess] = []
+        for name, password in (("first", first), ("second", second)):
+            peers = ("--peer", mailboxes[0].address()) if mailboxes else ()
+            mailbox = running.enter_context(MailboxProcess(tmp_path / name, *ARGS, *peers))
+            mailboxes.append(mailbox)
+            put(mailbox, name)
+            if password is not None:
+                set_password(mailbox.data_dir, password)
+        yield mailboxes[0], mailboxes[1]
 
 
 def test_the_same_password_lets_both_in_and_another_one_keeps_them_apart(tmp_path: Path) -> None:
-    first, second = pair(tmp_path, PASSWORD, OTHER)
-    with_exit = [first, second]
-    try:
+    with pair(tmp_path, PASSWORD, OTHER) as (first, second):
         eventually(lambda: "another password" in reason(first, second), what="the first one's reason")
         eventually(lambda: "another password" in reason(second, first), what="the second one's reason")
         before = first.status()["messages"]
@@ -92,18 +93,14 @@ def test_the_same_password_lets_both_in_and_another_one_keeps_them_apart(tmp_pat
         eventually(lambda: "another password" in reason(second, first), what="the reason after a restart")
         key = second.data_dir / "password.key"
         assert stat.S_IMODE(key.stat().st_mode) == 0o600
-        for mailbox in with_exit:
+        for mailbox in (first, second):
             for path in mailbox.data_dir.iterdir():
                 assert PASSWORD.encode() not in path.read_bytes()
             assert PASSWORD not in mailbox.log()
-    finally:
-        for mailbox in with_exit:
-            mailbox.__exit__()
 
 
 def test_open_and_password_refuse_each_other_until_one_trusts(tmp_path: Path) -> None:
-    first, second = pair(tmp_path, PASSWORD, None)
-    try:
+    with pair(tmp_path, PASSWORD, None) as (first, second):
         eventually(lambda: "no password" in reason(first, second), what="the first one's reason")
         eventually(lambda: "has a password and this mailbox has none" in reason(second, first) or "set the same" in
                    reason(second, first), what="the second one's reason")  # fmt: skip
@@ -115,9 +112,6 @@ def test_open_and_password_refuse_each_other_until_one_trusts(tmp_path: Path) ->
         eventually(lambda: "distrusted" in reason(first, second), what="the distrust")
         eventually(lambda: "does not let you in" in reason(second, first), what="the other's reason")
         assert mailbox_id(second) in first.command("trusted").stdout
-    finally:
-        first.__exit__()
-        second.__exit__()
 
 
 def test_only_trusted_lets_nobody_else_in(tmp_path: Path) -> None:
@@ -132,15 +126,11 @@ def test_only_trusted_lets_nobody_else_in(tmp_path: Path) -> None:
 
 
 def test_a_restart_needs_no_password_from_anybody(tmp_path: Path) -> None:
-    first, second = pair(tmp_path, PASSWORD, PASSWORD)
-    try:
+    with pair(tmp_path, PASSWORD, PASSWORD) as (first, second):
         eventually(lambda: in_sync(first, second), what="the first sync")
         first.kill()
         first.start()
         eventually(lambda: in_sync(second, first), what="the sync after a crash")
-    finally:
-        first.__exit__()
-        second.__exit__()
 
 
 @pytest.mark.parametrize("running", [True, False])
@@ -207,7 +197,7 @@ def test_what_can_not_be_trusted_ends_the_start_in_one_line(tmp_path: Path, how:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
         env=clean_environment({"PYTHONPATH": os.environ.get("PYTHONPATH", "")}),
     )
     assert done.returncode == 1
@@ -215,12 +205,11 @@ def test_what_can_not_be_trusted_ends_the_start_in_one_line(tmp_path: Path, how:
 
 
 def test_who_sits_in_between_hears_nothing_and_can_replay_nothing(tmp_path: Path) -> None:
-    first = MailboxProcess(tmp_path / "first", *ARGS).start()
-    put(first, "first")
-    set_password(first.data_dir, PASSWORD)
-    multiaddr = first.address()
-    port = int(multiaddr.split("/")[4])
-    try:
+    with MailboxProcess(tmp_path / "first", *ARGS) as first:
+        put(first, "first")
+        set_password(first.data_dir, PASSWORD)
+        multiaddr = first.address()
+        port = int(multiaddr.split("/")[4])
         with recorder("127.0.0.1", port) as (relay_port, heard):
             set_password(tmp_path / "second", PASSWORD)
             relayed = multiaddr.replace(f"/{port}/", f"/{relay_port}/")
@@ -241,5 +230,3 @@ def test_who_sits_in_between_hears_nothing_and_can_replay_nothing(tmp_path: Path
         after = first.status()
         assert after["relayed"] == before["relayed"]
         assert len(after["peers"]) == len(before["peers"])
-    finally:
-        first.__exit__()
