@@ -40,6 +40,7 @@ from node.discovery.api import Announcement, Discovery
 from node.discovery.mdns import MdnsDiscovery
 from node.discovery.none import NoDiscovery
 from node.events import EventKind
+from node.heap import keep_freed_memory
 from node.http.admin.token import load_or_create_token
 from node.http.server import serve_http
 from node.http.tls import server_context
@@ -150,6 +151,7 @@ def _tune_interpreter() -> None:
     threads switch often, see THREAD_SWITCH_S."""
     gc.set_threshold(GC_YOUNG_OBJECTS, GC_MIDDLE_LOOKS, 50)
     sys.setswitchinterval(THREAD_SWITCH_S)
+    keep_freed_memory()
 
 
 def _freeze_what_is_loaded() -> None:

@@ -277,6 +277,13 @@ LOG_LINE_S: Final = 10.0
 """Lines from one place of the code that are logged at once, and seconds for each further one: with some dozen places
 that strangers can reach, some ten MB a day at the worst."""
 
+HEAP_PIECE_BYTES: Final = 4 * MIB
+"""Pieces of memory up to this size are taken from what was freed before: pages and parcels of a transfer are. Without
+it a twentieth of a transfer's CPU goes into clearing pages that were given back a moment ago."""
+
+HEAP_KEPT_BYTES: Final = 16 * MIB
+"""So much freed memory is kept for that; what is beyond it, and all larger pieces, go back to the system."""
+
 GC_YOUNG_OBJECTS: Final = 5_000
 GC_MIDDLE_LOOKS: Final = 80
 """New objects after which Python's garbage collector looks at the young ones, and after how many of these looks at
