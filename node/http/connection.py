@@ -163,6 +163,7 @@ class Connection:
                 check_partial(data)
             more = await self._sock.recv(_RECEIVE_BYTES)
             has_waited = True
+            self._has_turn = False  # a head that comes byte by byte takes a turn for each
             if not more:
                 if data:
                     raise BadHead(400, "The request ends in the middle of its head.")
@@ -216,9 +217,12 @@ class Connection:
 
     async def _take_turn(self) -> None:
         """A stranger's request waits for its turn: see `Turns`."""
-        if self._has_turn:
-            return
-        self._has_turn = True
+        if not self._has_turn:
+            self._has_turn = True
+            await self._take_another_turn()
+
+    async def _take_another_turn(self) -> None:
+        """As above, for each piece of a body: whoever sends them small has to wait for each."""
         turns = self._server.turnstile.turns
         if turns.take_nowait():
             return
@@ -348,6 +352,8 @@ class Connection:
         data = await self._sock.recv(bytes_max)
         if not data:
             raise BadHead(400, "The request ends in the middle of its body.")
+        if self._is_stranger:
+            await self._take_another_turn()
         self._window_bytes += len(data)
         if self._window_bytes >= self._limits.body_rate_min * self._limits.body_window_s:
             self._window_bytes = 0
@@ -462,3 +468,5 @@ class Connection:
                 if not data:
                     return
                 left -= len(data)
+                if self._is_stranger:
+                    await self._take_another_turn()

@@ -1,6 +1,6 @@
 """Attacks a mailbox from many loopback addresses for some seconds, then prints as JSON what it sent.
 
-A process of its own, and one that gives way to the mailbox: real attackers have computers of their own.
+A process of its own, kept to one core: real attackers have computers of their own.
 """
 
 from __future__ import annotations
@@ -90,7 +90,6 @@ async def main(port: int, what: str, seconds: float, connections: int, addresses
 
 
 if __name__ == "__main__":
-    os.nice(int(os.environ.get("FLOOD_NICE", "0")))
     if len(cores := os.sched_getaffinity(0)) > 1:
-        os.sched_setaffinity(0, {max(cores)})  # what it takes of all others would be no finding
+        os.sched_setaffinity(0, {max(cores)})
     trio.run(main, int(sys.argv[1]), sys.argv[2], float(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]))

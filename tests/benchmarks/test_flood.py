@@ -14,6 +14,7 @@ import secrets
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -28,7 +29,7 @@ from tests.mailboxes import MailboxProcess
 
 pytestmark = pytest.mark.benchmark
 
-SECONDS = float(os.environ.get("FLOOD_SECONDS", "12"))
+SECONDS = 12.0
 QUIET_S = SECONDS / 2
 PHONES = 8
 TURN_S = 0.25
@@ -106,35 +107,42 @@ def flooder(port: int, attack: str, seconds: float) -> subprocess.Popen[str]:
 
 
 def test_paired_phones_go_on_while_strangers_attack(setting: Setting) -> None:
-    heads = ("sent", "rps", "p50 ms", "p99 ms", "quiet p99", "x quiet", "errors", "new p99", "RSS MB", "CPU %")
-    heads += ("CPU p99", "quiet CPU")
-    print(
-        f"\n{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n{'attack':12}" + "".join(f"{h:>10}" for h in heads)
-    )
-    failed = False
-    all_quiet = Felt(setting.mailbox.pid)
-    for attack in os.environ.get("FLOOD_ATTACKS", " ".join(ATTACKS)).split():
-        quiet, quiet_coming, quiet_cpu = setting.phones(QUIET_S)
-        all_quiet.took_s += quiet.took_s
+    quiet, errors = Felt(setting.mailbox.pid), Counter[str]()
+    rows = []
+    for attack in ATTACKS:
+        staying, coming, quiet_cpu = setting.phones(QUIET_S)
+        quiet.took_s += staying.took_s
+        quiet.work_s += staying.work_s
+        errors += staying.errors + coming.errors
         # It takes a second to start: those who stay have their connections by then, others come in the midst of it.
         process = flooder(setting.port, attack, SECONDS + 1)
-        felt, coming, cpu = setting.phones(SECONDS)
+        staying, coming, cpu = setting.phones(SECONDS)
         report = json.loads(process.communicate()[0])
         rss_mb = psutil.Process(setting.mailbox.pid).memory_info().rss / 1e6
-        errors = felt.errors + coming.errors + quiet.errors + quiet_coming.errors
-        rate = len(felt.took_s) / SECONDS
-        times_ms = (1000 * felt.at(0.5), 1000 * felt.at(0.99), 1000 * quiet.at(0.99))
-        figures = (rate, *times_ms, felt.at(0.99) / quiet.at(0.99), errors.total(), 1000 * coming.at(0.99), rss_mb)
-        work_ms = (1000 * felt.work_at(0.99), 1000 * quiet.work_at(0.99))
-        told = "".join(f"{figure:10.1f}" for figure in (*figures, 100 * cpu, *work_ms))
-        print(f"{attack:12}{report['sent']:10,}{told}  {report['answers']} {dict(errors)}")
-        failed |= bool(errors)
+        rows.append((attack, report, staying, coming, rss_mb, 100 * cpu))
         setting.calm()
-    print(
-        f"quiet: p50 {1000 * all_quiet.at(0.5):.1f} ms, p99 {1000 * all_quiet.at(0.99):.1f} ms, "
-        f"CPU {100 * quiet_cpu:.0f} %"
-    )
-    assert not failed
+    rows.insert(0, ("quiet", {"sent": 0, "answers": []}, quiet, Felt(setting.mailbox.pid), 0.0, 100 * quiet_cpu))
+    heads = ("sent", "requests", "p50 ms", "p99 ms", "x quiet", "CPU p99 ms", "x quiet", "errors", "new p99 ms")
+    print(f"\n{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; quiet and attacked phases in turns")
+    print(f"{'attack':12}" + "".join(f"{head:>11}" for head in (*heads, "RSS MB", "CPU %")))
+    for attack, report, staying, coming, rss_mb, cpu in rows:
+        figures = (
+            len(staying.took_s),
+            1000 * staying.at(0.5),
+            1000 * staying.at(0.99),
+            staying.at(0.99) / quiet.at(0.99),
+            1000 * staying.work_at(0.99),
+            staying.work_at(0.99) / quiet.work_at(0.99),
+            (staying.errors + coming.errors).total(),
+            1000 * coming.at(0.99),
+            rss_mb,
+            cpu,
+        )
+        print(f"{attack:12}{report['sent']:11,}" + "".join(f"{figure:11.1f}" for figure in figures))
+        errors += staying.errors + coming.errors
+    for attack, report, *_ in rows[1:]:
+        print(f"{attack}: {report['answers']}")
+    assert not errors
 
 
 def test_a_festival_of_strangers_is_served(setting: Setting) -> None:

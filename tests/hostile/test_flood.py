@@ -181,6 +181,25 @@ async def test_who_shows_a_token_does_not_wait_behind_strangers() -> None:
         await wrong.aclose()
 
 
+async def test_who_sends_in_small_pieces_takes_a_turn_for_each() -> None:
+    turnstile = Turnstile(LIMITS)
+    body = STORE.ljust(200)
+    pieces = [b"POST /blips/store HTTP/1.1\r\n", b"Host: a\r\nContent-Type: application/json\r\n"]
+    pieces += [b"Content-Length: %d\r\n\r\n" % len(body), body[:50], body[50:100], body[100:]]
+    async with site_with(turnstile) as site:
+        for headers, turns in ((b"", 6), (b"Authorization: Bearer paired\r\n", 1)):  # known by the second piece
+            before = turnstile.turns.taken
+            async with await site.connect(f"127.0.0.{2 + turns}") as stream:
+                for number, piece in enumerate(pieces):
+                    await stream.send_all(piece + (headers if number == 1 else b""))
+                    if number < turns:
+                        await until(lambda number=number, before=before: turnstile.turns.taken > before + number)  # type: ignore[misc]
+                    else:
+                        await trio.sleep(0.02)
+                assert (await stream.receive_some()).startswith(b"HTTP/1.1 201 ")
+            assert turnstile.turns.taken - before == turns, "a phone does not wait once it has shown its token"
+
+
 async def test_a_phone_that_asks_for_much_waits_like_others_and_keeps_its_connection() -> None:
     limits = HttpLimits(trust_loopback=False, connections_max=8)
     turnstile = Overrun(limits)
