@@ -194,11 +194,11 @@ def _processors(report: TransferReport) -> str:
     alone = f"the store alone {report.insert_cpu_us_per_message:.1f} µs"
     if report.cpu_us_per_message is None or report.share_possible is None:
         return f"CPU for a message: {alone}."
+    allowed = f"{report.share_possible:.0%} of the limit" if report.share_possible < 1 else "more than the limit"
     return (
-        f"CPU for a message: all mailboxes together {report.cpu_us_per_message:.1f} µs, {alone}. On "
-        f"{count_text(report.cores, 'core')} that are theirs alone, {report.share_possible:.0%} of the limit could be "
-        f"reached. Until the store alone answers, without the copying of its log, it takes "
-        f"{report.commit_messages_per_s:,.0f} messages a second."
+        f"CPU for a message: all mailboxes together {report.cpu_us_per_message:.1f} µs, {alone}. "
+        f"{count_text(report.cores, 'core')} without other programs on them would allow {allowed}.\n"
+        f"The store alone answers {report.commit_messages_per_s:,.0f} messages a second, and then copies its log."
     )
 
 
