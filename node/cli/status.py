@@ -19,8 +19,9 @@ from node.cli.program import fail
 from node.datadir import DataDirError, default_data_dir
 from node.http.client import AdminClient, ClientError
 from node.logs import escape_controls
+from protocols.limits.shedding import STRANGERS_WAIT_S
 
-__all__ = ["peers", "status", "sync"]
+__all__ = ["peers", "pressure_text", "status", "sync"]
 
 _STATE_WORDS = {
     "in-sync": "in sync",
@@ -86,7 +87,7 @@ def _status_lines(answer: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "started", f"{ago(answer['started'])}, version {answer.get('version', '?')}"
     if answer.get("require_signed"):
         yield "takes", "only messages that are signed by their authors (--require-signed)"
-    pressed = _pressure_text(answer.get("limits", ()))
+    pressed = pressure_text(answer.get("limits", ()))
     if pressed:
         yield "pressure", pressed
     states = Counter(str(peer["state"]) for peer in answer["peers"])
@@ -105,14 +106,15 @@ def _admission_text(admission: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _pressure_text(limits: Sequence[Mapping[str, Any]]) -> str:
+def pressure_text(limits: Sequence[Mapping[str, Any]]) -> str:
     """What strangers have to put up with at the moment; empty in quiet times."""
     used = {row["name"]: row["used"] for row in limits}
     bits = used.get("CHALLENGE_BITS_MAX")
     if not bits:
         return ""
     wait_s = used.get("STRANGERS_WAIT_S") or 0
-    return f"flooded: strangers wait {wait_s:.1f} s for their turn, and their stores need work ({bits} bits)"
+    much = " (too long)" if wait_s > STRANGERS_WAIT_S else ""
+    return f"flooded: strangers wait {wait_s:.1f} s{much} for their turn, and their stores need work ({bits} bits)"
 
 
 def _audit_text(audit: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from node.cli.limits import reasons
 from node.cli.program import program
+from node.cli.status import pressure_text
 from node.limits_in_use import SHOWN, value_of
 from tests.mailboxes import MailboxProcess
 
@@ -60,3 +61,13 @@ def test_a_running_mailbox_tells_what_was_set_and_what_is_in_use(tmp_path: Path)
     assert rows["SYNC_SESSIONS_IN_MAX"]["value"] == 5
     assert (rows["STRANGERS_WAIT_S"]["used"], rows["CHALLENGE_BITS_MAX"]["used"]) == (0, 0)
     assert "http_connections_max" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("bits", "wait_s", "text"), [(0, 0, ""), (9, 0.5, "wait 0.5 s for"), (9, 4, "4.0 s (too long)")]
+)
+def test_the_status_says_how_long_strangers_wait(bits: int, wait_s: float, text: str) -> None:
+    rows = [{"name": "CHALLENGE_BITS_MAX", "used": bits}, {"name": "STRANGERS_WAIT_S", "used": wait_s}]
+    said = pressure_text(rows)
+    assert text in said
+    assert bool(said) is bool(text)
