@@ -1,4 +1,4 @@
-"""Mailboxes in one process for tests of the engine: stores in memory on a network in memory, under one clock.
+"""Mailboxes in one process for tests of the engine: stores on disks or in memory, a network in memory, one clock.
 
 Everything between the ports is the node's own code (`node.core.Core`). The simulator has harsher worlds.
 """
@@ -14,6 +14,7 @@ import trio
 
 from node.admission.policy import Admission
 from node.core import Core
+from node.store.api import Store
 from node.store.memory import MemoryStore
 from node.transport.memory import MemoryNetwork, MemoryTransport
 from protocols.limits.sync import SALT_BYTES
@@ -43,7 +44,7 @@ class SimulatedMailbox:
 
     mailbox_id: MailboxId
     core: Core
-    store: MemoryStore
+    store: Store
     clock: SimulatedClock
     scope: trio.CancelScope
 
@@ -67,7 +68,7 @@ class World:
         name: str,
         *,
         peers: tuple[SimulatedMailbox, ...] = (),
-        store: MemoryStore | None = None,
+        store: Store | None = None,
         retention: Retention | None = None,
         sync_interval_s: float = 30.0,
         network: str = "sim",
