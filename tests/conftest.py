@@ -3,9 +3,15 @@
 import signal
 import threading
 
+from hypothesis import HealthCheck, settings
+
 from tests.netns import lan
 
 __all__ = ["lan"]
+
+# No test asserts how long something takes, so Hypothesis doesn't either: a busy machine is no fault.
+settings.register_profile("mailboxd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("mailboxd")
 
 
 def pytest_configure() -> None:
