@@ -19,7 +19,6 @@ from node.cli.program import fail
 from node.datadir import DataDirError, default_data_dir
 from node.http.client import AdminClient, ClientError
 from node.logs import escape_controls
-from protocols.limits.shedding import STRANGERS_WAIT_S
 
 __all__ = ["peers", "pressure_text", "status", "sync"]
 
@@ -112,9 +111,8 @@ def pressure_text(limits: Sequence[Mapping[str, Any]]) -> str:
     bits = used.get("CHALLENGE_BITS_MAX")
     if not bits:
         return ""
-    wait_s = used.get("STRANGERS_WAIT_S") or 0
-    much = " (too long)" if wait_s > STRANGERS_WAIT_S else ""
-    return f"flooded: strangers wait {wait_s:.1f} s{much} for their turn, and their stores need work ({bits} bits)"
+    busy_s = used.get("STRANGERS_BUSY_S") or 0
+    return f"flooded: strangers have waited in a queue for {busy_s:.0f} s, and their stores need work ({bits} bits)"
 
 
 def _audit_text(audit: Mapping[str, Any]) -> str:

@@ -24,12 +24,12 @@ __all__ = ["Pressure"]
 
 
 class Pressure:
-    """`bits` is how much work strangers' stores take, `wait_s` how long strangers wait for their turn, on average.
+    """`bits` is how much work strangers' stores take, `busy_s` for how long strangers have waited without a break.
     `is_high` from the first strain, or too many connections, until there is none and no work is asked for."""
 
     def __init__(self) -> None:
         self.bits = 0
-        self.wait_s = 0.0
+        self.busy_s = 0.0
         self.strain = 0.0
         """On average; 1 is as much as there should be at the most."""
         self.is_high = False
@@ -39,13 +39,13 @@ class Pressure:
         self._strained_s = 0.0
         self._calm_s = 0.0
 
-    def look(self, *, elapsed_s: float, busy_s: float, wait_s: float, share: float, knocks: int, proven: int) -> None:
-        """What happened in the last `elapsed_s`: for how long strangers have waited without a break, and the first of
-        them, what share of the places for stores was taken (0 to 1), how many connections of strangers were accepted,
-        and how many of their requests brought a proof."""
+    def look(self, *, elapsed_s: float, busy_s: float, share: float, knocks: int, proven: int) -> None:
+        """What happened in the last `elapsed_s`: for how long strangers have waited without a break, what share of the
+        places for stores was taken (0 to 1), how many connections of strangers were accepted, and how many of their
+        requests brought a proof."""
         strain = min(max(busy_s / STRANGERS_BUSY_S, 2 * share), STRAIN_MAX)
         self.strain += PULSE_SMOOTHING * (strain - self.strain)
-        self.wait_s += PULSE_SMOOTHING * (wait_s - self.wait_s)
+        self.busy_s = busy_s
         self._knocks_rate += PULSE_SMOOTHING * (knocks / elapsed_s - self._knocks_rate)
         self._proven_rate += PULSE_SMOOTHING * (proven / elapsed_s - self._proven_rate)
         is_strained = self.strain > 1

@@ -37,7 +37,7 @@ class Turns:
         self.taken = 0
         self._cpu_s = cpu_s
         self._busy_since_s = 0.0
-        self._waiting: dict[Occupant, tuple[trio.lowlevel.Task, float]] = {}  # first come, first served
+        self._waiting: dict[Occupant, trio.lowlevel.Task] = {}  # first come, first served
         self._at_once = TURNS_AT_ONCE_MAX
         self._left = TURNS_AT_ONCE_MAX
         self._window_until_s = float("-inf")
@@ -52,10 +52,6 @@ class Turns:
     def newest(self) -> Iterable[Occupant]:
         """Those who wait, whoever came last first."""
         return reversed(self._waiting)
-
-    def wait_s(self, now_s: float) -> float:
-        """For how long the first in the queue has waited."""
-        return now_s - next(iter(self._waiting.values()))[1] if self._waiting else 0.0
 
     def busy_s(self, now_s: float) -> float:
         """For how long somebody has waited all the time."""
@@ -80,10 +76,9 @@ class Turns:
 
     async def take(self, who: Occupant) -> None:
         """Waits for a turn; nobody waits for two."""
-        now_s = trio.current_time()
         if not self._waiting:
-            self._busy_since_s = now_s
-        self._waiting[who] = (trio.lowlevel.current_task(), now_s)
+            self._busy_since_s = trio.current_time()
+        self._waiting[who] = trio.lowlevel.current_task()
         self._is_wanted.set()
 
         def leave(_raise_cancel: object) -> trio.lowlevel.Abort:
@@ -100,7 +95,7 @@ class Turns:
                 await self._is_wanted.wait()
             begun_s = self._cpu_s()
             for who in list(islice(self._waiting, self._at_once)):
-                trio.lowlevel.reschedule(self._waiting.pop(who)[0])
+                trio.lowlevel.reschedule(self._waiting.pop(who))
                 self.taken += 1
             await trio.lowlevel.checkpoint()
             await trio.lowlevel.checkpoint()  # after the first one not all of them need have had their turn

@@ -124,7 +124,6 @@ class Turnstile:
         self.pressure.look(
             elapsed_s=elapsed_s,
             busy_s=self.turns.busy_s(now_s),
-            wait_s=self.turns.wait_s(now_s),
             share=share,
             knocks=self._strangers_knocks,
             proven=self._strangers_proven,

@@ -83,9 +83,6 @@ STRANGERS_BUSY_S: Final = 1.0
 """If strangers have waited for their turn for so long without a break there are more than can be served: strain. Two
 hundred phones that come back at the same moment are served in 0.1 s, a thousand on a small computer in little more."""
 
-STRANGERS_WAIT_S: Final = 3.0
-"""Longest that a stranger should have to wait for its turn: a thousand of them at 300 requests a second."""
-
 KNOCKS_RATE: Final = 500.0
 """With more new connections of strangers per second these are rationed: a festival comes back after an outage."""
 

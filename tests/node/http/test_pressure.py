@@ -23,7 +23,6 @@ def play(
     time_s: float,
     *,
     busy_s: float = 0.0,
-    wait_s: float = 0.0,
     knocks: float = 0.0,
     proven: float = 0.0,
     share: float = 0,
@@ -33,7 +32,6 @@ def play(
         pressure.look(
             elapsed_s=PULSE_S,
             busy_s=busy_s,
-            wait_s=wait_s,
             share=share,
             knocks=round(knocks * PULSE_S),
             proven=round(proven * PULSE_S),
@@ -75,12 +73,6 @@ def test_too_many_connections_are_rationed_and_cost_no_work() -> None:
     assert not pressure.is_high
 
 
-def test_how_long_strangers_wait_is_told_as_an_average() -> None:
-    pressure = Pressure()
-    play(pressure, 2, wait_s=0.5)
-    assert 0.49 < pressure.wait_s <= 0.5
-
-
 def test_too_many_proofs_make_them_dearer_and_then_cheaper_again() -> None:
     pressure = Pressure()
     play(pressure, 2, busy_s=BUSY_S)
@@ -93,23 +85,16 @@ def test_too_many_proofs_make_them_dearer_and_then_cheaper_again() -> None:
     assert pressure.bits == 0
 
 
-looks = st.tuples(
-    st.floats(0.001, 10),
-    st.floats(0, 60),
-    st.floats(0, 60),
-    st.floats(0, 1),
-    st.integers(0, 10**6),
-    st.integers(0, 10**6),
-)
+looks = st.tuples(st.floats(0.001, 10), st.floats(0, 60), st.floats(0, 1), st.integers(0, 10**6), st.integers(0, 10**6))
 
 
 @given(st.lists(looks, max_size=60))
 def test_whatever_happens_it_stays_within_its_bounds_and_comes_to_rest(
-    happened: list[tuple[float, float, float, float, int, int]],
+    happened: list[tuple[float, float, float, int, int]],
 ) -> None:
     pressure = Pressure()
-    for elapsed_s, busy_s, wait_s, share, knocks, proven in happened:
-        pressure.look(elapsed_s=elapsed_s, busy_s=busy_s, wait_s=wait_s, share=share, knocks=knocks, proven=proven)
+    for elapsed_s, busy_s, share, knocks, proven in happened:
+        pressure.look(elapsed_s=elapsed_s, busy_s=busy_s, share=share, knocks=knocks, proven=proven)
         assert pressure.bits == 0 or CHALLENGE_BITS_FIRST <= pressure.bits <= CHALLENGE_BITS_MAX
     play(pressure, 120)
     assert (pressure.is_high, pressure.bits) == (False, 0)
