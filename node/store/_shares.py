@@ -103,7 +103,7 @@ class Shares(Generic[Topic]):
         mine = (self._totals.get(source, 0) + size) / _weight(source)
         if largest != source and theirs > mine:
             return self._within(largest, young=True, spare_bytes=int(theirs - mine) * _weight(largest))
-        found = self._within(source, young=False, spare_bytes=0)
+        found = self._within(source, young=False, spare_bytes=0, asked=(topic, size))
         if found is None:
             return None
         share = self._share(source, topic) + size
@@ -129,24 +129,31 @@ class Shares(Generic[Topic]):
             return sum(size for one, size in topics.items() if self.is_new(one))
         return topics.get(topic, 0)
 
-    def _within(self, source: int, *, young: bool, spare_bytes: int) -> Victim[Topic] | None:
+    def _within(
+        self, source: int, *, young: bool, spare_bytes: int, asked: tuple[Topic | None, int] | None = None
+    ) -> Victim[Topic] | None:
         """The largest share of a source: a topic, or all its new topics together (else whoever makes thousands of them
-        would have a share for each). A topic that is most of the new ones is meant alone."""
+        would have a share for each). A topic that is most of the new ones is meant alone. What is `asked` for counts as
+        if it were there: else the small topics of a source would give way to a flood that comes in large pieces."""
         self._grow_up()
+        sizes: dict[Topic | None, int] = dict(self._sources.get(source, {}).items())
+        if asked is not None:
+            sizes[asked[0]] = sizes.get(asked[0], 0) + asked[1]
         new = 0
-        largest: dict[bool, tuple[int, Topic]] = {}
-        for topic, size in self._sources.get(source, {}).items():
-            is_new = topic in self._born
+        largest: dict[bool, tuple[int, Topic | None]] = {}
+        for topic, size in sizes.items():
+            is_new = topic is None or topic in self._born
             new += size * is_new
             if is_new not in largest or size > largest[is_new][0]:
                 largest[is_new] = (size, topic)
         if not largest:
             return None
         if False in largest and largest[False][0] >= new:
-            chosen: Topic | None = largest[False][1]
-        else:
-            chosen = largest[True][1] if 2 * largest[True][0] > new else None
-        return Victim(source, chosen, young, spare_bytes)
+            return Victim(source, largest[False][1], young, spare_bytes)
+        size, topic = largest[True]
+        if 2 * size <= new:
+            return Victim(source, None, young, spare_bytes)
+        return None if topic is None else Victim(source, topic, young, spare_bytes)
 
     def _grow_up(self) -> None:
         old_from_s = self._now_s() - TOPIC_NEW_S

@@ -136,6 +136,27 @@ async def test_known_topics_of_a_mailbox_come_before_a_flood_of_new_ones(
         assert await held(store, LogName("cake", "alice")) == list(range(20))
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_what_a_mailbox_brought_does_not_give_way_to_a_flood_that_it_brings_in_large_pieces(
+    is_known: bool,
+    kind: str,
+    tmp_path: Path,
+    later: Callable[[float], None],
+    mock_clock: trio.testing.MockClock,  # whose time this is
+) -> None:
+    spam = LogName("spam", "mallory")
+    async with open_store(kind, tmp_path, LIMIT) as store:
+        for topic in ("tea", "cake"):
+            assert await fill(store, LogName(topic, "alice"), 10, origin=NEIGHBOUR) == 10
+        later(TOPIC_NEW_S + 1 if is_known else EVICT_YOUNG_S * 2)
+        await fill(store, LogName("coffee", "bob"), 20, client="10.0.0.1")
+        await fill(store, LogName("milk", "eve"), 20, client="10.0.0.2")
+        with pytest.raises(StoreFull):
+            await store.put([arrival(spam, seq) for seq in range(130)], origin=NEIGHBOUR)
+        for topic in ("tea", "cake"):
+            assert await held(store, LogName(topic, "alice")) == list(range(10))
+
+
 async def test_who_has_most_gives_way_to_himself_after_a_while(
     kind: str,
     tmp_path: Path,
