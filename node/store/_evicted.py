@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-from node.store.api import Admission
+from node.store.api import Admission, StoredItem
 from protocols.limits.store import EVICTED_GAP_MAX, EVICTED_SPANS_MAX
+from protocols.model import LogName
 from protocols.sync.effects import Span
 
-__all__ = ["EvictedSpan", "divide", "minus_spans", "with_evicted"]
+__all__ = ["EvictedSpan", "Identity", "divide", "identity_of", "is_within", "minus_spans", "with_evicted"]
+
+Identity: TypeAlias = tuple[LogName, int, bytes]
+"""Log, seq and digest of a message."""
 
 
 class EvictedSpan(NamedTuple):
@@ -57,6 +61,16 @@ def minus_spans(first: int, last: int, evicted: Sequence[EvictedSpan]) -> list[t
     if first <= last:
         parts.append((first, last))
     return parts
+
+
+def is_within(seq: int, evicted: Iterable[EvictedSpan]) -> bool:
+    """Whether one of `evicted` covers `seq`."""
+    return any(span.first <= seq <= span.last for span in evicted)
+
+
+def identity_of(stored: StoredItem) -> Identity:
+    """What tells a message from all others."""
+    return stored.name, stored.item.seq, stored.item.digest
 
 
 def divide(found: Admission, spans: Sequence[Span], evicted: Sequence[EvictedSpan], *, has_room: bool) -> None:

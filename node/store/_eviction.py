@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from node.store._evicted import EvictedSpan, with_evicted
+from node.store._evicted import with_evicted
 from node.store._ledger import Ledger
+from node.store._logs import evicted_of
 from node.store._schema import SEQ_OFFSET, one
 from node.store._shares import Victim, source_of
 from node.store.api import Change
@@ -157,12 +158,7 @@ class Evictor:
             gone[row[0]].append((row[1] + SEQ_OFFSET, row[3]))
         db = self.ledger.db
         for log_id, messages in gone.items():
-            spans = [
-                EvictedSpan(first + SEQ_OFFSET, last + SEQ_OFFSET, first_stored_s)
-                for first, last, first_stored_s in db.execute(
-                    "SELECT first, last, first_stored FROM evicted WHERE log = ? ORDER BY first", (log_id,)
-                )
-            ]
+            spans = evicted_of(db, log_id)
             db.execute("DELETE FROM evicted WHERE log = ?", (log_id,))
             db.executemany(
                 "INSERT INTO evicted VALUES (?, ?, ?, ?)",

@@ -16,8 +16,9 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from node.store._budget import Budget
+from node.store._evicted import Identity, is_within
 from node.store._inserts import PendingRows
-from node.store._logs import Log, find_logs, make_logs
+from node.store._logs import Log, evicted_of, find_logs, make_logs
 from node.store._schema import SEQ_OFFSET, chunks_of, one
 from node.store._shares import Ages, Shares, source_of
 from node.store._variants import Judged, Key, Occupancy, Row, Unjudged, count, growth_by, keys_of, unjudged
@@ -143,15 +144,26 @@ class Ledger:
     # --- storing ---------------------------------------------------------------------------------------------------
 
     def put(
-        self, arrivals: Sequence[Arrival], origin: object, judged: Judged = MappingProxyType({}), client: str = ""
+        self,
+        arrivals: Sequence[Arrival],
+        origin: object,
+        judged: Judged = MappingProxyType({}),
+        client: str = "",
+        gone: Set[Identity] = frozenset(),
     ) -> tuple[PutResult, Change]:
-        """See `Store.put`. Raises StoreFull (making room is up to the caller); or Unjudged if it must be known first of
-        blobs that are not in `judged` whether they are genuine. After either nothing has been written."""
+        """See `Store.put`; `gone` has been let go for it. Raises StoreFull (making room is up to the caller); or
+        Unjudged if it must be known first of blobs that are not in `judged` whether they are genuine. After either
+        nothing has been written."""
         groups: defaultdict[LogName, list[Arrival]] = defaultdict(list)
         for arrival in arrivals:
             groups[arrival[0]].append(arrival)
         growth = Occupancy()
         known = self._find_all(groups)
+        watermarks = {name: None if (log := known.get(name)) is None else log.watermark for name in groups}
+        if origin is not None and (gone or self.shares.has_evicted):
+            kept = ((name, self._but_let_go(name, known.get(name), group, gone)) for name, group in groups.items())
+            groups = defaultdict(list, {name: group for name, group in kept if group})
+        left_out = len(arrivals) - sum(map(len, groups.values()))
         plans = [self._plan(name, known.get(name), group, growth, judged) for name, group in groups.items()]
         wanted = [one for plan in plans if plan.keys for one in unjudged(plan.name, plan.keys, judged)]
         if wanted:
@@ -162,8 +174,7 @@ class Ledger:
         self.occupancy.messages += growth.messages
         self.occupancy.bytes += growth.bytes
         changes = _Changes()
-        stored = dropped = 0
-        watermarks: dict[LogName, int | None] = {}
+        stored, dropped = 0, left_out
         made = self._make([plan.name for plan in plans if plan.log is None])
         for plan in plans:
             log = made[plan.name] if plan.log is None else self._revive(plan.log)
@@ -179,6 +190,18 @@ class Ledger:
             watermarks[plan.name] = log.watermark
         change = Change(changes.stored, changes.merged, changes.removed, origin)
         return PutResult(stored, len(arrivals) - stored - dropped, dropped, watermarks), change
+
+    def _but_let_go(
+        self, name: LogName, log: Log | None, arrivals: list[Arrival], gone: Set[Identity]
+    ) -> list[Arrival]:
+        """Without what was let go to make room, as `gone` or the record says, and has not come back since."""
+        spans = [] if log is None else evicted_of(self.db, log.id)
+        let_go = [one for one in arrivals if is_within(one.seq, spans) or (name, one.seq, one.digest) in gone]
+        if not let_go:
+            return arrivals
+        held = {} if log is None else self._held(log, {one.seq for one in let_go})
+        away = {(one.seq, one.digest) for one in let_go if one.digest not in held.get(one.seq, ())}
+        return [one for one in arrivals if (one.seq, one.digest) not in away]
 
     def _check_room(self, growth: Occupancy) -> None:
         """Raises StoreFull if `growth` does not fit into the storage limit. What doesn't grow the store is welcome even

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from node.store._evicted import EvictedSpan
 from node.store._schema import SEQ_OFFSET, one
 from protocols.model import LogName
 
-__all__ = ["Log", "MadeLogs", "find_logs", "make_logs"]
+__all__ = ["Log", "MadeLogs", "evicted_of", "find_logs", "make_logs"]
 
 # One row with everything: each row, too, would let go of the lock.
 _FIND: Final = (
@@ -66,6 +67,16 @@ def find_logs(connection: sqlite3.Connection, names: Sequence[LogName]) -> dict[
             bool(is_live),
         )
     return found
+
+
+def evicted_of(connection: sqlite3.Connection, log_id: int | None) -> list[EvictedSpan]:
+    """What was let go of a log to make room, ascending. Raises sqlite3.Error."""
+    return [
+        EvictedSpan(first + SEQ_OFFSET, last + SEQ_OFFSET, first_stored_s)
+        for first, last, first_stored_s in connection.execute(
+            "SELECT first, last, first_stored FROM evicted WHERE log = ? ORDER BY first", (log_id,)
+        )
+    ]
 
 
 class MadeLogs(NamedTuple):

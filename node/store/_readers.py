@@ -17,6 +17,7 @@ import trio
 
 from node.store._evicted import EvictedSpan, divide
 from node.store._health import HealthWatch
+from node.store._logs import evicted_of
 from node.store._schema import SEQ_OFFSET, chunks_of, connect_reader, one, translate
 from node.store.api import Admission, ItemColumns, ScanPage, StoreUnavailable
 from protocols.limits.data import DIGEST_BYTES, SEQ_MAX
@@ -33,7 +34,6 @@ __all__ = [
     "blob_of",
     "blobs",
     "columns_of",
-    "evicted_of",
     "items",
     "judge",
     "scan_page",
@@ -207,16 +207,6 @@ def judge(
         if blob is not None:
             judged[key] = is_genuine(name, seq, blob)
     return judged
-
-
-def evicted_of(connection: sqlite3.Connection, log_id: int | None) -> list[EvictedSpan]:
-    """What was let go of a log, ascending."""
-    return [
-        EvictedSpan(first + SEQ_OFFSET, last + SEQ_OFFSET, first_stored_s)
-        for first, last, first_stored_s in connection.execute(
-            "SELECT first, last, first_stored FROM evicted WHERE log = ? ORDER BY first", (log_id,)
-        )
-    ]
 
 
 def admit(connection: sqlite3.Connection, spans: Sequence[Span], takes: Callable[[int | None], bool]) -> Admission:

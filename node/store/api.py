@@ -127,7 +127,8 @@ class Change(NamedTuple):
 class PutResult(NamedTuple):
     """What became of a put: counts, and the watermark of every log in it (None: seq 0 never held).
 
-    `known` were held already (including those whose first stored merged), `dropped` fell to the variant bound.
+    `known` were held already (including those whose first stored merged), `dropped` fell to the variant bound, or had
+    been let go to make room.
     """
 
     stored: int
@@ -287,6 +288,7 @@ class Store(abc.ABC):
 
         `origin` is the mailbox that brought them, or None; then `client` says whose they are, for the account of who
         fills the store. If the storage limit is reached, messages of whoever has most give way, and that is recorded.
+        What has given way, to this request or earlier, is dropped if a mailbox brings it, and stored if a client does.
 
         If the caller is cancelled while waiting, the transaction may still be committed (and announced).
         Raises StoreFull or StoreUnavailable; then nothing was stored.

@@ -14,7 +14,7 @@ from typing import NamedTuple, Self
 import numpy as np
 import trio
 
-from node.store._evicted import EvictedSpan, divide, with_evicted
+from node.store._evicted import EvictedSpan, Identity, divide, identity_of, is_within, with_evicted
 from node.store._paging import read_page
 from node.store._shares import Ages, Shares, source_of
 from node.store._variants import Occupancy, rank, settle
@@ -188,14 +188,15 @@ class MemoryStore(Store):
         for arrival in arrivals:
             check_seq(arrival.seq)
         await self._commit()
-        keys: dict[tuple[LogName, int], dict[bytes, int]] = {}
-        blobs: dict[bytes, bytes] = {}
-        for name, seq, blob, digest, first_stored_s in arrivals:
-            arriving = keys.setdefault((name, seq), {})
-            arriving[digest] = min(first_stored_s, arriving.get(digest, first_stored_s))
-            blobs[digest] = blob
+        blobs = {arrival.digest: arrival.blob for arrival in arrivals}
         source = source_of(origin, client, b"")
+        gone: set[Identity] = set()
         while True:
+            taken = arrivals if origin is None else [one for one in arrivals if not self._has_let_go(one, gone)]
+            keys: dict[tuple[LogName, int], dict[bytes, int]] = {}
+            for name, seq, _, digest, first_stored_s in taken:
+                arriving = keys.setdefault((name, seq), {})
+                arriving[digest] = min(first_stored_s, arriving.get(digest, first_stored_s))
             genuine = {key: self._genuine(*key, arriving, blobs) for key, arriving in keys.items()}
             plan = {key: settle(self._variants(*key), arriving, genuine[key]) for key, arriving in keys.items()}
             growth = self._growth(plan, blobs)
@@ -206,25 +207,38 @@ class MemoryStore(Store):
                 raise StoreFull(
                     f"a request of {growth.storage_bytes} bytes is too large for a storage limit of {self._limit_bytes}"
                 )
-            if not self._make_room(need_bytes + self._limit_bytes // EVICT_AHEAD_PART, source, arrivals[0].name.topic):
+            removed = self._make_room(
+                need_bytes + self._limit_bytes // EVICT_AHEAD_PART, source, arrivals[0].name.topic
+            )
+            if not removed:
                 raise StoreFull(f"the storage limit of {self._limit_bytes} bytes is reached", need_bytes)
-        counts = self._count(arrivals, plan)
+            gone.update(map(identity_of, removed))
+        stored, known, dropped = self._count(taken, plan)
         self._recent.note(self._number)
         change = self._apply(plan, blobs, genuine, origin, source)
         self._occupancy += growth
         watermarks: dict[LogName, int | None] = {}
         for name in {arrival.name: None for arrival in arrivals}:
-            log = self._topics[name.topic][name.log]
-            log.advance()
-            watermarks[name] = log.watermark
+            log = self._find(name)
+            if log is not None:
+                log.advance()
+            watermarks[name] = None if log is None else log.watermark
         self._announce(change)
-        return PutResult(*counts, watermarks)
+        return PutResult(stored, known, dropped + len(arrivals) - len(taken), watermarks)
 
-    def _make_room(self, size: int, source: int, topic: str) -> bool:
-        """Lets go of the oldest messages of whoever has most; whether there were any."""
+    def _has_let_go(self, arrival: Arrival, gone: Set[Identity]) -> bool:
+        """Whether that was let go to make room, by this request (`gone`) or earlier, and has not come back since."""
+        log = self._find(arrival.name)
+        if log is not None and arrival.digest in log.variants.get(arrival.seq, ()):
+            return False
+        is_recorded = log is not None and bool(log.evicted) and is_within(arrival.seq, log.evicted)
+        return is_recorded or (arrival.name, arrival.seq, arrival.digest) in gone
+
+    def _make_room(self, size: int, source: int, topic: str) -> Sequence[StoredItem]:
+        """Lets go of the oldest messages of whoever has most, and returns them."""
         victim = self._shares.victim(source, topic if topic in self._topics else None, size)
         if victim is None:
-            return False
+            return ()
         need_bytes = min(size, victim.spare_bytes) if victim.spare_bytes else size
         young_from = self._recent.young_from(self._number)
         gone: dict[LogName, list[tuple[int, bytes]]] = {}
@@ -252,7 +266,7 @@ class MemoryStore(Store):
         self._evictions.messages += len(removed)
         self._evictions.bytes += sum(stored.item.size for stored in removed)
         self._announce(Change(removed=removed, is_eviction=True))
-        return bool(removed)
+        return removed
 
     @property
     def evictions(self) -> Evictions:

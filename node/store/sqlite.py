@@ -18,6 +18,7 @@ import trio
 from node.store import _readers
 from node.store._budget import Budget
 from node.store._census import census
+from node.store._evicted import Identity, identity_of
 from node.store._eviction import Evictor, RoomMade
 from node.store._health import HealthWatch
 from node.store._housekeeping import disk_room
@@ -122,15 +123,18 @@ class SqliteStore(SqliteReads, Store):
             check_seq(max(seqs))
         size = len(arrivals) * MESSAGE_OVERHEAD_BYTES + sum([len(arrival[2]) for arrival in arrivals])
         judged: dict[tuple[LogName, int, bytes], bool] = {}
+        gone: set[Identity] = set()
         rounds_left = EVICT_ROUNDS_MAX
         while True:
-            work = functools.partial(Ledger.put, arrivals=arrivals, origin=origin, judged=judged, client=client)
+            work = functools.partial(
+                Ledger.put, arrivals=arrivals, origin=origin, judged=judged, client=client, gone=gone
+            )
             try:
                 result: PutResult = await self._writer.do(Job(work, messages=len(arrivals), bytes=size, grows=True))
             except Unjudged as unjudged:
                 judged |= await self._judge(unjudged.wanted, arrivals)
             except StoreFull as error:
-                rounds_left = await self._make_room(arrivals[0].name, origin, client, error, rounds_left)
+                rounds_left = await self._make_room(arrivals[0].name, origin, client, error, rounds_left, gone)
             else:
                 return result
 
@@ -148,9 +152,11 @@ class SqliteStore(SqliteReads, Store):
                 judged |= await self._readers.run(judge)
         return judged
 
-    async def _make_room(self, name: LogName, origin: object, client: str, full: StoreFull, rounds_left: int) -> int:
-        """Lets go of messages, in short transactions with others in between; returns how many more may follow. Raises
-        `full` if nobody gives way."""
+    async def _make_room(
+        self, name: LogName, origin: object, client: str, full: StoreFull, rounds_left: int, gone: set[Identity]
+    ) -> int:
+        """Lets go of messages, adding them to `gone`, in short transactions with others in between; returns how many
+        more may follow. Raises `full` if nobody gives way."""
         need_bytes = full.need_bytes
         if need_bytes <= 0 or self._limit_bytes is None:
             raise full
@@ -165,7 +171,9 @@ class SqliteStore(SqliteReads, Store):
         while rounds_left > 0 and need_bytes > 0:
             rounds_left -= 1
             step = functools.partial(work, size=need_bytes)
-            made: RoomMade = await self._writer.do(Job(step, messages=EXPIRY_SLICE_MESSAGES, is_alone=True))
+            job = Job(step, messages=EXPIRY_SLICE_MESSAGES, is_alone=True)
+            made: RoomMade = await self._writer.do(job)
+            gone.update(map(identity_of, job.change.removed))
             need_bytes -= made.bytes
             is_changed = is_changed or made.bytes > 0
             self._evictions.young += made.young
@@ -234,7 +242,7 @@ class SqliteStore(SqliteReads, Store):
         if self._limit_bytes is not None and over_bytes > 0:
             with suppress(StoreFull):  # nobody has anything: what is left is names
                 full = StoreFull("the storage limit has been lowered", over_bytes)
-                await self._make_room(LogName("", ""), None, "", full, EVICT_ROUNDS_MAX)
+                await self._make_room(LogName("", ""), None, "", full, EVICT_ROUNDS_MAX, set())
 
     # --- reading ---------------------------------------------------------------------------------------------------
 

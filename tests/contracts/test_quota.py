@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -270,3 +271,81 @@ async def test_scattered_messages_do_not_hide_what_lies_between(
         found = await store.admit([Span(honest, 21, 99_999)], origin=OTHER, is_full=False, is_news=True)
         assert found.wanted == [Span(honest, 21, 99_999)]
         assert found.evicted == []
+
+
+@pytest.mark.parametrize("apart", [1, 1000])
+async def test_what_was_let_go_for_a_request_of_a_neighbour_is_not_stored_with_it(
+    apart: int,
+    kind: str,
+    tmp_path: Path,
+    later: Callable[[float], None],
+    mock_clock: trio.testing.MockClock,  # whose time this is
+) -> None:
+    """It may bring again what is held, and that may be the first to give way to what is new in the same request: also
+    where so much lies scattered that the record of what was let go can't name it all."""
+    name = LogName("spam", "mallory")
+    changes: list[Change] = []
+    async with open_store(kind, tmp_path, LIMIT) as store:
+        stored = 0
+        with suppress(StoreFull):
+            while await store.put([arrival(name, stored * apart)], origin=NEIGHBOUR):
+                stored += 1
+        later(EVICT_YOUNG_S * 2)
+        store.subscribe(changes.append)
+        request = [arrival(name, at * apart) for at in (*range(10), *range(stored, stored + 10))]
+        result = await store.put(request, origin=NEIGHBOUR)
+        gone = [one.item.seq for change in changes if change.is_eviction for one in change.removed]
+        assert gone[:10] == [one.seq for one in request[:10]]
+        assert [one for change in changes for one in change.stored] == request[10:]
+        assert result[:3] == (10, 0, 10)
+        assert result.watermarks == {name: stored + 9 if apart == 1 else 0}
+        assert await held(store, name) == [at * apart for at in range(len(gone), stored + 10)]
+        assert list((await store.verify()).problems) == []
+
+
+async def test_what_was_let_go_meanwhile_is_not_stored_for_a_neighbour_but_for_a_client(
+    kind: str,
+    tmp_path: Path,
+    later: Callable[[float], None],
+    mock_clock: trio.testing.MockClock,  # whose time this is
+) -> None:
+    """Between a neighbour's being asked for messages and its sending them others may have made them give way."""
+    name, all_gone = LogName("spam", "mallory"), LogName("spam", "malvolio")
+    async with open_store(kind, tmp_path, LIMIT) as store:
+        await fill(store, all_gone, 3, origin=NEIGHBOUR)
+        stored = await fill(store, name, 1000, origin=NEIGHBOUR)
+        later(EVICT_YOUNG_S * 2)
+        assert await fill(store, LogName("tea", "alice"), 20, client="10.0.0.1") == 20
+        left = await held(store, name)
+        assert left[0] > 0
+        assert await held(store, all_gone) == []
+        again = [arrival(all_gone, 1), arrival(name, 0), arrival(name, left[0])]
+        result = await store.put(again, origin=OTHER)
+        assert result[:3] == (0, 1, 2)
+        assert result.watermarks == {name: stored - 1, all_gone: 2}
+        assert await held(store, name) == left
+        assert store.statistics().logs == 2
+        assert (await store.put(again[:2], client="10.0.0.2")).stored == 2
+        assert (await store.put(again[:2], origin=OTHER))[:3] == (0, 2, 0)
+        assert await held(store, all_gone) == [1]
+        assert 0 in await held(store, name)
+        assert list((await store.verify()).problems) == []
+
+
+async def test_what_a_client_brings_again_is_kept_even_if_it_gave_way_to_the_same_request(
+    kind: str,
+    tmp_path: Path,
+    later: Callable[[float], None],
+    mock_clock: trio.testing.MockClock,  # whose time this is
+) -> None:
+    """It was told that all of it is kept."""
+    name = LogName("tea", "alice")
+    async with open_store(kind, tmp_path, LIMIT) as store:
+        stored = await fill(store, name, 1000, client="a")
+        later(EVICT_YOUNG_S * 2)
+        seqs = [*range(10), *range(stored, stored + 10)]
+        result = await store.put([arrival(name, seq) for seq in seqs], client="a")
+        assert result[:3] == (20, 0, 0)
+        assert set(seqs) <= set(await held(store, name))
+        assert store.evictions.messages >= 20
+        assert list((await store.verify()).problems) == []
