@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Final
 
 import numpy as np
@@ -28,6 +28,9 @@ __all__ = ["IndexView"]
 _FEW_LOGS: Final = 4
 _FEW_BLOCKS: Final = 4
 """For so many, as after a hint, plain Python is faster than setting numpy up."""
+
+_FEW_ROWS: Final = 64
+"""A copy of so many costs less than two views."""
 
 
 class IndexView:
@@ -70,10 +73,14 @@ class IndexView:
         prefixes.setflags(write=False)
         return prefixes
 
-    def rows(self, lo: int, hi: int) -> list[memoryview]:
+    def rows(self, lo: int, hi: int) -> Sequence[bytes | memoryview]:
         """See `LogTable.rows`."""
+        begin = self._leaf_with(lo)
+        if hi <= lo + _FEW_ROWS and begin < len(self.leaves) and hi <= self._offsets[begin + 1]:
+            offset = self._offsets[begin]
+            return [self.leaves[begin].columns.rows[LOG_ROW_BYTES * (lo - offset) : LOG_ROW_BYTES * (hi - offset)]]
         found: list[memoryview] = []
-        for number in range(self._leaf_with(lo), len(self.leaves)):
+        for number in range(begin, len(self.leaves)):
             offset = self._offsets[number]
             if offset >= hi:
                 break
@@ -96,32 +103,33 @@ class IndexView:
         """See `LogTable.runs`."""
         if len(rows) <= _FEW_LOGS and (few := self._runs_of_few(rows)):
             return few
-        leaf_of = np.searchsorted(self._offsets, rows, side="right") - 1
-        order = np.argsort(leaf_of, kind="stable")
-        counts = np.zeros(len(rows), np.int64)
-        columns: list[npt.NDArray[np.void]] = []
+        is_ascending = bool((rows[1:] >= rows[:-1]).all())  # as whoever asks for many has them
+        order = None if is_ascending else np.argsort(rows, kind="stable")
+        ascending = rows if order is None else rows[order]
+        counts: list[npt.NDArray[np.int64]] = []
+        bitmaps: list[npt.NDArray[np.uint64]] = []
         block_numbers: list[npt.NDArray[np.uint64]] = []
         long: list[tuple[int, LongLog]] = []
-        bounds = np.searchsorted(leaf_of[order], np.arange(len(self.leaves) + 1)).tolist()
-        for number in np.unique(leaf_of).tolist():
-            leaf = self.leaves[number]
-            asked = order[bounds[number] : bounds[number + 1]]
-            chosen = rows[asked] - self._offsets[number]
+        bounds = np.searchsorted(ascending, self._offsets).tolist()
+        for leaf, offset, (lo, hi) in zip(self.leaves, self._offsets[:-1], pairwise(bounds), strict=True):
+            if lo == hi:
+                continue
+            chosen = ascending[lo:hi] - offset
             every = leaf.counts()
-            counts[asked] = every[chosen]
-            held = spread((np.cumsum(every) - every)[chosen], every[chosen])
-            columns.append(np.frombuffer(leaf.columns.tails, TAILS)[held])
-            block_numbers.append(np.frombuffer(leaf.columns.blocks, ">u8")[:: ROW_BYTES // 8][held].astype(np.uint64))
+            counts.append(every[chosen])
+            held = spread((np.cumsum(every) - every)[chosen], counts[-1])
+            bitmaps.append(np.frombuffer(leaf.columns.tails, TAILS)["bitmap"][held])
+            block_numbers.append(np.frombuffer(leaf.columns.blocks, ">u8")[:: ROW_BYTES // 8][held])
             if leaf.columns.long:
-                at_long = np.flatnonzero(every[chosen] == 0).tolist()
-                long += [(int(asked[at]), leaf.columns.long[leaf.handle(int(chosen[at]))]) for at in at_long]
-        bitmaps = np.concatenate(columns)["bitmap"] if columns else np.empty(0, np.uint64)
-        flat_numbers = np.concatenate(block_numbers) if block_numbers else np.empty(0, np.uint64)
-        starts = np.empty(len(rows), np.int64)
-        starts[order] = np.cumsum(counts[order]) - counts[order]
-        in_order = spread(starts, counts)
-        found = runs_of(counts, flat_numbers[in_order], bitmaps[in_order].astype(np.uint64))
-        return _with_long(found, sorted(long)) if long else found
+                at_long = np.flatnonzero(counts[-1] == 0).tolist()
+                long += [(lo + at, leaf.columns.long[leaf.handle(int(chosen[at]))]) for at in at_long]
+        if not counts:
+            return Runs(np.zeros(0, np.int64), np.zeros(0, np.uint64), np.zeros(0, np.uint64))
+        flat_numbers, flat_bitmaps = np.concatenate(block_numbers), np.concatenate(bitmaps)
+        found = runs_of(np.concatenate(counts), flat_numbers.astype(np.uint64), flat_bitmaps.astype(np.uint64))
+        if long:
+            found = _with_long(found, long)
+        return found if order is None else _in_order(found, order)
 
     def _runs_of_few(self, rows: Rows) -> Runs | None:
         """The same for a few short logs; None if they are not short."""
@@ -220,6 +228,15 @@ class IndexView:
             raise IndexError(f"row {row} of {len(self)}")
         number = bisect_right(self._offsets, row) - 1
         return self.leaves[number], row - self._offsets[number]
+
+
+def _in_order(found: Runs, order: npt.NDArray[np.int64]) -> Runs:
+    """The runs of logs of which number i belongs at order[i]."""
+    counts, starts = np.empty_like(found.counts), np.empty_like(found.counts)
+    counts[order] = found.counts
+    starts[order] = np.cumsum(found.counts) - found.counts
+    at = spread(starts, counts)
+    return Runs(counts, found.firsts[at], found.lasts[at])
 
 
 def _with_long(short: Runs, long: Sequence[tuple[int, LongLog]]) -> Runs:

@@ -249,14 +249,17 @@ class Search:
         own = np.concatenate([np.arange(lo, hi) for lo, hi, _ in spans])
         several = np.flatnonzero(matches.several).tolist()
         maybe = [np.arange(rows.start, rows.stop) for rows in map(matches.maybe, several)]
-        alone = np.setdiff1d(own, np.concatenate([matches.rows[matches.rows >= 0], *maybe]))
+        is_alone = np.ones(len(own), np.bool_)
+        for rows in (matches.rows[matches.rows >= 0], *maybe):
+            is_alone[np.searchsorted(own, rows)] = False
+        alone = own[is_alone]
         if alone.size:
             self._work.offer_rows(alone.tolist())
         # A region's fingerprint was another one: where its runs don't show why, its rows must.
         region_of = np.repeat(np.arange(len(regions)), [count for _, _, count in spans])
         # Of logs whose handles begin alike to the last bit we learn the names, and maybe nothing: they explain nothing.
         explain = matches.rows < 0 if listing.width < FRAGMENT_BITS_MAX else (matches.rows < 0) & ~matches.several
-        found = set(np.unique(region_of[differs | explain]).tolist())
+        found = set(region_of[differs | explain].tolist())
         lows = np.array([lo for lo, _, _ in spans])
         found.update((np.searchsorted(lows, alone, side="right") - 1).tolist())
         for number, (region, (lo, hi, _)) in enumerate(zip(regions, spans, strict=True)):

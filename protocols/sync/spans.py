@@ -17,6 +17,8 @@ EVERYTHING: Seqs = (0, SEQ_MAX)
 UNKNOWN_SEQS = 1 << 40
 """A span of so many seqs says nothing about how many messages there are."""
 
+_BEHIND_ALL: Seqs = (SEQ_MAX + 1, SEQ_MAX + 1)
+
 
 def spans_by_name(spans: Iterable[Span]) -> dict[LogName, list[Seqs]]:
     """The spans of each log, in their order."""
@@ -31,23 +33,24 @@ def count(spans: Iterable[Seqs]) -> int:
     return sum(last - first + 1 for first, last in spans)
 
 
-def minus(spans: Sequence[Seqs], others: Sequence[Seqs]) -> list[Seqs]:
-    """What of `spans` is not in `others`."""
+def minus(spans: Iterable[Seqs], others: Sequence[Seqs]) -> list[Seqs]:
+    """What of `spans` (ascending, disjoint) is not in `others` (likewise)."""
     if not others:
         return list(spans)
     left: list[Seqs] = []
-    at = 0
+    rest = iter(others)
+    other_first, other_last = next(rest)
     for start, last in spans:
         first = start
         while first <= last:
-            while at < len(others) and others[at][1] < first:
-                at += 1
-            if at == len(others) or others[at][0] > last:
+            while other_last < first:
+                other_first, other_last = next(rest, _BEHIND_ALL)
+            if other_first > last:
                 left.append((first, last))
                 break
-            if others[at][0] > first:
-                left.append((first, others[at][0] - 1))
-            first = others[at][1] + 1
+            if other_first > first:
+                left.append((first, other_first - 1))
+            first = other_last + 1
     return left
 
 

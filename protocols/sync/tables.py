@@ -141,10 +141,10 @@ class KeyedTable:
         row behind it: each is the shortest one (most zeros at its end) between two rows. Fewer where rows can't be told
         apart."""
         places: list[tuple[int, int]] = []
+        rows = lo + (hi - lo) * np.arange(1, parts) // parts
         prefixes = self.table.prefixes
-        for part in range(1, parts):
-            row = lo + (hi - lo) * part // parts
-            before, after = int(prefixes[row - 1]), int(prefixes[row])
+        neighbours = zip(rows.tolist(), prefixes[rows - 1].tolist(), prefixes[rows].tolist(), strict=True)
+        for row, before, after in neighbours:
             if before != after and row > lo:
                 place = after >> (differing := (before ^ after).bit_length() - 1) << differing
                 if not places or place > places[-1][0]:

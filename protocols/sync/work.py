@@ -115,7 +115,7 @@ class Work:
     def differs(self, handle: bytes, name: LogName, needs: Iterable[Seqs], offers: Iterable[Seqs]) -> None:
         """The peer has `needs` of a log that we lack, and lacks our `offers`."""
         self.found += 1
-        needs, offers = minus(list(needs), self._context.died(handle)), list(offers)
+        needs, offers = minus(needs, self._context.died(handle)), list(offers)
         is_full, peer_is_full = self._context.config.is_full, self._context.peer.is_full
         self.has_dropped = self.has_dropped or bool(needs and is_full) or bool(offers and peer_is_full)
         log = self._logs.setdefault(handle, DifferingLog(handle, name))
@@ -174,7 +174,7 @@ class Work:
         """These are to be asked for, before everything else if the peer stopped in the middle of them."""
         if not log.needs:
             self._queue(self._needs, log, first=first)
-        log.needs = deque(union(log.needs, spans))
+        log.needs = deque(union(log.needs, spans) if log.needs else spans)
 
     def take_offers(self) -> Portion:
         """What to offer next."""
@@ -191,7 +191,7 @@ class Work:
         """These are to be offered, before everything else if we stopped in the middle of them."""
         if not log.offers:
             self._queue(self._offers, log, first=first)
-        log.offers = deque(union(log.offers, spans))
+        log.offers = deque(union(log.offers, spans) if log.offers else spans)
 
     def _queue(self, queue: deque[DifferingLog], log: DifferingLog, *, first: bool) -> None:
         self._logs[log.handle] = log

@@ -21,7 +21,7 @@ from node.store.api import Arrival, ScanPage, StoreUnavailable
 from node.store.memory import MemoryStore
 from node.store.sqlite import SqliteStore
 from node.sync import index as index_module
-from node.sync import index_boundaries, index_log
+from node.sync import index_boundaries, index_load, index_log
 from node.sync.index import IndexView, LogIndex
 from node.sync.index_blocks import AGE_MAX_S, ROW_BYTES, Block, blocks_of, pairs
 from node.sync.index_log import Log, LongLog, all_rows, between, length_of, restricted, spliced, state_of_log, taken
@@ -171,6 +171,29 @@ async def test_runs_go_over_chunks() -> None:
         assert runs.counts.tolist() == [2, 1, 2]
         assert runs.firsts.tolist()[:2] == runs.firsts.tolist()[3:] == [5, 3001]
         assert runs.lasts.tolist()[:2] == runs.lasts.tolist()[3:] == [2999, 5999]
+
+
+async def test_runs_stand_in_the_order_in_which_rows_are_asked_for() -> None:
+    names = [LogName("t", f"log {number}") for number in range(60)]
+    rng = random.Random(1)
+    async with MemoryStore() as store:
+        for number, name in enumerate(names):
+            seqs = range(0, 9000, 7) if number % 20 == 0 else rng.sample(range(300), rng.randrange(1, 9))
+            await store.put([Arrival(name, seq, b"", digest_of(b""), 1) for seq in seqs])
+        with (
+            mock.patch.object(index_log, "INDEX_SHORT_BLOCKS_MAX", 8),
+            mock.patch.object(index_load, "SPLIT_LOGS", 16),
+        ):
+            index = LogIndex(store)
+            await index.load()
+            view = await index.view(0)
+        assert len(view.leaves) > 2
+        each = [[column.tolist() for column in view.runs(np.array([row]))] for row in range(len(view))]
+        for rows in (list(range(60)), rng.sample(range(60), 60), [rng.randrange(60) for _ in range(200)]):
+            counts, firsts, lasts = view.runs(np.array(rows))
+            assert counts.tolist() == [count for row in rows for count in each[row][0]]
+            assert firsts.tolist() == [first for row in rows for first in each[row][1]]
+            assert lasts.tolist() == [last for row in rows for last in each[row][2]]
 
 
 @pytest.mark.parametrize(("gaps", "told"), [(LOG_RUNS_MAX - 1, LOG_RUNS_MAX), (LOG_RUNS_MAX, 0)])
