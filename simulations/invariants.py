@@ -190,9 +190,9 @@ class NoResurrection(Invariant):
         # at the moment of its end.
         end_s = item.first_stored_s + host.retention.retention_s - _ABOUT_ITS_END_S
         is_excused = host.clock.has_shown(end_s, since=way.written_s)
-        # Told an earlier date (a liar may do that, or a clock that was behind), it lets a message die before others do
-        # who were not told, and takes it again from them: once for each time.
-        rightly = 1 + host.wipes + host.crashes + way.shortened.get((host.name, item.digest), 0)
+        # With too early a date (a liar may tell one, or a clock that was behind) a message dies before it does with
+        # others who were not told, and is taken again from them: once for each time.
+        rightly = 1 + host.wipes + host.crashes + way.cut_short.get((host.name, item.digest), 0)
         if fetched > rightly and not is_excused:
             self.broken(f"{host.name} fetched {where} {fetched} times")
 

@@ -23,7 +23,7 @@ from simulations.recording import (
     MessageSpread,
     Moment,
 )
-from simulations.runtime import Trace
+from simulations.runtime import EPOCH_S, Trace
 from simulations.transport import Exchange
 
 __all__ = ["Holding", "Recorder", "Way"]
@@ -68,8 +68,8 @@ class Way:
     by: dict[str, float] = field(default_factory=dict)
     fetched: dict[tuple[str, bytes], int] = field(default_factory=dict)
     """How often each mailbox has taken this content (its digest) from another one since a phone brought it last."""
-    shortened: dict[tuple[str, bytes], int] = field(default_factory=dict)
-    """How often each mailbox was told an earlier date of it since then."""
+    cut_short: dict[tuple[str, bytes], int] = field(default_factory=dict)
+    """How often it has died at each mailbox since then with a date from before it was written."""
 
 
 @dataclass(slots=True)
@@ -179,21 +179,22 @@ class Recorder:
                 if change.origin is None:
                     way.delivered_s = now
                     way.fetched.clear()
-                    way.shortened.clear()
+                    way.cut_short.clear()
                     way.is_dated_well = way.is_dated_well and host.knows_the_date
                 way.by.setdefault(host.name, now)
                 way.first_stored_s = min(way.first_stored_s or stored.item.first_stored_s, stored.item.first_stored_s)
         for merged in change.merged:
             holding.items[_key(merged)] = merged.item.first_stored_s
-            if way := self.ways.get((merged.name, merged.item.seq)):
-                key = host.name, merged.item.digest
-                way.shortened[key] = way.shortened.get(key, 0) + 1
         if change.is_eviction:
             self.judge.evicted(host, change.removed)
             for removed in change.removed:
                 holding.evicted.add(_key(removed))
                 holding.promised.pop(_key(removed)[:2], None)
         for removed in change.removed:
+            way = self.ways.get((removed.name, removed.item.seq))
+            if way is not None and removed.item.first_stored_s < host.retention.stamp(EPOCH_S + way.written_s):
+                key = host.name, removed.item.digest
+                way.cut_short[key] = way.cut_short.get(key, 0) + 1
             holding.total ^= self._sum(_key(removed))
             del holding.items[_key(removed)]
             holding.keys[_key(removed)[:2]] -= 1

@@ -18,6 +18,7 @@ from node.sync.driver import SessionTraffic
 from node.sync.engine import SyncEngine
 from node.sync.index import LogIndex
 from node.sync.news import News
+from protocols.limits.data import RETENTION_DEFAULT_S
 from protocols.limits.replication import HINT_HEARD_MAX
 from protocols.model import LogName, Retention
 from protocols.sync.session import SessionResult
@@ -133,6 +134,19 @@ def serves_what_has_expired(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Retention, "alive_from", lambda self, now_s: 0)
 
 
+def one_lets_messages_die_before_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    forgetful: list[Mailbox] = []
+
+    async def expire(self: Mailbox) -> None:
+        if not forgetful:
+            forgetful.append(self)
+        early_s = RETENTION_DEFAULT_S - 300 if self in forgetful else 0
+        while await self.store.expire(self.alive_from_s() + early_s, messages_max=100):
+            pass
+
+    monkeypatch.setattr(Mailbox, "_expire_due", expire)
+
+
 def talks_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         SessionTraffic, "bytes_out", property(lambda self: 10_000, lambda self, value: None), raising=False
@@ -196,6 +210,7 @@ def raises_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
         ("frugality", QUIET, talks_too_much),
         ("stored-once", QUIET, stores_twice),
         ("no-resurrection", EXPIRING, serves_what_has_expired),
+        ("no-resurrection", QUIET, one_lets_messages_die_before_their_end),
         ("bounds", HOSTILE, remembers_without_bound),
         ("progress", HOSTILE, is_put_off_by_one_flooder),
         ("silence", QUIET, surveys_each_time),
