@@ -48,6 +48,7 @@ from protocols.limits.transport import (
     UNREAD_BYTES_TOTAL_MAX,
 )
 from protocols.model import MailboxId
+from protocols.pieces import Pieces
 
 __all__ = ["UnreadBudget", "Yamux", "YamuxStream"]
 
@@ -89,7 +90,7 @@ class YamuxStream(IMuxedStream):  # type: ignore[misc]
         self._send_window = STREAM_WINDOW_BYTES
         self._receive_window = STREAM_WINDOW_BYTES  # what the peer may still send
         self._window_size = STREAM_WINDOW_BYTES  # what we top it up to
-        self._unread = bytearray()
+        self._unread = Pieces()
         self._counted_bytes = 0  # of what is unread; nothing any more once the connection has forgotten the stream
         self._broken: str | None = None
         self._end_received = False
@@ -105,15 +106,13 @@ class YamuxStream(IMuxedStream):  # type: ignore[misc]
         """1 to `n` bytes (None: what there is). Raises MuxedStreamEOF at the orderly end, MuxedStreamReset if the
         stream or its connection broke."""
         await trio.lowlevel.checkpoint()
-        while not self._unread:
+        while not len(self._unread):
             if self._end_received:
                 raise MuxedStreamEOF("the other side ended the stream")
             if self._broken is not None:
                 raise MuxedStreamReset(self._broken)
             await self._readers.park()
-        with memoryview(self._unread) as view:
-            data = bytes(view if n is None or n < 0 else view[:n])
-        del self._unread[: len(data)]
+        data = self._unread.take(len(self._unread) if n is None or n < 0 else n)
         self.muxed_conn._consumed(self, len(data))
         return data
 
@@ -498,7 +497,7 @@ class Yamux(IMuxedConn):  # type: ignore[misc]
         ):
             self._reset_stream(stream, "too much was sent that nobody has read yet")
             return
-        stream._unread += part
+        stream._unread.add(part)
         stream._counted_bytes += len(part)
         self._unread_bytes += len(part)
         self._budget.unread_bytes += len(part)

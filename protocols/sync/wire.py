@@ -15,6 +15,7 @@ import msgpack
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
 from protocols.limits.sync import FRAME_BYTES_MAX
+from protocols.pieces import Pieces
 
 __all__ = [
     "FrameDecoder",
@@ -30,9 +31,6 @@ __all__ = [
 
 _PREFIX_BYTES: Final = 4
 
-_COMPACT_BYTES: Final = 64 * 1024
-"""Consumed bytes that are dropped from the front of the buffer in one move."""
-
 
 def encode_frame(payload: bytes) -> bytes:
     """`payload` with its length in front. Raises LocalProtocolError if it is empty or over FRAME_BYTES_MAX."""
@@ -46,37 +44,36 @@ class FrameDecoder:
 
     def __init__(self, *, bytes_max: int = FRAME_BYTES_MAX) -> None:
         self._bytes_max = bytes_max
-        self._buffer = bytearray()
-        self._start = 0
+        self._pieces = Pieces()
+        self._size = 0
+        """Of the frame whose prefix has been read; 0 before it."""
 
     def feed(self, data: bytes) -> None:
         """Takes the next bytes of the stream, in pieces of any size."""
-        self._buffer += data
+        self._pieces.add(data)
 
     def next_frame(self) -> bytes | None:
         """The next complete frame without its prefix, or None if more bytes are needed.
 
         Raises RemoteProtocolError("frame-size") as soon as the prefix claims nothing or more than `bytes_max`.
         """
-        if len(self._buffer) - self._start < _PREFIX_BYTES:
+        if not self._size:
+            if len(self._pieces) < _PREFIX_BYTES:
+                return None
+            size = int.from_bytes(self._pieces.peek(_PREFIX_BYTES), "big")
+            if not 0 < size <= self._bytes_max:
+                raise RemoteProtocolError("frame-size", f"a frame of {size} bytes (allowed: 1 to {self._bytes_max})")
+            self._pieces.take(_PREFIX_BYTES)
+            self._size = size
+        if len(self._pieces) < self._size:
             return None
-        body = self._start + _PREFIX_BYTES
-        size = int.from_bytes(self._buffer[self._start : body], "big")
-        if not 0 < size <= self._bytes_max:
-            raise RemoteProtocolError("frame-size", f"a frame of {size} bytes (allowed: 1 to {self._bytes_max})")
-        if len(self._buffer) < body + size:
-            return None
-        frame = bytes(memoryview(self._buffer)[body : body + size])
-        self._start = body + size
-        if self._start == len(self._buffer) or self._start >= _COMPACT_BYTES:
-            del self._buffer[: self._start]
-            self._start = 0
-        return frame
+        size, self._size = self._size, 0
+        return self._pieces.take(size)
 
     @property
     def at_boundary(self) -> bool:
         """Whether the stream could end here without cutting a frame in two."""
-        return len(self._buffer) == self._start
+        return not self._size and not len(self._pieces)
 
 
 def pack(message: Sequence[Any]) -> bytes:
