@@ -22,8 +22,9 @@ from simulations.network import Machine, Network
 from simulations.phones import Key, Phone
 from simulations.recorder import Recorder
 from simulations.recording import Glimpse, Recording, Watch
-from simulations.runtime import Timeline, Trace, draw, run_world
+from simulations.runtime import Timeline, Trace, draw
 from simulations.scenario import Mailboxes, Phones, Scenario, Upgrade
+from simulations.scheduling import run_world
 from simulations.transport import Exchange
 
 __all__ = ["play"]

@@ -6,33 +6,21 @@ needs of the kind comes through its ports. Then the same seed gives the same tra
 
 from __future__ import annotations
 
-import gc
 import random
-from collections.abc import Awaitable, Callable, MutableSequence
+from collections.abc import Callable, Generator
 from heapq import heappop, heappush
 from math import inf
-from typing import Any, Final, TypeVar
+from types import coroutine
+from typing import Any, Final
 
 import trio
 from blake3 import blake3
 from trio._core import _run as scheduler
-from trio.testing import MockClock
 
-from node.aside import inline
-
-__all__ = ["EPOCH_S", "YIELD_SHARE", "Alarm", "Timeline", "Trace", "draw", "run_world"]
-
-T = TypeVar("T")
+__all__ = ["EPOCH_S", "YIELD_SHARE", "Alarm", "Timeline", "Trace", "draw"]
 
 YIELD_SHARE: Final = 0.15
 """How often a port that need not wait gives others their turn nevertheless."""
-
-_PASSES_WITHOUT_IO: Final = 256
-
-_GARBAGE: Final = (1_000_000, 20, 100)
-"""When to look for garbage (see `gc.set_threshold`). A world is millions of objects that stay, and to go through all of
-them as often as Python does is nearly half of what a large one costs. Nearly all that goes does so by itself: less than
-100,000 objects are left for this in three hours of fifty mailboxes."""
 
 EPOCH_S: Final = 1_798_761_600.0
 """The date at which every world begins (2027-01-01), as Unix seconds."""
@@ -65,32 +53,43 @@ class Trace:
 
 
 class Alarm:
-    """Wakes the one task that waits for it, once. Less than half of what `trio.Event` costs."""
+    """Wakes the one task that waits for it, once: a quarter of what `trio.Event` costs, as the loop of `scheduling`
+    knows it."""
 
-    __slots__ = ("_task", "has_rung")
+    __slots__ = ("has_rung", "task")
 
     def __init__(self) -> None:
         self.has_rung = False
-        self._task: trio.lowlevel.Task | None = None
+        self.task: Any = None
+        """Trio's task that waits, if one does."""
 
     def ring(self) -> None:
         """Wakes it."""
         self.has_rung = True
-        task, self._task = self._task, None
-        if task is not None:
-            trio.lowlevel.reschedule(task)
+        task = self.task
+        if task is not None:  # as `trio.lowlevel.reschedule`, with nothing to be told
+            self.task = task._abort_func = None
+            task._next_send_fn = task.coro.send
+            task._runner.runq.append(task)
 
     async def wait(self) -> None:
         """Until it has rung."""
         if self.has_rung:
             await trio.lowlevel.checkpoint()
-            return
-        self._task = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(self._abort)
+        else:
+            await _until(self)
 
-    def _abort(self, _: object) -> trio.lowlevel.Abort:
-        self._task = None
+    def abort(self, _: object) -> trio.lowlevel.Abort:
+        """Trio wakes the task for another reason."""
+        self.task = None
         return trio.lowlevel.Abort.SUCCEEDED
+
+
+@coroutine
+def _until(alarm: Alarm) -> Generator[Alarm, Any, None]:
+    why = yield alarm
+    if why is not None:  # it has not rung: the task is cancelled
+        why.unwrap()
 
 
 class Timeline:
@@ -143,94 +142,12 @@ class Timeline:
         return self._heap[0][0] if self._heap and self._task is not None else inf
 
     def call_next(self) -> None:
-        """Calls the next one, as if the task of `run` did so."""
-        task = self._task
-        assert task is not None
-        action = heappop(self._heap)[2]
-        context = scheduler.GLOBAL_RUN_CONTEXT
-        context.task = task
-        try:
-            task.context.run(action)
-        finally:
-            del context.task
-
-
-def _jumping_clock(timeline: Timeline) -> MockClock:
-    """A clock that stands still while anybody has something to do, then jumps to the next deadline or to the next event
-    of the timeline: trio's own, without what that needs to run at other speeds."""
-    clock = MockClock(rate=0.0, autojump_threshold=0.0)
-
-    def jump() -> None:
-        runner = scheduler.GLOBAL_RUN_CONTEXT.runner
-        while not runner.runq:
-            deadline, event_at = runner.deadlines.next_deadline(), timeline.next_at()
-            at = min(deadline, event_at)
-            if timeline.now_at < at < inf:
-                timeline.now_at = float(at)  # which of two equal deadlines it was is left to chance
-            if event_at > deadline or event_at == inf:
-                return
-            timeline.call_next()
-
-    clock.current_time = lambda: timeline.now_at  # type: ignore[method-assign]
-    clock.deadline_to_sleep_time = lambda deadline: 0.0 if deadline <= timeline.now_at else 1e9  # type: ignore[method-assign]
-    clock._autojump = jump  # type: ignore[method-assign]
-    return clock
-
-
-class _Outside:
-    """Trio's I/O where nothing comes from outside but the wish to interrupt: asking the kernel in every pass would be a
-    tenth of what a quiet world costs."""
-
-    def __init__(self, manager: Any) -> None:
-        self._manager = manager
-        self._passes = 0
-
-    def get_events(self, timeout: float) -> Any:
-        self._passes += 1
-        return () if self._passes % _PASSES_WITHOUT_IO else self._manager.get_events(0)
-
-    def process_events(self, events: Any) -> None:
-        if events:
-            self._manager.process_events(events)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._manager, name)
-
-
-class _Order(random.Random):
-    """Trio's source of chance, which it asks for the order of what is mostly one task."""
-
-    def shuffle(self, x: MutableSequence[Any]) -> None:
-        if len(x) > 1:
-            super().shuffle(x)
-
-
-def run_world(main: Callable[[], Awaitable[T]], seed: int, timeline: Timeline) -> T:
-    """Runs `main` and the events of `timeline` under a clock that jumps. What trio leaves to chance is `seed`'s."""
-    was_deterministic = scheduler._ALLOW_DETERMINISTIC_SCHEDULING
-    order = scheduler._r
-    scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
-    scheduler._r = _Order(seed)
-
-    async def deterministic() -> T:
-        runner: Any = scheduler.GLOBAL_RUN_CONTEXT.runner
-        runner.io_manager = _Outside(runner.io_manager)
-        runner.instruments = {}  # there are none, and a plain dict says so sooner
-        with inline():
-            return await main()
-
-    thresholds = gc.get_threshold()
-    gc.set_threshold(*_GARBAGE)
-    before = trio.current_time, trio.sleep
-    trio.current_time = lambda: timeline.now_at  # which the node asks a hundred times in each session
-    trio.sleep = timeline.sleep
-    try:
-        return trio.run(deterministic, clock=_jumping_clock(timeline))
-    finally:
-        gc.set_threshold(*thresholds)
-        trio.current_time, trio.sleep = before
-        scheduler._ALLOW_DETERMINISTIC_SCHEDULING = was_deterministic  # type: ignore[misc]
-        scheduler._r = order
+        """Calls the next one, as if the task of `run` did so; it is that one's time now."""
+        at, _, action = heappop(self._heap)
+        if at > self.now_at:
+            self.now_at = float(at)
+        scheduler.GLOBAL_RUN_CONTEXT.task = self._task  # type: ignore[assignment]
+        action()
 
 
 def draw(seed: int, *what: object) -> random.Random:
