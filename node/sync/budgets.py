@@ -47,6 +47,9 @@ __all__ = ["Budgets", "Spending"]
 
 _MESSAGE_BYTES = WORTH_MESSAGE_S / COST_BYTE_S
 
+_CHARGED_AT_LEAST_S = COST_SESSION_S
+"""What a session costs is charged in portions, as to do so costs something, too."""
+
 
 @dataclass(eq=False, slots=True)
 class _Account:
@@ -72,21 +75,35 @@ class Spending:
         self._traffic = traffic
         self._progress = progress
         self._charged_s = 0.0
+        self._counted_s = 0.0
+        """What it had cost when that was charged, whatever it was worth."""
         self._sent_bytes = 0.0
         self._worth_s = 0.0
 
     def is_too_much(self) -> bool:
-        """Charges what the session has cost so far; whether the account is overdrawn by now. What may be part of a
-        message that has not come to its end is not counted yet."""
-        self._charge(unfinished_bytes_max=BLOB_BYTES_MAX)
+        """Charges what the session has cost so far, if it is worth the while; whether the account is overdrawn by now.
+        What may be part of a message that has not come to its end is not counted yet."""
+        if self._cost_s() - self._counted_s >= _CHARGED_AT_LEAST_S:
+            self._charge(unfinished_bytes_max=BLOB_BYTES_MAX)
         return self._account.rests
 
     def end(self) -> None:
         """Charges what it cost in the end."""
         self._charge(unfinished_bytes_max=0)
 
+    def _cost_s(self) -> float:
+        """What the session has cost so far."""
+        traffic, done = self._traffic, self._progress
+        return (
+            traffic.processor_s
+            + COST_ROUND_TRIP_S * done.round_trips
+            + COST_ITEM_S * done.described
+            + COST_BYTE_S * (traffic.bytes_in + traffic.bytes_out)
+        )
+
     def _charge(self, *, unfinished_bytes_max: int) -> None:
         traffic, done = self._traffic, self._progress
+        self._counted_s = self._cost_s()
         self._budgets.bring_up_to_date(self._account)
         sent_bytes = done.sent_bytes + _MESSAGE_BYTES * done.sent
         worth_bytes = min(sent_bytes - self._sent_bytes, self._account.sendable_bytes)
@@ -94,13 +111,7 @@ class Spending:
         self._sent_bytes = sent_bytes
         self._worth_s += COST_BYTE_S * worth_bytes
         unfinished_bytes = min(max(0, traffic.bytes_in - done.received_bytes), unfinished_bytes_max)
-        cost_s = (
-            COST_SESSION_S
-            + traffic.processor_s
-            + COST_ROUND_TRIP_S * done.round_trips
-            + COST_ITEM_S * done.described
-            + COST_BYTE_S * (traffic.bytes_in + traffic.bytes_out - unfinished_bytes)
-        )
+        cost_s = COST_SESSION_S + self._counted_s - COST_BYTE_S * unfinished_bytes
         worth_s = self._worth_s + COST_BYTE_S * (done.received_bytes + _MESSAGE_BYTES * done.received)
         net_s = max(0.0, cost_s - worth_s)
         self._budgets.charge(self._account, net_s - self._charged_s)
@@ -115,6 +126,8 @@ class Budgets:
         self._has_own_share = has_own_share
         self._accounts: OrderedDict[MailboxId, _Account] = OrderedDict()
         self._stored_bytes = 0.0
+        self._held_bytes: float | None = None
+        """See `_held`; None: to be asked anew."""
         self._newcomers_s = NEWCOMERS_BUDGET_S
         self._newcomers_at = -math.inf
         self._needy = 0
@@ -163,7 +176,7 @@ class Budgets:
         account.left_s = min(PEER_BUDGET_S, account.left_s + passed_s * self._rate(account))
         if account.left_s >= PEER_RESUME_S:
             account.rests = False
-        held_bytes = self._held_bytes()
+        held_bytes = self._held()
         new_bytes, account.stored_bytes = self._stored_bytes - account.stored_bytes, self._stored_bytes
         more_bytes = new_bytes + held_bytes * passed_s / PEER_COPY_S
         account.sendable_bytes = min(PEER_COPIES * held_bytes, account.sendable_bytes + more_bytes)
@@ -174,7 +187,7 @@ class Budgets:
         if account is None:
             now_at = trio.current_time()
             left_s = PEER_BUDGET_S if has_own_share else self._newcomer_s(now_at)
-            copies_bytes = PEER_COPIES * self._held_bytes()
+            copies_bytes = PEER_COPIES * self._held()
             account = _Account(left_s, copies_bytes, now_at, self._stored_bytes, has_own_share)
             self._accounts[peer] = account
             if len(self._accounts) > ACCOUNTS_MAX:
@@ -201,11 +214,15 @@ class Budgets:
             self._needy = sum(one.left_s < NEED_S and not one.has_own_share for one in self._accounts.values())
         return min(PEER_SHARE, STRANGERS_SHARE / max(1, self._needy))
 
-    def _held_bytes(self) -> float:
-        held = self._store.statistics()
-        return held.bytes + _MESSAGE_BYTES * held.messages
+    def _held(self) -> float:
+        """All that is held, in bytes and _MESSAGE_BYTES."""
+        if self._held_bytes is None:
+            held = self._store.statistics()
+            self._held_bytes = held.bytes + _MESSAGE_BYTES * held.messages
+        return self._held_bytes
 
     def _on_change(self, change: Change) -> None:
+        self._held_bytes = None
         if change.stored:
             blobs_bytes = sum([len(arrival.blob) for arrival in change.stored])
             self._stored_bytes += blobs_bytes + _MESSAGE_BYTES * len(change.stored)
