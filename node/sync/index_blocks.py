@@ -35,6 +35,7 @@ __all__ = [
     "bitmaps",
     "blocks_in",
     "blocks_of",
+    "few_bitmaps",
     "find",
     "numbers",
     "pack",
@@ -62,11 +63,13 @@ _ROW: Final = struct.Struct(f">Q{DIGEST_STATE_BYTES}s")
 _TAIL: Final = struct.Struct("<QII")
 _ROWS: Final = np.dtype([("number", ">u8"), ("digest", f"V{DIGEST_STATE_BYTES}")])
 _BLOCK_BYTES: Final = ROW_BYTES + TAIL_BYTES
+_ITEM: Final = struct.Struct(f">Q{DIGEST_BYTES}sq")
 _ITEMS: Final = np.dtype([("seq", ">u8"), ("digest", f"V{DIGEST_BYTES}"), ("first_stored_s", ">i8")])
 """What `reconcile.block_digest` hashes of an item."""
 
 _FEW_BLOCKS: Final = 16
-"""Up to so many blocks plain Python is faster than setting numpy up."""
+_FEW_ITEMS: Final = 48
+"""Up to so many blocks, or messages in them, plain Python is faster than setting numpy up."""
 
 
 class Block(NamedTuple):
@@ -104,6 +107,8 @@ def blocks_of(items: ItemColumns) -> Blocks:
     counts, seqs, digests, first_stored_s = items
     if not len(seqs):
         return Blocks(np.zeros(len(counts), np.int64), b"", b"")
+    if len(seqs) <= _FEW_ITEMS:
+        return _blocks_of_few(counts.tolist(), seqs.tolist(), digests, first_stored_s.tolist())
     hashed = np.empty(len(seqs), _ITEMS)
     hashed["seq"], hashed["first_stored_s"] = seqs, first_stored_s
     hashed["digest"] = np.frombuffer(digests, hashed.dtype["digest"])
@@ -124,6 +129,28 @@ def blocks_of(items: ItemColumns) -> Blocks:
     tails["oldest_s"] = np.minimum(np.minimum.reduceat(first_stored_s, starts), AGE_MAX_S)
     tails["newest_s"] = np.minimum(np.maximum.reduceat(first_stored_s, starts), AGE_MAX_S)
     return Blocks(np.bincount(group[starts], minlength=len(counts)), rows.tobytes(), tails.tobytes())
+
+
+def _blocks_of_few(counts: Sequence[int], seqs: Sequence[int], digests: bytes, first_stored_s: Sequence[int]) -> Blocks:
+    rows: list[bytes] = []
+    tails: list[bytes] = []
+    found: list[int] = []
+    at = 0
+    for count in counts:
+        before, until = len(rows), at + count
+        while at < until:
+            start, number, bitmap = at, seqs[at] // BLOCK_SEQS, 0
+            hashed: list[bytes] = []
+            while at < until and seqs[at] // BLOCK_SEQS == number:
+                digest = digests[DIGEST_BYTES * at : DIGEST_BYTES * (at + 1)]
+                hashed.append(_ITEM.pack(seqs[at], digest, first_stored_s[at]))
+                bitmap |= 1 << seqs[at] % BLOCK_SEQS
+                at += 1
+            ages_s = first_stored_s[start:at]
+            rows.append(_ROW.pack(number, blake3(b"".join(hashed)).digest(length=DIGEST_STATE_BYTES)))
+            tails.append(_TAIL.pack(bitmap, min(*ages_s, AGE_MAX_S), min(max(ages_s), AGE_MAX_S)))
+        found.append(len(rows) - before)
+    return Blocks(np.array(found, np.int64), b"".join(rows), b"".join(tails))
 
 
 def parts_of(count: int, size: int) -> Iterator[tuple[int, int]]:
@@ -230,6 +257,11 @@ def numbers(rows: bytes | memoryview) -> npt.NDArray[np.uint64]:
 def bitmaps(tails: bytes | memoryview) -> npt.NDArray[np.uint64]:
     """The bitmap of each tail."""
     return np.frombuffer(tails, TAILS)["bitmap"].astype(np.uint64)
+
+
+def few_bitmaps(tails: bytes | memoryview) -> list[int]:
+    """The same without numpy, which is quicker for few."""
+    return [bitmap for bitmap, _, _ in _TAIL.iter_unpack(tails)]
 
 
 class Ages(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from node.sync.index_blocks import PackedBlocks, bitmaps, pairs, rows_in, tails_in
+from node.sync.index_blocks import PackedBlocks, few_bitmaps, pairs, rows_in, tails_in
 from protocols.limits.sync import BLOCK_SEQS, LOG_RUNS_MAX
 from protocols.sync.effects import Runs
 
@@ -45,7 +45,7 @@ def runs_of(blocks: npt.NDArray[np.int64], numbers: _U64Array, bitmaps: _U64Arra
 def runs_of_one(log: PackedBlocks) -> list[tuple[int, int]]:
     """The runs (first, last) of one short log; none if there are too many."""
     runs: list[tuple[int, int]] = []
-    for (number, _), bitmap in zip(pairs(rows_in(log)), bitmaps(tails_in(log)).tolist(), strict=True):
+    for (number, _), bitmap in zip(pairs(rows_in(log)), few_bitmaps(tails_in(log)), strict=True):
         first, left = number * BLOCK_SEQS, bitmap
         while left:
             zeros = (left & -left).bit_length() - 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Final, Self
 
 import trio
 
@@ -18,6 +18,9 @@ from protocols.limits.replication import SEAT_RATE_MIN, SEAT_TIME_MIN_S, SYNC_SE
 from protocols.model import MailboxId
 
 __all__ = ["NoSeat", "Seat", "Seats"]
+
+
+_TOO_LONG: Final = f"it took longer than {SYNC_SESSION_MAX_S:.0f} s; it goes on"
 
 
 class NoSeat(Exception):
@@ -105,8 +108,7 @@ class Seats:
 
     def _sit(self, peer: MailboxId, proven: bool) -> Seat:
         now_at = trio.current_time()
-        why = f"it took longer than {SYNC_SESSION_MAX_S:.0f} s; it goes on"
-        seat = Seat(peer, proven, now_at, Patience(now_at + SYNC_SESSION_MAX_S, why), self._leave)
+        seat = Seat(peer, proven, now_at, Patience(now_at + SYNC_SESSION_MAX_S, _TOO_LONG), self._leave)
         self._seats[seat] = None
         return seat
 
