@@ -18,6 +18,7 @@ from node.store.api import Store
 from node.sync.audit import Audit
 from node.sync.engine import SyncEngine
 from node.sync.index import LogIndex
+from node.sync.pause import Pause
 from node.transport.api import Transport
 from protocols.addresses import PeerAddress
 from protocols.limits.replication import (
@@ -66,12 +67,13 @@ class Core:
         require_signed: bool = False,
         sessions_in_max: int = SYNC_SESSIONS_IN_MAX,
         versions: tuple[int, int] = (SYNC_VERSION_MIN, SYNC_VERSION_MAX),
+        pause: Callable[[], Pause] = Pause,
     ) -> Core:
         """Joins the parts. `jitter` spreads timers, `salt` gives SALT_BYTES fresh random bytes, for each session
         and for what must differ from one start to the next. `interest` limits syncs to some topics. `admission`
         says who is let in (by default all). With `require_signed` only what its author signed is
         taken. `sessions_in_max` bounds the sessions that others open at once. `versions` are the lowest and the highest
-        version of the sync protocol that it speaks."""
+        version of the sync protocol that it speaks. `pause` makes the pauses of its tasks."""
         mailbox = Mailbox(store, clock=clock, retention=retention, require_signed=require_signed)
         serial = int.from_bytes(salt()) & ((1 << INDEX_SERIAL_BITS) - 1)
         index = LogIndex(store, own_boundary=mailbox.alive_from_s, serial=serial)
@@ -90,6 +92,7 @@ class Core:
             interest=interest,
             sessions_in_max=sessions_in_max,
             versions=versions,
+            pause=pause,
         )
         return cls(mailbox, index, Audit(store, index, clock), engine, transport, doorkeeper)
 

@@ -29,7 +29,7 @@ from simulations.disk import Disk, SimulatedStore
 from simulations.hostility import misbehave, transport_of
 from simulations.multicast import Multicast, SimulatedDiscovery
 from simulations.network import Machine, Network
-from simulations.runtime import EPOCH_S, Timeline, Trace, draw
+from simulations.runtime import EPOCH_S, SimulatedPause, Timeline, Trace, draw
 from simulations.scenario import Behaviour, Mailboxes
 from simulations.transport import P2P_PORT, Exchange, SimulatedTransport
 
@@ -216,6 +216,7 @@ class Host:
             jitter=draw(around.seed, "jitter", self.name, self.starts),
             salt=partial(self._random.randbytes, SALT_BYTES),
             versions=(min(self.sync_version, SYNC_VERSION_MIN), self.sync_version),
+            pause=partial(SimulatedPause, network.timeline),
         )
         core.engine.on_session(self._session_ended)
         transport.on_connection(self.discovery.met)

@@ -26,6 +26,7 @@ from node.sync.claims import Claims
 from node.sync.driver import SessionTraffic, run_session
 from node.sync.index import LogIndex
 from node.sync.news import News
+from node.sync.pause import Pause
 from node.sync.peers import EngineCounters, Peer, PeerState, PeerTable, SessionEnd, SyncReport, sync_with
 from node.sync.refusals import BUSY, SHARE_USED_UP, TOO_MANY, UNADMITTED, put_off, refusal_code
 from node.sync.seats import NoSeat, Seat, Seats
@@ -84,6 +85,7 @@ class SyncEngine:
         interest: Interest | None = None,
         sessions_in_max: int = SYNC_SESSIONS_IN_MAX,
         versions: tuple[int, int] = (SYNC_VERSION_MIN, SYNC_VERSION_MAX),
+        pause: Callable[[], Pause] = Pause,
     ) -> None:
         self._mailbox = mailbox
         self._index = index
@@ -103,7 +105,7 @@ class SyncEngine:
         self.seats_in = Seats(seats_max=sessions_in_max, unproven_max=min(SYNC_STRANGERS_IN_MAX, sessions_in_max // 2))
         self._nursery: trio.Nursery | None = None
         self._tended: dict[MailboxId, Peer] = {}
-        self.table = PeerTable()
+        self.table = PeerTable(pause=pause)
         self.budgets = Budgets(mailbox.store, has_own_share=self._has_own_share)
         self.counters = EngineCounters()
         self._watchers: list[Callable[[SessionEnd], None]] = []
@@ -326,10 +328,7 @@ class SyncEngine:
         """One peer's task, for as long as it is in the table."""
         try:
             while self.table.get(peer.mailbox_id) is peer:
-                with trio.CancelScope(deadline=peer.next_at) as peer.timer:
-                    await peer.wake.wait()
-                peer.timer = None
-                peer.wake = trio.Event()
+                await peer.pause.take(peer.next_at)
                 try:
                     await self._attend(peer)
                 except Exception:  # a fault of ours: it must not end the other peers' tasks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 import trio
 
+from node.sync.pause import Pause
 from node.sync.refusals import put_off
 from protocols.addresses import PeerAddress
 from protocols.limits.replication import (
@@ -155,9 +156,8 @@ class Peer:
     """Whether it has announced more than can be listed, and has not been synced with since."""
     vain_hints: int = 0
     """Sessions in a row that followed its hints and brought nothing."""
-    wake: trio.Event = field(default_factory=trio.Event)
-    timer: trio.CancelScope | None = None
-    """What ends the pause of the peer's task, while it makes one."""
+    pause: Pause = field(default_factory=Pause)
+    """That of the peer's task, while there is nothing to do with it."""
     waiting: list[trio.MemorySendChannel[SyncReport]] = field(default_factory=list)
 
     @property
@@ -234,12 +234,11 @@ class Peer:
 
     def poke(self) -> None:
         """Has the peer's task look at once whether there is something to do."""
-        self.wake.set()
+        self.pause.poke()
 
     def rearm(self) -> None:
         """Has the peer's task look when there is something to do: that is another time now."""
-        if self.timer is not None:
-            self.timer.deadline = self.next_at
+        self.pause.move(self.next_at)
 
     def stand(self, state: PeerState, reason: str, refusal: str = "") -> bool:
         """Notes how we stand; returns whether the state is another one now (the reason's figures may change always).
@@ -266,7 +265,8 @@ class Peer:
 class PeerTable:
     """All peers, at most PEERS_MAX: a flood of names can't push out those that the user named or that are connected."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, pause: Callable[[], Pause] = Pause) -> None:
+        self._pause = pause
         self._peers: dict[MailboxId, Peer] = {}
 
     def get(self, mailbox_id: MailboxId) -> Peer | None:
@@ -299,7 +299,7 @@ class PeerTable:
             oldest = min(unused, key=lambda p: p.last_seen_at)
             self.remove(oldest)
             gone.append(oldest)
-        peer = self._peers[mailbox_id] = Peer(mailbox_id, last_seen_at=now_at)
+        peer = self._peers[mailbox_id] = Peer(mailbox_id, last_seen_at=now_at, pause=self._pause())
         return peer, gone
 
     def remove(self, peer: Peer) -> None:
