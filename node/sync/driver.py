@@ -155,37 +155,34 @@ class _Driver:
         """The result of one effect. Raises SessionAborted if it can't be had, RemoteProtocolError for a bad frame,
         SessionRefused if it is not to be had any more."""
         try:
-            return await self._perform(effect)
+            match effect:
+                case Receive():
+                    if self.next_commit is not None:
+                        await self._begin()
+                    return await self._receive()
+                case Send(frame):
+                    if self.next_commit is not None:
+                        await self._begin()
+                    await self._send(frame)
+                    return None
+                case Settle():
+                    await self._settle()
+                    return self.has_let_die
+                case Release(lost, came):
+                    self.claims.release(self.holder, lost, came)
+                    return None
+                case Commit():
+                    self.on_progress()
+                    await self._commit(effect)
+                    return None
+                case _:
+                    await self._begin()
+                    self.patience.rest()
+                    return await self._perform_here(effect)
         except StreamBroken as error:
             raise SessionAborted(f"the connection broke: {error}") from error
         except StoreError as error:
             raise SessionAborted(str(error)) from error
-
-    async def _perform(self, effect: Effect) -> object:
-        match effect:
-            case Receive():
-                if self.next_commit is not None:
-                    await self._begin()
-                return await self._receive()
-            case Send(frame):
-                if self.next_commit is not None:
-                    await self._begin()
-                await self._send(frame)
-                return None
-            case Settle():
-                await self._settle()
-                return self.has_let_die
-            case Release(lost, came):
-                self.claims.release(self.holder, lost, came)
-                return None
-            case Commit():
-                self.on_progress()
-                await self._commit(effect)
-                return None
-            case _:
-                await self._begin()
-                self.patience.rest()
-                return await self._perform_here(effect)
 
     async def _perform_here(self, effect: Effect) -> object:
         """An effect that the peer has no part in."""
