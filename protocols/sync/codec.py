@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from protocols.limits.sync import (
     SYNC_ENTRIES_MAX,
 )
 from protocols.model import LogName
-from protocols.sync.codec_transfer import read_parcel, read_transfer, read_want, transfer_fields
+from protocols.sync.codec_transfer import pack_parcel, read_parcel, read_transfer, read_want, transfer_fields
 from protocols.sync.columns import pack_ascending, pack_varints, unpack_ascending, unpack_varints
 from protocols.sync.fields import (
     ABOUT,
@@ -104,19 +104,24 @@ _HELLO_ELEMENTS: Final = _HELLO_ELEMENTS_MIN + len(_HELLO_LATER)
 _HELLO_ELEMENTS_MAX: Final = 32
 _ROW_BYTES: Final = HANDLE_BYTES + FINGERPRINT_BYTES
 
+_Comparing: TypeAlias = News | About | Standing | Survey | Surveyed | Names | Named | Ask | Tell
+
 
 # --- encoding --------------------------------------------------------------------------------------------------------
 
 
 def encode(message: Message) -> bytes:
     """The frame (without prefix) of a message. Raises LocalProtocolError if it is too long."""
-    frame = pack(_fields(message))
-    if len(frame) > (FRAME_BYTES_MAX if isinstance(message, Parcel) else CONTROL_FRAME_BYTES_MAX):
+    if isinstance(message, Parcel):
+        frame, bytes_max = pack_parcel(message), FRAME_BYTES_MAX
+    else:
+        frame, bytes_max = pack(_fields(message)), CONTROL_FRAME_BYTES_MAX
+    if len(frame) > bytes_max:
         raise LocalProtocolError(f"a {type(message).__name__} frame of {len(frame)} bytes")
     return frame
 
 
-def _fields(message: Message) -> list[Any]:
+def _fields(message: _Comparing | Hello | Refuse | Topics | Transfer | Want | Done) -> list[Any]:
     match message:
         case Hello():
             return _hello_fields(message)
@@ -125,7 +130,7 @@ def _fields(message: Message) -> list[Any]:
             return [REFUSE, cut(message.code, 32), cut(message.text, PEER_TEXT_BYTES_MAX), *pause]
         case Topics():
             return [TOPICS, message.interest.packed]
-        case Transfer() | Want() | Parcel():
+        case Transfer() | Want():
             return transfer_fields(message)
         case Done():
             return [DONE, int(message.is_complete), int(message.is_equal), int(message.ack)]
@@ -133,7 +138,7 @@ def _fields(message: Message) -> list[Any]:
             return _comparing_fields(message)
 
 
-def _comparing_fields(message: News | About | Standing | Survey | Surveyed | Names | Named | Ask | Tell) -> list[Any]:
+def _comparing_fields(message: _Comparing) -> list[Any]:
     match message:
         case News():
             return [NEWS, int(message.again), pack_listing(message.listing)]

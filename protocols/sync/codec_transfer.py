@@ -7,13 +7,11 @@ from itertools import accumulate
 from operator import sub
 from typing import Any
 
-import numpy as np
-
 from protocols.errors import RemoteProtocolError
 from protocols.limits.data import BLOB_BYTES_MAX, SEQ_MAX
 from protocols.limits.sync import PARCEL_MESSAGES_MAX, TRANSFER_LOGS_MAX, TRANSFER_SPANS_MAX
 from protocols.model import Item, LogName
-from protocols.sync.columns import pack_varints
+from protocols.sync.columns import pack_varint_list
 from protocols.sync.fields import (
     PARCEL,
     TIME_MAX_S,
@@ -30,12 +28,12 @@ from protocols.sync.fields import (
     spans_field,
 )
 from protocols.sync.messages import FetchedLog, MergedLog, OfferedLog, Parcel, ParcelLog, Seqs, Transfer, Want
-from protocols.sync.wire import as_array, as_bytes, as_int, as_ints
+from protocols.sync.wire import as_array, as_bytes, as_int, as_ints, pack_around
 
-__all__ = ["read_parcel", "read_transfer", "read_want", "transfer_fields"]
+__all__ = ["pack_parcel", "read_parcel", "read_transfer", "read_want", "transfer_fields"]
 
 
-def transfer_fields(message: Transfer | Want | Parcel) -> list[Any]:
+def transfer_fields(message: Transfer | Want) -> list[Any]:
     match message:
         case Transfer():
             fetch = [[log.handle, spans_field(log.spans)] for log in message.fetch]
@@ -45,9 +43,12 @@ def transfer_fields(message: Transfer | Want | Parcel) -> list[Any]:
         case Want():
             wanted = [[index, spans_field(spans)] for index, spans in message.offers]
             return [WANT, wanted, [[index, *item_columns(items)] for index, items in message.earlier]]
-        case Parcel():
-            stopped = [] if message.stopped_at is None else list(message.stopped_at)
-            return [PARCEL, *_parcel_columns(message.logs), message.data, int(message.is_last), stopped]
+
+
+def pack_parcel(message: Parcel) -> bytes:
+    """The frame of a parcel."""
+    stopped = [] if message.stopped_at is None else list(message.stopped_at)
+    return pack_around([PARCEL, *_parcel_columns(message.logs)], message.data, [int(message.is_last), stopped])
 
 
 def _parcel_columns(logs: Sequence[ParcelLog]) -> list[bytes]:
@@ -64,13 +65,7 @@ def _parcel_columns(logs: Sequence[ParcelLog]) -> list[bytes]:
         dates += log.first_stored_s
         sizes += log.sizes
     zigzag = [2 * step if step >= 0 else -2 * step - 1 for step in map(sub, dates, (0, *dates))]
-    return [_varints(column) for column in (heads, steps, zigzag, sizes)]
-
-
-def _varints(numbers: list[int]) -> bytes:
-    if max(numbers, default=0) < 128:  # as is usual
-        return bytes(numbers)
-    return pack_varints(np.array(numbers, np.uint64))
+    return [pack_varint_list(column) for column in (heads, steps, zigzag, sizes)]
 
 
 def _watermark_field(watermark: int | None) -> int:

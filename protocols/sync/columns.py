@@ -12,7 +12,7 @@ Two codes, both without a loop over the numbers unless they are few:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ __all__ = [
     "join_bits",
     "pack_ascending",
     "pack_few_varints",
+    "pack_varint_list",
     "pack_varints",
     "unpack_ascending",
     "unpack_varint_list",
@@ -43,6 +44,8 @@ FEW: Final = 16
 
 _VARINT_BYTES_MAX: Final = 10
 _WIDTH_MAX: Final = 64
+_PAIR_END: Final = 2**14
+"""Below it a varint takes two bytes at the most."""
 
 
 def _u64(number: int) -> np.uint64:
@@ -94,6 +97,21 @@ def pack_few_varints(numbers: Iterable[int]) -> bytes:
     return bytes(packed)
 
 
+def pack_varint_list(numbers: list[int]) -> bytes:
+    """The same of a list: soon done where all numbers but the first take a byte, as differences mostly do, or where all
+    take two, as the sizes of messages mostly do."""
+    largest = max(numbers, default=0)
+    if largest < 128:
+        return bytes(numbers)
+    if largest < _PAIR_END and min(numbers) >= 128:
+        pairs = np.array(numbers, "<u2")
+        packed: bytes = (pairs << 1 & 0x7F00 | pairs & 0x7F | 0x80).tobytes()
+        return packed
+    if max(numbers[1:], default=0) < 128:
+        return pack_few_varints(numbers[:1]) + bytes(numbers[1:])
+    return pack_varints(np.array(numbers, np.uint64))
+
+
 def unpack_varints(data: bytes, what: str) -> Numbers:
     """The numbers in a column. Raises RemoteProtocolError: a number cut off, above 2^64-1, or longer than needed."""
     if len(data) <= FEW:
@@ -125,16 +143,24 @@ def unpack_varints(data: bytes, what: str) -> Numbers:
 
 
 def unpack_varint_list(data: bytes, what: str) -> list[int]:
-    """The same as a list: soon done where all numbers but the first take a byte, as differences mostly do."""
+    """The same as a list: soon done where it is so for `pack_varint_list`."""
     if data.isascii():
         return list(data)
+    if len(data) % 2 == 0:
+        pairs = np.frombuffer(data, "<u2")
+        if (pairs & 0x8080 == 0x80).all() and (pairs > 0xFF).all():
+            return _listed(pairs >> 1 & 0x3F80 | pairs & 0x7F)
     head = 1
     while head < _VARINT_BYTES_MAX and data[head - 1] > 127 and head < len(data):
         head += 1
     if data[head:].isascii():
         return [*_unpack_few(data[:head], what), *data[head:]]
-    numbers: list[int] = unpack_varints(data, what).tolist()
-    return numbers
+    return _listed(unpack_varints(data, what))
+
+
+def _listed(numbers: npt.NDArray[np.integer[Any]]) -> list[int]:
+    listed: list[int] = numbers.tolist()
+    return listed
 
 
 def _unpack_few(data: bytes, what: str) -> list[int]:

@@ -260,13 +260,14 @@ class ParcelLog(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """A piece of what was asked for. `data` goes on with the blobs, one after the other, of all headers so far.
+    """A piece of what was asked for. `data` goes on with the blobs, one after the other, of all headers so far: bytes
+    where it was received, maybe a view of some where it is sent.
 
     `is_last`: nothing follows; then `stopped_at` says from which (number, seq) on nothing was sent, None if all was.
     """
 
     logs: Sequence[ParcelLog] = ()
-    data: bytes = b""
+    data: bytes | memoryview = b""
     is_last: bool = False
     stopped_at: tuple[int, int] | None = None
 

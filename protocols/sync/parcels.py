@@ -84,7 +84,7 @@ class _Packer:
             yield Parcel(self._logs(first, last), _between(rest, data, start, end))
             start, first = end, last
         self._columns = tuple(column[first:] for column in columns)
-        self._data = _between(rest, data, start, length)
+        self._data = bytes(_between(rest, data, start, length))
 
     def _logs(self, first: int, last: int) -> list[ParcelLog]:
         numbers, *columns = [column[first:last].tolist() for column in self._columns]
@@ -109,10 +109,10 @@ class _Packer:
         return Parcel(self._logs(0, len(self._columns[0])), self._data, is_last=True, stopped_at=stopped_at)
 
 
-def _between(rest: bytes, data: memoryview, start: int, end: int) -> bytes:
-    """The bytes start..end-1 of both as if they stood one behind the other."""
+def _between(rest: bytes, data: memoryview, start: int, end: int) -> bytes | memoryview:
+    """The bytes start..end-1 of both as if they stood one behind the other; not copied if they are of one."""
     if start >= len(rest):
-        return bytes(data[start - len(rest) : end - len(rest)])
+        return data[start - len(rest) : end - len(rest)]
     return b"".join((rest[start:end], data[: max(0, end - len(rest))]))
 
 
@@ -195,22 +195,24 @@ class _Unpacker:
 
     def take(self, parcel: Parcel) -> list[_Came]:
         """The messages that are complete now. Raises RemoteProtocolError."""
-        if not (parcel.logs or parcel.data or parcel.is_last):
+        data = parcel.data
+        assert isinstance(data, bytes), "it was received"
+        if not (parcel.logs or data or parcel.is_last):
             raise RemoteProtocolError("empty", "a parcel that holds nothing")
         for log in parcel.logs:
             self._check(log)
             self._missing_bytes += sum(log.sizes)
-        self._missing_bytes -= len(parcel.data)
+        self._missing_bytes -= len(data)
         if self._missing_bytes < 0:
             raise RemoteProtocolError("unrequested", "message bytes that belong to nothing")
         if parcel.is_last and self._missing_bytes:
             raise RemoteProtocolError("missing", "messages were promised and not sent")
         done: list[_Came] = []
-        start = self._go_on(parcel.data, done)
+        start = self._go_on(data, done)
         for log in parcel.logs:
             if self._cut is not None:
                 raise RemoteProtocolError("limit", "messages announced long before they come")
-            start = self._split(log, parcel.data, start, done)
+            start = self._split(log, data, start, done)
         self._came += sum([len(came.seqs) for came in done])
         if self._came > TRANSFER_MESSAGES_MAX + MESSAGES_PAGE_MAX:
             raise RemoteProtocolError("limit", f"more than {TRANSFER_MESSAGES_MAX} messages in one transfer")

@@ -26,10 +26,13 @@ __all__ = [
     "as_text",
     "encode_frame",
     "pack",
+    "pack_around",
     "unpack",
 ]
 
 _PREFIX_BYTES: Final = 4
+_SHORT_ARRAY: Final = 0x90
+"""The first byte of an array of up to 15 elements, without their number."""
 
 
 def encode_frame(payload: bytes) -> bytes:
@@ -80,6 +83,14 @@ def pack(message: Sequence[Any]) -> bytes:
     """msgpack of a nested sequence of ints, bytes and strings."""
     packed: bytes = msgpack.packb(message, use_bin_type=True)
     return packed
+
+
+def pack_around(before: Sequence[Any], data: bytes | memoryview, after: Sequence[Any]) -> bytes:
+    """msgpack of [*before, data, *after], which are 15 elements at the most; `data` is large, and copied once."""
+    size = len(data)
+    width, kind = (1, 0xC4) if size < 2**8 else (2, 0xC5) if size < 2**16 else (4, 0xC6)
+    head = bytes([_SHORT_ARRAY | len(before) + 1 + len(after)]) + pack(before)[1:]
+    return b"".join((head, bytes([kind]), size.to_bytes(width, "big"), data, pack(after)[1:]))
 
 
 def unpack(data: bytes) -> list[Any]:

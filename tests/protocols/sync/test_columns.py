@@ -18,6 +18,7 @@ from protocols.sync import columns, listing
 from protocols.sync.columns import (
     ascending_bytes_max,
     pack_ascending,
+    pack_varint_list,
     pack_varints,
     unpack_ascending,
     unpack_varint_list,
@@ -51,6 +52,34 @@ def test_varints(values: list[int]) -> None:
     packed = pack_varints(column)
     assert unpack_varints(packed, "x").tolist() == unpack_varint_list(packed, "x") == values
     assert len(packed) == varint_bytes(column).sum() == sum(max(1, -(-value.bit_length() // 7)) for value in values)
+
+
+sized = st.lists(st.integers(128, 2**14 - 1), min_size=1, max_size=60)
+
+
+@given(st.one_of(st.lists(st.integers(0, 127)), sized, st.tuples(numbers, st.integers(0, 20_000), sized)))
+def test_varints_of_lists(values: list[int] | tuple[int, int, list[int]]) -> None:
+    """Whichever way is taken: it comes to the same."""
+    listed = values if isinstance(values, list) else [values[0], *values[2], values[1]]
+    packed = pack_varint_list(listed)
+    assert packed == pack_varints(np.array(listed, np.uint64))
+    assert unpack_varint_list(packed, "x") == listed
+
+
+@given(
+    st.lists(
+        st.sampled_from([b"\x80\x01", b"\xff\x7f", b"\x80\x00", b"\x80\x80", b"\x01\x01"]), min_size=9, max_size=40
+    )
+)
+def test_varints_in_pairs(pairs: list[bytes]) -> None:
+    data = b"".join(pairs)
+    try:
+        numbers = unpack_varints(data, "x")
+    except RemoteProtocolError:
+        with pytest.raises(RemoteProtocolError):
+            unpack_varint_list(data, "x")
+    else:
+        assert unpack_varint_list(data, "x") == numbers.tolist()
 
 
 @given(st.binary(max_size=30))

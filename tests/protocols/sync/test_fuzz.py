@@ -56,7 +56,7 @@ from protocols.sync.reconcile import DIFF, DIFFERS, FP, LIST, NONE, Range
 from protocols.sync.regions import END, SHOW, Region
 from protocols.sync.regions import LIST as LISTED
 from protocols.sync.session import SessionRefused
-from protocols.sync.wire import FrameDecoder, encode_frame, unpack
+from protocols.sync.wire import FrameDecoder, encode_frame, pack, pack_around, unpack
 from tests.protocols.sync.parcel_logs import parcel_log
 from tests.protocols.sync.test_properties import big_pair
 from tests.protocols.sync.world import Box, name_of, sync
@@ -496,3 +496,10 @@ def test_the_large_pairs_are_what_they_say() -> None:
 
 def test_modes_have_their_numbers() -> None:
     assert (FP, LIST, DIFF, DIFFERS, NONE) == (1, 2, 3, 4, 5)
+
+
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 65_535, 65_536, 200_000])
+def test_data_is_packed_as_anything_else(size: int) -> None:
+    data = bytes(size)
+    for given_as in (data, memoryview(b"x" + data)[1:]):
+        assert pack_around([1, b"2", [3]], given_as, [4, []]) == pack([1, b"2", [3], data, 4, []])
