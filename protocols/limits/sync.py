@@ -140,6 +140,13 @@ SESSION_ROUNDS_MAX: Final = 4
 """Comparisons of everything in one session: the second one mostly confirms what the first one led to; more are needed
 where messages come in meanwhile. What is left then is the next session's."""
 
+INSIDE_LOGS_MAX: Final = 32
+"""Logs that one session looks into although their runs differ, as nothing can be done about that: another session looks
+into others. Usually each takes a few hundred bytes, or where one mailbox has let go of a part a few thousand."""
+
+INSIDE_ROWS_MAX: Final = 512
+"""Other logs beside them whose rows are compared then (24 bytes each), in a part of the space that changes likewise."""
+
 SESSION_TURNS_MAX: Final = 8192
 """Requests in one session: an honest one ends earlier by SESSION_ITEMS_MAX."""
 

@@ -71,7 +71,11 @@ class Initiator:
             self._result.equal = not self._work.found
             # After a hint, what was found is all that was asked for; what comes meanwhile has a hint of its own.
             is_done = not self._result.full and not self._has_failed
-            if self._result.equal or not self._has_moved or is_done:
+            if self._result.equal or is_done:
+                break
+            if not self._has_moved:
+                if self._result.full and self._search.look_inside():
+                    yield from self._round()
                 break
             has_died = yield Settle()
             if has_died:  # it would be found again: what counts is who was alive when the session began

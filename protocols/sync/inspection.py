@@ -1,14 +1,15 @@
 """The initiator's second question: in which messages do these logs differ? The spec is `reconcile.md`.
 
 Asked where runs of seqs don't tell: they are the same and yet the logs differ (another date, another content under the
-same seq), or there are too many of them. Rows of a small region are compared by their hashes, then logs by hashes of
-their blocks, and of differing blocks the responder tells every item.
+same seq), or there are too many of them; or what they show can't be moved, and there may be more. Rows of a small
+region are compared by their hashes, then logs by hashes of their blocks, and of differing blocks the responder tells
+every item.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final
@@ -22,7 +23,8 @@ from protocols.sync.common import Context, Steps, read_blocks
 from protocols.sync.compare import compare_items
 from protocols.sync.messages import Ask, AskedLog, Seqs, Tell, ToldLog
 from protocols.sync.ranges import range_bytes
-from protocols.sync.reconcile import BLOCK_KEY_BYTES, DIFF, DIFFERS, FP, LIST, NONE, Range
+from protocols.sync.reconcile import BLOCK_KEY_BYTES, DIFF, DIFFERS, FP, LIST, NONE, Range, block_key
+from protocols.sync.spans import minus, union
 from protocols.sync.work import Work
 
 __all__ = ["Inspection"]
@@ -36,9 +38,10 @@ _LOG_QUESTION_BYTES: Final = 16 * KIB
 class _Log:
     """A log that is being inspected.
 
-    `to_ask` are block ranges to refine (None: the whole log), `question` what is said about them next, `asked` what
-    awaits an answer, `listed` the block behind each hash listed, `unmatched` our blocks that the peer does not have
-    like that.
+    `to_ask` are block ranges to refine (None: the whole log), of which those in `together` have not been asked about by
+    one fingerprint yet, `question` what is said about them next, `asked` what awaits an answer, `listed` the block
+    behind each hash listed, `unmatched` our blocks that the peer does not have like that. Of the seqs `apart` it is
+    known that only one side has them.
     """
 
     handle: bytes
@@ -49,6 +52,8 @@ class _Log:
     listed: dict[bytes, int] = field(default_factory=dict)
     unmatched: set[int] = field(default_factory=set)
     told_block: int = -1
+    together: set[tuple[bytes, bytes | None]] = field(default_factory=set)
+    apart: Sequence[Seqs] = ()
 
 
 class Inspection:
@@ -63,6 +68,7 @@ class Inspection:
         self._found_unknown = found_unknown
         self._regions: deque[tuple[int, int]] = deque()
         self._asked_region: tuple[int, int] | None = None
+        self._left_out: Set[bytes] | None = None
         self._logs: deque[_Log] = deque()
         self._asked: dict[bytes, _Log] = {}
         self._seen: set[bytes] = set()
@@ -75,8 +81,27 @@ class Inspection:
             self._seen.add(handle)
             self._logs.append(_Log(handle, name))
 
+    def add_common(self, handle: bytes, name: LogName, both: Sequence[Seqs], apart: Sequence[Seqs]) -> None:
+        """A log of ours of which both sides have the seqs `both`, which may differ, and one side those `apart`, which
+        is known. Blocks without these are asked about by one fingerprint: mostly they are the same."""
+        if handle in self._seen:
+            return
+        self._seen.add(handle)
+        blocks = _blocks_of(both)
+        alike = minus(blocks, _blocks_of(apart))
+        log = _Log(handle, name, apart=apart)
+        log.together = {_bounds(span) for span in alike}
+        log.to_ask = [_bounds(span) for span in sorted([*alike, *minus(blocks, alike)], reverse=True)]
+        self._logs.append(log)
+
     def add_region(self, lower: int, upper: int) -> None:
         """A small region in which some log differs, though all runs are the same."""
+        self._regions.append((lower, upper))
+
+    def add_rest(self, lower: int, upper: int, others: Set[bytes]) -> None:
+        """A region of which all is known that only one side has: logs, and messages of those with the handles `others`.
+        The last one."""
+        self._left_out = others
         self._regions.append((lower, upper))
 
     @property
@@ -120,7 +145,13 @@ class Inspection:
         used = 0
         while log.to_ask and len(ranges) < _LOG_RANGES_MAX and used < _LOG_QUESTION_BYTES:
             bounds = log.to_ask.pop()
-            refined = rows.tail_opening() if bounds is None else rows.refine(*bounds)
+            if bounds is None:
+                refined = rows.tail_opening()
+            elif bounds in log.together:
+                log.together.remove(bounds)
+                refined = [rows.whole(*bounds)]
+            else:
+                refined = rows.refine(*bounds)
             used += sum(range_bytes(said, BLOCK_KEY_BYTES) for said in refined)
             ranges += refined
         ranges.sort(key=lambda said: said.lower)
@@ -166,10 +197,12 @@ class Inspection:
                 raise RemoteProtocolError("unrequested", "a row outside of what was asked for")
             row = mine.pop(handle, None)
             if row is None:
-                self._found_unknown(handle)
-            elif table.row_hashes([row]) != said:
+                if self._left_out is None:
+                    self._found_unknown(handle)
+            elif (self._left_out is None or handle not in self._left_out) and table.row_hashes([row]) != said:
                 self.add(handle, table.table.name_at(row))
-        self._work.offer_rows(sorted(mine.values()))
+        if self._left_out is None:
+            self._work.offer_rows(sorted(mine.values()))
 
     def _take_log(self, told: ToldLog) -> Steps[None]:
         log = self._asked.get(told.handle)
@@ -205,7 +238,9 @@ class Inspection:
         log.told_block = numbers[-1]
         self._context.result.described += len(items)
         mine = yield from read_blocks(self._context, log.name, numbers)
-        self._work.add(log.handle, log.name, compare_items(self._context, log.name, items, mine))
+        found = compare_items(self._context, log.name, items, mine)
+        found.need, found.have = minus(found.need, log.apart), minus(found.have, log.apart)
+        self._work.add(log.handle, log.name, found)
         log.unmatched.difference_update(numbers)
 
     def _end(self, log: _Log) -> None:
@@ -221,3 +256,13 @@ class Inspection:
         log.listed = {}
         if log.to_ask:
             self._logs.append(log)
+
+
+def _blocks_of(seqs: Sequence[Seqs]) -> list[Seqs]:
+    """The numbers of the blocks in which there are some of these seqs, as spans."""
+    return union(((first // BLOCK_SEQS, last // BLOCK_SEQS) for first, last in seqs), ())
+
+
+def _bounds(blocks: Seqs) -> tuple[bytes, bytes | None]:
+    """A span of block numbers as bounds of a range."""
+    return block_key(blocks[0]), block_key(blocks[1] + 1)

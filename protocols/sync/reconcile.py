@@ -206,6 +206,10 @@ class BlockRows:
         ranges = self.parts(bytes(BLOCK_KEY_BYTES), None, cuts)
         return [*ranges[:-1], self.listed(ranges[-1].lower, None)]
 
+    def whole(self, lower: bytes, upper: bytes | None) -> Range:
+        """All rows of [lower, upper) as one FP range."""
+        return Range(lower, upper, FP, self.fingerprint(*self.bounds(lower, upper)))
+
     def refine(self, lower: bytes, upper: bytes | None) -> list[Range]:
         """What is said next about a range that differs: listed if there are few rows, else split.
 

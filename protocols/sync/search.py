@@ -6,6 +6,7 @@ the news turn out not to be all), and `About` for the few logs of a hint.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,11 +14,14 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from blake3 import blake3
 
 from protocols.errors import RemoteProtocolError
 from protocols.limits.data import HANDLE_BYTES
 from protocols.limits.sync import (
     CONTROL_BODY_BYTES,
+    INSIDE_LOGS_MAX,
+    INSIDE_ROWS_MAX,
     NAMES_ASKED_MAX,
     NEWS_LOGS_MAX,
     SURVEY_LISTED_LOGS,
@@ -38,7 +42,7 @@ from protocols.sync.listing import (
 )
 from protocols.sync.messages import About, Named, Names, News, Seqs, Standing, Survey, Surveyed
 from protocols.sync.regions import END, FP, LIST, SHOW, Region
-from protocols.sync.spans import EVERYTHING, minus
+from protocols.sync.spans import EVERYTHING, minus, union
 from protocols.sync.tables import Matches
 from protocols.sync.work import Work
 
@@ -74,6 +78,12 @@ class Search:
         self._asked_rows: Rows = np.zeros(0, np.int64)
         self._asked_names: list[_Unnamed] = []
         self._doubted: set[bytes] = set()
+        self._differing: list[tuple[bytes, int, Sequence[Seqs], Sequence[Seqs]]] = []
+        """Some logs whose runs differ: the row of each, our runs and the peer's. Which ones is by chance."""
+        self._have_other_runs: set[bytes] = set()
+        """All of them."""
+        self._explained: list[tuple[int, int, int]] = []
+        """Bounds of regions in which runs differ, or logs are missing, and how many rows of ours each has."""
 
     @property
     def asks_items(self) -> bool:
@@ -263,7 +273,9 @@ class Search:
         lows = np.array([lo for lo, _, _ in spans])
         found.update((np.searchsorted(lows, alone, side="right") - 1).tolist())
         for number, (region, (lo, hi, _)) in enumerate(zip(regions, spans, strict=True)):
-            if number not in found and hi > lo:
+            if hi > lo and number in found:
+                self._explained.append((region.lower, region.upper, hi - lo))
+            elif hi > lo:
                 self.inspection.add_region(region.lower, region.upper)
 
     # what all have in common
@@ -320,8 +332,42 @@ class Search:
         if needs or offers:
             table = self._table.table
             self._work.differs(table.handle_at(row), table.name_at(row), needs, offers)
+            self._note_differing(row, mine, theirs)
         else:
             self._inspect(row)
+
+    def _note_differing(self, row: int, mine: Sequence[Seqs], theirs: Sequence[Seqs]) -> None:
+        handle = self._table.table.handle_at(row)
+        self._have_other_runs.add(handle)
+        chance = self._chance(handle)
+        if len(self._differing) < INSIDE_LOGS_MAX or chance < self._differing[-1][0]:
+            insort(self._differing, (chance, row, mine, theirs))
+            del self._differing[INSIDE_LOGS_MAX:]
+
+    def _chance(self, of: bytes) -> bytes:
+        """Another number in each session, which nobody can choose."""
+        return blake3(b"LD" + of, key=self._context.key).digest(length=8)
+
+    def look_inside(self) -> bool:
+        """To be called when nothing of what the runs show can be moved, as one side does not want it: else that would
+        hide another content or date for as long as it lasts. Has some of the logs whose runs differ inspected in what
+        both sides have, and the rows of some others. Returns whether there is anything to ask."""
+        differing, self._differing = self._differing, []
+        table = self._table.table
+        for _, row, mine, theirs in differing:
+            offers = minus(mine, theirs)
+            if both := minus(mine, offers):
+                apart = union(minus(theirs, mine), offers)
+                self.inspection.add_common(table.handle_at(row), table.name_at(row), both, apart)
+        regions, self._explained = sorted(self._explained), []
+        if regions:
+            first = last = int.from_bytes(self._chance(b"")) % len(regions)
+            rows = regions[first][2]
+            while last + 1 < len(regions) and rows + regions[last + 1][2] <= INSIDE_ROWS_MAX:
+                last += 1
+                rows += regions[last][2]
+            self.inspection.add_rest(regions[first][0], regions[last][1], self._have_other_runs)
+        return not self.finished
 
     def _inspect(self, row: int) -> None:
         self.inspection.add(self._table.table.handle_at(row), self._table.table.name_at(row))

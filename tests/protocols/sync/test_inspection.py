@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from protocols.limits.sync import INSIDE_LOGS_MAX
 from protocols.model import LogName, handle_of
 from protocols.sync import answers, common, initiator, responder, telling
 from protocols.sync.session import Checkpoint
@@ -63,6 +64,61 @@ def test_the_same_runs_and_yet_a_difference(change: Callable[[Box], None], chang
         one, other, checkpoints=marks, only=[handle_of(LOG), handle_of(name_of(8))] if asked == "hint" else None
     )
     assert equal_after(outcome, one, other) or asked == "hint"  # which asks once, and claims nothing afterwards
+
+
+@pytest.mark.parametrize("seq", [40, 63, 65, 199])
+@pytest.mark.parametrize("kind", ["earlier", "variant", "other content"])
+@pytest.mark.parametrize("changes_at", ["initiator", "responder"])
+@pytest.mark.parametrize("lets_go_at", ["initiator", "responder", "both"])
+@pytest.mark.parametrize("asked", ["cold", "warm", "another log"])
+def test_what_one_side_has_let_go_does_not_hide_what_differs_in_the_rest(
+    seq: int, kind: str, changes_at: str, lets_go_at: str, asked: str
+) -> None:
+    name = name_of(1)
+    changed = name_of(0) if asked == "another log" else name
+    boxes = filled(2, 200), filled(2, 200)
+    marks = tuple(Checkpoint(box.serial) if asked == "warm" else None for box in boxes)
+    for box, role in zip(boxes, ("initiator", "responder"), strict=True):
+        if lets_go_at in (role, "both"):
+            first, last = (0, 39) if role == "initiator" else (66, 127)
+            box.lets_go(name, first, last)
+        if changes_at == role and seq in box.logs[changed]:
+            if kind == "other content":
+                del box.logs[changed][seq]
+            blob = b"%d/%d" % (changed == name, seq) if kind == "earlier" else b"another"
+            box.put(changed, seq, blob, STAMP_S - (5 if kind == "earlier" else 0) * HOUR_S)
+    sync(*boxes, checkpoints=(marks[0], marks[1]))
+    assert boxes[0].items(name_of(0), 0, 1000) == boxes[1].items(name_of(0), 0, 1000)
+    for box, other in (boxes, boxes[::-1]):
+        first, last = box.let_go.get(name, (1, 0))
+        theirs = [item for item in other.items(name, 0, 1000) if not first <= item.seq <= last]
+        assert set(theirs) <= set(box.items(name, 0, 1000))
+        assert not any(first <= item.seq <= last for item in box.items(name, 0, 1000))
+    again = sync(*boxes)
+    assert again.initiator.result is not None
+    assert again.responder.result is not None
+    assert again.initiator.result.received == again.responder.result.received == 0
+    assert again.initiator.result.settled
+    # Each block in which one side alone has something is told once, and the rest is compared by fingerprints.
+    assert again.initiator.result.described <= 64 * 3
+    assert again.bytes <= 700 + 45 * again.initiator.result.described
+
+
+def test_where_much_can_t_be_moved_a_session_looks_into_some_logs_and_others_into_others() -> None:
+    one, other = filled(200, 10), filled(200, 10)
+    for log in range(200):
+        other.lets_go(name_of(log), 0, 4)
+        other.put(name_of(log), 7, b"another", STAMP_S)
+    rest = {name_of(log) for log in range(200)}
+    sessions = 0
+    while rest and sessions < 80:
+        before = len(rest)
+        sync(one, other, salt=b"%08d" % sessions)
+        sessions += 1
+        rest = {name for name in rest if one.items(name, 5, 9) != other.items(name, 5, 9)}
+        assert before - len(rest) <= 4 * INSIDE_LOGS_MAX
+    assert not rest
+    assert sessions > 1
 
 
 def test_dates_that_are_in_the_future_of_both() -> None:

@@ -24,6 +24,7 @@ from protocols.sync.fields import PARCEL, REFUSE
 from protocols.sync.interest import Interest
 from protocols.sync.reconcile import block_digest, block_key, live_fingerprint, log_state
 from protocols.sync.session import Checkpoint, SessionConfig, SessionResult, initiate, respond
+from protocols.sync.spans import minus
 
 NOW_S = 1_800_000_000.0
 HOUR_S = 3600
@@ -98,6 +99,8 @@ class Box:
     logs: dict[LogName, dict[int, dict[bytes, tuple[int, bytes]]]] = field(default_factory=dict)
     watermarks: dict[LogName, int] = field(default_factory=dict)
     refuse_claims: bool = False
+    let_go: dict[LogName, tuple[int, int]] = field(default_factory=dict)
+    """A span of each log that is not wanted again."""
     serial: int = 1000
     serials: dict[LogName, int] = field(default_factory=dict)
     is_full: bool = False
@@ -218,7 +221,10 @@ class Box:
             case fx.ReadWatermarks(names):
                 return [self.watermarks.get(name) for name in names]
             case fx.Claim(spans):
-                return fx.Granted([fx.Span(span.name, *run) for span in spans for run in self._claim(span)])
+                return fx.Granted(
+                    [fx.Span(span.name, *run) for span in spans for run in self._claim(span)],
+                    [fx.Span(span.name, *run) for span in spans for run in self._unwanted(span)],
+                )
             case fx.Release() | fx.GiveWay():
                 return None
             case fx.Commit():
@@ -232,7 +238,18 @@ class Box:
         """All of it: what one session fetches twice is its own business."""
         if self.refuse_claims or self.is_full:
             return []
-        return [(span.first, span.last)]
+        return minus([(span.first, span.last)], self._unwanted(span))
+
+    def _unwanted(self, span: fx.Span) -> list[tuple[int, int]]:
+        whole = [(span.first, span.last)]
+        return minus(whole, minus(whole, [self.let_go[span.name]])) if span.name in self.let_go else []
+
+    def lets_go(self, name: LogName, first: int, last: int) -> None:
+        """Of a span of a log, for good."""
+        self.let_go[name] = (first, last)
+        for seq in [seq for seq in self.logs[name] if first <= seq <= last]:
+            del self.logs[name][seq]
+        self.touch(name)
 
     def _page(self, effect: fx.ReadMessages) -> fx.Page:
         entries: list[tuple[int, Item, bytes]] = []
