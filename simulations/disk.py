@@ -100,7 +100,7 @@ class SimulatedStore(MemoryStore):
         if size <= min(room.free_bytes for room in self.rooms()):
             return True
         known = topic if topic in self._topics else None
-        found = [self._shares.victim(source_of(origin, "", b""), known, size) for origin in origins]
+        found = [self._shares.victim(source_of(origin, "", b""), [(known, size)], size) for origin in origins]
         return all(victim is not None and victim.young for victim in found)
 
     def size_of(self, name: LogName, seq: int, digest: bytes) -> int:

@@ -24,7 +24,6 @@ from protocols.limits.store import (
     EXPIRY_SLICE_MESSAGES,
     MESSAGE_OVERHEAD_BYTES,
 )
-from protocols.model import LogName
 
 __all__ = ["Evictor", "RoomMade"]
 
@@ -72,15 +71,17 @@ class Evictor:
         self._passes: dict[_Share, _Pass] = {}
         self._in_vain_until_at: dict[_Share, float] = {}
 
-    def make_room(self, name: LogName, origin: object, client: str, size: int) -> tuple[RoomMade, Change]:
-        """One step towards `size` bytes for the log `name` that a source brings."""
+    def make_room(
+        self, asked: Sequence[tuple[str, int]], origin: object, client: str, size: int
+    ) -> tuple[RoomMade, Change]:
+        """One step towards `size` bytes for a source that has `asked` for so many of them in topics."""
         ledger = self.ledger
         if ledger.has_garbage:  # what was let go before is room as soon as it has been cleared away
             for _ in range(_RECLAIMS):
                 ledger.reclaim()
             return RoomMade(0, 0, goes_on=True), Change()
-        topic_id = one(ledger.db, "SELECT id FROM topics WHERE topic = ?", (name.topic,))
-        victim = ledger.shares.victim(source_of(origin, client, ledger.salt), topic_id, size)
+        known = [(one(ledger.db, "SELECT id FROM topics WHERE topic = ?", (topic,)), grown) for topic, grown in asked]
+        victim = ledger.shares.victim(source_of(origin, client, ledger.salt), known, size)
         if victim is None:
             return RoomMade(0, 0, goes_on=False), Change()
         return self._evict(victim, min(size, victim.spare_bytes) if victim.spare_bytes else size)

@@ -20,8 +20,8 @@ from node.store._evicted import Identity, is_within
 from node.store._inserts import PendingRows
 from node.store._logs import Log, evicted_of, find_logs, make_logs
 from node.store._schema import SEQ_OFFSET, chunks_of, one
-from node.store._shares import Ages, Shares, source_of
-from node.store._variants import Judged, Key, Occupancy, Row, Unjudged, count, growth_by, keys_of, unjudged
+from node.store._shares import Ages, Shares, most_asked, source_of
+from node.store._variants import Judged, Key, NeedsRoom, Occupancy, Row, Unjudged, count, growth_by, keys_of, unjudged
 from node.store.api import Arrival, Change, PutResult, StoredItem, StoreFull
 from protocols.limits.store import (
     EMPTY_LOG_BYTES,
@@ -30,6 +30,7 @@ from protocols.limits.store import (
     EXPIRY_LOCK_S,
     EXPIRY_SLICE_MESSAGES,
     LOG_CACHE_MAX,
+    MESSAGE_OVERHEAD_BYTES,
     RECLAIM_BATCH_CHUNKS,
     STORAGE_NAMES_PART,
     STORE_PAGE_BYTES,
@@ -58,6 +59,18 @@ class _Changes:
     stored: list[Arrival] = field(default_factory=list)
     merged: list[StoredItem] = field(default_factory=list)
     removed: list[StoredItem] = field(default_factory=list)
+
+
+def _grown_by_topic(plans: Sequence[_Plan]) -> Mapping[str, int]:
+    grown: defaultdict[str, int] = defaultdict(int)
+    for plan in plans:
+        if plan.keys is None:
+            grown[plan.name.topic] += plan.size + len(plan.arrivals) * MESSAGE_OVERHEAD_BYTES
+        else:
+            grown[plan.name.topic] += growth_by(
+                plan.keys, {arrival.digest: arrival.blob for arrival in plan.arrivals}
+            ).storage_bytes
+    return grown
 
 
 class Ledger:
@@ -168,7 +181,7 @@ class Ledger:
         wanted = [one for plan in plans if plan.keys for one in unjudged(plan.name, plan.keys, judged)]
         if wanted:
             raise Unjudged(wanted)
-        self._check_room(growth)
+        self._check_room(growth, plans)
         source = source_of(origin, client, self.salt)
         self.ages.note(self.next_blob)
         self.occupancy.messages += growth.messages
@@ -203,9 +216,9 @@ class Ledger:
         away = {(one.seq, one.digest) for one in let_go if one.digest not in held.get(one.seq, ())}
         return [one for one in arrivals if (one.seq, one.digest) not in away]
 
-    def _check_room(self, growth: Occupancy) -> None:
-        """Raises StoreFull if `growth` does not fit into the storage limit. What doesn't grow the store is welcome even
-        above the limit (which may have been lowered)."""
+    def _check_room(self, growth: Occupancy, plans: Sequence[_Plan]) -> None:
+        """Raises StoreFull if `growth` by `plans` does not fit into the storage limit. What doesn't grow the store is
+        welcome even above the limit (which may have been lowered)."""
         size = growth.storage_bytes
         if self.budget.limit_bytes is None or size <= 0:
             return
@@ -217,7 +230,8 @@ class Ledger:
             need_bytes = max(need_bytes, self.occupancy.used_bytes + self._grown_bytes - self.budget.database_bytes)
         if need_bytes > 0:
             self._grown_bytes -= size
-            raise StoreFull(f"the storage limit of {self.budget.limit_bytes} bytes is reached", need_bytes)
+            text = f"the storage limit of {self.budget.limit_bytes} bytes is reached"
+            raise NeedsRoom(text, need_bytes, most_asked(_grown_by_topic(plans)))
 
     def _plan(
         self, name: LogName, log: Log | None, arrivals: Sequence[Arrival], growth: Occupancy, judged: Judged

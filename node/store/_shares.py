@@ -8,12 +8,15 @@ and the account stays small whoever comes. Bytes are counted by source and topic
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from heapq import nlargest
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from blake3 import blake3
 
 from protocols.limits.store import (
+    EVICT_ASKED_TOPICS,
+    EVICT_NEW_PART,
     EVICT_PART,
     EVICT_YOUNG_S,
     MESSAGE_OVERHEAD_BYTES,
@@ -23,9 +26,12 @@ from protocols.limits.store import (
     TOPIC_NEW_S,
 )
 
-__all__ = ["Ages", "Shares", "Victim", "source_of"]
+__all__ = ["Ages", "Asked", "Shares", "Victim", "most_asked", "source_of"]
 
 Topic = TypeVar("Topic", int, str)
+
+Asked: TypeAlias = Sequence[tuple[Topic | None, int]]
+"""By how many bytes a request makes topics grow; None is one that is not known yet."""
 
 
 def source_of(origin: object, client: str, salt: bytes) -> int:
@@ -33,6 +39,12 @@ def source_of(origin: object, client: str, salt: bytes) -> int:
     if origin is None:
         return 1 + _hash(client, salt) % SOURCE_CLIENTS
     return 1 + SOURCE_CLIENTS + _hash(str(origin), salt) % SOURCE_MAILBOXES
+
+
+def most_asked(growth: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Of the bytes by which topics grow, by name, those that count."""
+    grown = [(topic, size) for topic, size in growth.items() if size > 0]
+    return nlargest(EVICT_ASKED_TOPICS, grown, key=lambda one: one[1])
 
 
 def _hash(text: str, salt: bytes) -> int:
@@ -93,9 +105,9 @@ class Shares(Generic[Topic]):
         """Bytes of a topic, from all sources."""
         return sum(topics.get(topic, 0) for topics in self._sources.values())
 
-    def victim(self, source: int, topic: Topic | None, size: int) -> Victim[Topic] | None:
-        """Who gives way to `size` bytes that `source` brings for `topic` (None: one that is not known yet): whoever has
-        most. Who has most himself gives way to himself, but not with what was just acknowledged."""
+    def victim(self, source: int, asked: Asked[Topic], size: int) -> Victim[Topic] | None:
+        """Who gives way to `size` bytes, for what `source` has `asked` for: whoever has most. Who has most himself
+        gives way to himself, but not with what was just acknowledged."""
         if not self._totals:
             return None
         largest = max(self._totals, key=lambda one: self._totals[one] / _weight(one))
@@ -103,13 +115,12 @@ class Shares(Generic[Topic]):
         mine = (self._totals.get(source, 0) + size) / _weight(source)
         if largest != source and theirs > mine:
             return self._within(largest, young=True, spare_bytes=int(theirs - mine) * _weight(largest))
-        found = self._within(source, young=False, spare_bytes=0, asked=(topic, size))
+        found = self._within(source, young=False, spare_bytes=0, asked=asked)
         if found is None:
             return None
-        share = self._share(source, topic) + size
+        share = max((self._share(source, topic) + grown for topic, grown in asked), default=0)
         others = self._share(source, found.topic)
-        is_own = found.topic == topic if found.topic is not None else topic is None or self.is_new(topic)
-        if not is_own and others > share:
+        if others > share and not any(self._is_in(found.topic, topic) for topic, _ in asked):
             return found._replace(young=True, spare_bytes=others - share)
         return found
 
@@ -120,8 +131,12 @@ class Shares(Generic[Topic]):
     def would_take(self, source: int, topic: Topic | None, *, is_news: bool) -> bool:
         """Whether, while there is no room, something of `source` for `topic` would push out others; or, if it is news,
         what that source brought earlier."""
-        found = self.victim(source, topic, 0)
+        found = self.victim(source, [(topic, 0)], 0)
         return found is not None and (found.young or is_news)
+
+    def _is_in(self, share: Topic | None, topic: Topic | None) -> bool:
+        """Whether a topic belongs to a share: that of one topic, or (None) of all new ones."""
+        return share == topic if share is not None else topic is None or self.is_new(topic)
 
     def _share(self, source: int, topic: Topic | None) -> int:
         topics = self._sources.get(source, {})
@@ -129,17 +144,21 @@ class Shares(Generic[Topic]):
             return sum(size for one, size in topics.items() if self.is_new(one))
         return topics.get(topic, 0)
 
-    def _within(
-        self, source: int, *, young: bool, spare_bytes: int, asked: tuple[Topic | None, int] | None = None
-    ) -> Victim[Topic] | None:
+    def _within(self, source: int, *, young: bool, spare_bytes: int, asked: Asked[Topic] = ()) -> Victim[Topic] | None:
         """The largest share of a source: a topic, or all its new topics together (else whoever makes thousands of them
-        would have a share for each). A topic that is most of the new ones is meant alone. What is `asked` for counts as
-        if it were there: else the small topics of a source would give way to a flood that comes in large pieces."""
+        would have a share for each). A topic that is a large part of the new ones is meant alone. What is `asked` for
+        counts as if it were there: else the small topics of a source would give way to a flood that comes in large
+        pieces."""
         self._grow_up()
         sizes: dict[Topic | None, int] = dict(self._sources.get(source, {}).items())
-        if asked is not None:
-            sizes[asked[0]] = sizes.get(asked[0], 0) + asked[1]
         new = 0
+        for topic, grown in asked:
+            before = sizes.get(topic, 0)
+            if topic is not None:
+                sizes[topic] = before + grown
+            else:  # those that are not known yet are new ones, of which only the largest can be meant alone
+                sizes[None] = max(before, grown)
+                new += min(before, grown)
         largest: dict[bool, tuple[int, Topic | None]] = {}
         for topic, size in sizes.items():
             is_new = topic is None or topic in self._born
@@ -151,7 +170,8 @@ class Shares(Generic[Topic]):
         if False in largest and largest[False][0] >= new:
             return Victim(source, largest[False][1], young, spare_bytes)
         size, topic = largest[True]
-        if 2 * size <= new:
+        # Of a topic that is not known yet nothing could give way: it is refused only if it were most of them.
+        if (EVICT_NEW_PART if topic is not None else 2) * size <= new:
             return Victim(source, None, young, spare_bytes)
         return None if topic is None else Victim(source, topic, young, spare_bytes)
 

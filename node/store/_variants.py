@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import TypeAlias
 
-from node.store.api import Arrival, StoreError
+from node.store.api import Arrival, StoreError, StoreFull
 from protocols.limits.data import VARIANTS_MAX
 from protocols.limits.store import LOG_OVERHEAD_BYTES, MESSAGE_OVERHEAD_BYTES
 from protocols.model import LogName
@@ -21,6 +21,7 @@ from protocols.operations import may_be_genuine
 __all__ = [
     "Judged",
     "Key",
+    "NeedsRoom",
     "Occupancy",
     "Row",
     "Unjudged",
@@ -43,6 +44,15 @@ class Unjudged(StoreError):
         super().__init__("it must be known first what is genuine")
         self.args = (wanted,)
         self.wanted = wanted
+
+
+class NeedsRoom(StoreFull):
+    """The storage limit is reached: `asked` are the topics that the request makes grow most, and by how many bytes."""
+
+    def __init__(self, text: str, need_bytes: int, asked: Sequence[tuple[str, int]]) -> None:
+        super().__init__(text, need_bytes)
+        self.args = (text, need_bytes, asked)
+        self.asked = asked
 
 
 def rank(is_genuine: bool, first_stored_s: int, digest: bytes) -> tuple[bool, int, bytes]:

@@ -16,7 +16,7 @@ import trio
 
 from node.store._evicted import EvictedSpan, Identity, divide, identity_of, is_within, with_evicted
 from node.store._paging import read_page
-from node.store._shares import Ages, Shares, source_of
+from node.store._shares import Ages, Shares, most_asked, source_of
 from node.store._variants import Occupancy, rank, settle
 from node.store.api import (
     Admission,
@@ -207,9 +207,8 @@ class MemoryStore(Store):
                 raise StoreFull(
                     f"a request of {growth.storage_bytes} bytes is too large for a storage limit of {self._limit_bytes}"
                 )
-            removed = self._make_room(
-                need_bytes + self._limit_bytes // EVICT_AHEAD_PART, source, arrivals[0].name.topic
-            )
+            grown = self._grown_by_topic(plan, blobs)
+            removed = self._make_room(need_bytes + self._limit_bytes // EVICT_AHEAD_PART, source, most_asked(grown))
             if not removed:
                 raise StoreFull(f"the storage limit of {self._limit_bytes} bytes is reached", need_bytes)
             gone.update(map(identity_of, removed))
@@ -234,9 +233,10 @@ class MemoryStore(Store):
         is_recorded = log is not None and bool(log.evicted) and is_within(arrival.seq, log.evicted)
         return is_recorded or (arrival.name, arrival.seq, arrival.digest) in gone
 
-    def _make_room(self, size: int, source: int, topic: str) -> Sequence[StoredItem]:
+    def _make_room(self, size: int, source: int, asked: Sequence[tuple[str, int]]) -> Sequence[StoredItem]:
         """Lets go of the oldest messages of whoever has most, and returns them."""
-        victim = self._shares.victim(source, topic if topic in self._topics else None, size)
+        known = [(topic if topic in self._topics else None, grown) for topic, grown in asked]
+        victim = self._shares.victim(source, known, size)
         if victim is None:
             return ()
         need_bytes = min(size, victim.spare_bytes) if victim.spare_bytes else size
@@ -318,6 +318,15 @@ class MemoryStore(Store):
         growth.logs = len(new_logs)
         growth.topics = sum(not self._live_logs[topic] for topic in {name.topic for name in new_logs})
         return growth
+
+    def _grown_by_topic(
+        self, plan: Mapping[tuple[LogName, int], Mapping[bytes, int]], blobs: Mapping[bytes, bytes]
+    ) -> Mapping[str, int]:
+        grown: Counter[str] = Counter()
+        for (name, seq), after in plan.items():
+            new = after.keys() - self._variants(name, seq).keys()
+            grown[name.topic] += sum(len(blobs[digest]) + MESSAGE_OVERHEAD_BYTES for digest in new)
+        return grown
 
     def _count(
         self, arrivals: Sequence[Arrival], plan: Mapping[tuple[LogName, int], Mapping[bytes, int]]

@@ -27,7 +27,7 @@ from node.store._paging import read_page
 from node.store._readers import Readers, SqliteSnapshot
 from node.store._schema import prepare
 from node.store._shares import source_of
-from node.store._variants import Unjudged
+from node.store._variants import NeedsRoom, Unjudged
 from node.store._verify import verify_file
 from node.store._writer import Job, Writer
 from node.store.api import (
@@ -134,7 +134,7 @@ class SqliteStore(SqliteReads, Store):
             except Unjudged as unjudged:
                 judged |= await self._judge(unjudged.wanted, arrivals)
             except StoreFull as error:
-                rounds_left = await self._make_room(arrivals[0].name, origin, client, error, rounds_left, gone)
+                rounds_left = await self._make_room(origin, client, error, rounds_left, gone)
             else:
                 return result
 
@@ -153,7 +153,7 @@ class SqliteStore(SqliteReads, Store):
         return judged
 
     async def _make_room(
-        self, name: LogName, origin: object, client: str, full: StoreFull, rounds_left: int, gone: set[Identity]
+        self, origin: object, client: str, full: StoreFull, rounds_left: int, gone: set[Identity]
     ) -> int:
         """Lets go of messages, adding them to `gone`, in short transactions with others in between; returns how many
         more may follow. Raises `full` if nobody gives way."""
@@ -161,11 +161,12 @@ class SqliteStore(SqliteReads, Store):
         if need_bytes <= 0 or self._limit_bytes is None:
             raise full
         need_bytes += self._limit_bytes // EVICT_AHEAD_PART
+        asked = full.asked if isinstance(full, NeedsRoom) else ()
 
         def work(ledger: Ledger, size: int) -> tuple[RoomMade, Change]:
             if self._evictor is None or self._evictor.ledger is not ledger:
                 self._evictor = Evictor(ledger)
-            return self._evictor.make_room(name, origin, client, size)
+            return self._evictor.make_room(asked, origin, client, size)
 
         is_changed = False
         while rounds_left > 0 and need_bytes > 0:
@@ -242,7 +243,7 @@ class SqliteStore(SqliteReads, Store):
         if self._limit_bytes is not None and over_bytes > 0:
             with suppress(StoreFull):  # nobody has anything: what is left is names
                 full = StoreFull("the storage limit has been lowered", over_bytes)
-                await self._make_room(LogName("", ""), None, "", full, EVICT_ROUNDS_MAX, set())
+                await self._make_room(None, "", full, EVICT_ROUNDS_MAX, set())
 
     # --- reading ---------------------------------------------------------------------------------------------------
 

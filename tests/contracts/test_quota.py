@@ -119,6 +119,21 @@ async def test_many_topics_of_one_source_have_one_share(kind: str, tmp_path: Pat
         assert await held(store, LogName("tea", "alice")) == list(range(40))
 
 
+async def test_a_flood_of_a_mailbox_in_a_few_new_topics_gives_way_before_its_small_new_ones(
+    kind: str, tmp_path: Path
+) -> None:
+    small = [LogName(topic, "alice") for topic in ("tea", "cake")]
+    async with open_store(kind, tmp_path, LIMIT) as store:
+        for name in small:
+            assert await fill(store, name, 5, origin=NEIGHBOUR) == 5
+        for turn in range(1000):
+            await fill(store, LogName(f"spam {turn % 3}", "mallory"), 1, start=turn, origin=NEIGHBOUR)
+        assert await fill(store, LogName("coffee", "bob"), 20, client="10.0.0.1") == 20
+        assert store.evictions.messages >= 20
+        for name in small:
+            assert await held(store, name) == list(range(5))
+
+
 async def test_known_topics_of_a_mailbox_come_before_a_flood_of_new_ones(
     kind: str,
     tmp_path: Path,
@@ -156,6 +171,27 @@ async def test_what_a_mailbox_brought_does_not_give_way_to_a_flood_that_it_bring
             await store.put([arrival(spam, seq) for seq in range(130)], origin=NEIGHBOUR)
         for topic in ("tea", "cake"):
             assert await held(store, LogName(topic, "alice")) == list(range(10))
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_a_small_topic_does_not_give_way_to_a_flood_that_comes_in_one_piece_with_it(
+    is_known: bool,
+    kind: str,
+    tmp_path: Path,
+    later: Callable[[float], None],
+    mock_clock: trio.testing.MockClock,  # whose time this is
+) -> None:
+    tea, spam = LogName("tea", "alice"), LogName("spam", "mallory")
+    async with open_store(kind, tmp_path, LIMIT) as store:
+        assert await fill(store, tea, 10, origin=NEIGHBOUR) == 10
+        assert await fill(store, spam, 60, origin=NEIGHBOUR) == 60
+        later(TOPIC_NEW_S + 1 if is_known else EVICT_YOUNG_S * 2)
+        await fill(store, LogName("coffee", "bob"), 30, client="10.0.0.1")
+        await fill(store, LogName("milk", "eve"), 30, client="10.0.0.2")
+        pieces = [arrival(tea, 10), *(arrival(spam, seq) for seq in range(60, 130))]
+        assert (await store.put(pieces, origin=NEIGHBOUR)).stored == 71
+        assert await held(store, tea) == list(range(11))
+        assert (await held(store, spam))[-1] == 129
 
 
 async def test_who_has_most_gives_way_to_himself_after_a_while(
