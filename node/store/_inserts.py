@@ -13,8 +13,8 @@ from itertools import accumulate, chain, repeat
 from typing import Final
 
 from node.store._schema import SEQ_OFFSET, chunks_of
-from node.store.api import Arrival
 from protocols.limits.store import BLOB_CHUNK_BYTES, BLOBS_TOGETHER_BYTES, INSERT_ROWS, INSERT_ROWS_MAX
+from protocols.sync.deliveries import Stretch
 
 __all__ = ["PendingRows"]
 
@@ -38,10 +38,10 @@ class PendingRows:
         self._watermarks: dict[int, int] = {}
         self._largest_bytes = 0
 
-    def add(self, log: int, arrivals: Sequence[Arrival], blob_id: int, source: int, *, genuine: bool = False) -> int:
+    def add(self, log: int, arrivals: Stretch, blob_id: int, source: int, *, genuine: bool = False) -> int:
         """Messages of a log and their blobs, in rows from `blob_id` on; returns the id after the last. `genuine` if
         that is known of them, and matters; `source` is whoever brought them."""
-        _, seqs, contents, digests, first_stored_s = zip(*arrivals, strict=True)
+        _, seqs, contents, digests, first_stored_s = arrivals
         sizes = list(map(len, contents))
         self._largest_bytes = max(self._largest_bytes, *sizes)
         ids: Sequence[int] = range(blob_id, blob_id + len(sizes))

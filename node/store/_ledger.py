@@ -37,6 +37,7 @@ from protocols.limits.store import (
     TOPIC_NEW_S,
 )
 from protocols.model import Item, LogName
+from protocols.sync.deliveries import Deliveries, Stretch, by_log
 
 __all__ = ["Ledger"]
 
@@ -47,7 +48,7 @@ class _Plan(NamedTuple):
 
     name: LogName
     log: Log | None
-    arrivals: Sequence[Arrival]
+    arrivals: Stretch
     keys: Mapping[int, Key] | None
     size: int
 
@@ -56,7 +57,7 @@ class _Plan(NamedTuple):
 class _Changes:
     """What a request has changed so far."""
 
-    stored: list[Arrival] = field(default_factory=list)
+    stored: list[Stretch] = field(default_factory=list)
     merged: list[StoredItem] = field(default_factory=list)
     removed: list[StoredItem] = field(default_factory=list)
 
@@ -65,11 +66,9 @@ def _grown_by_topic(plans: Sequence[_Plan]) -> Mapping[str, int]:
     grown: defaultdict[str, int] = defaultdict(int)
     for plan in plans:
         if plan.keys is None:
-            grown[plan.name.topic] += plan.size + len(plan.arrivals) * MESSAGE_OVERHEAD_BYTES
+            grown[plan.name.topic] += plan.size + len(plan.arrivals.seqs) * MESSAGE_OVERHEAD_BYTES
         else:
-            grown[plan.name.topic] += growth_by(
-                plan.keys, {arrival.digest: arrival.blob for arrival in plan.arrivals}
-            ).storage_bytes
+            grown[plan.name.topic] += growth_by(plan.keys, plan.arrivals.blobs_by_digest()).storage_bytes
     return grown
 
 
@@ -167,16 +166,14 @@ class Ledger:
         """See `Store.put`; `gone` has been let go for it. Raises StoreFull (making room is up to the caller); or
         Unjudged if it must be known first of blobs that are not in `judged` whether they are genuine. After either
         nothing has been written."""
-        groups: defaultdict[LogName, list[Arrival]] = defaultdict(list)
-        for arrival in arrivals:
-            groups[arrival[0]].append(arrival)
+        groups = by_log(arrivals)
         growth = Occupancy()
         known = self._find_all(groups)
         watermarks = {name: None if (log := known.get(name)) is None else log.watermark for name in groups}
         if origin is not None and (gone or self.shares.has_evicted):
-            kept = ((name, self._but_let_go(name, known.get(name), group, gone)) for name, group in groups.items())
-            groups = defaultdict(list, {name: group for name, group in kept if group})
-        left_out = len(arrivals) - sum(map(len, groups.values()))
+            kept = ((name, self._but_let_go(known.get(name), group, gone)) for name, group in groups.items())
+            groups = {name: group for name, group in kept if group is not None}
+        left_out = len(arrivals) - sum(len(group.seqs) for group in groups.values())
         plans = [self._plan(name, known.get(name), group, growth, judged) for name, group in groups.items()]
         wanted = [one for plan in plans if plan.keys for one in unjudged(plan.name, plan.keys, judged)]
         if wanted:
@@ -193,28 +190,28 @@ class Ledger:
             log = made[plan.name] if plan.log is None else self._revive(plan.log)
             if plan.keys is None:
                 self._store_fresh(log, plan.arrivals, changes, source)
-                self.account(source, log.topic_id, len(plan.arrivals), plan.size)
-                stored += len(plan.arrivals)
+                self.account(source, log.topic_id, len(plan.arrivals.seqs), plan.size)
+                stored += len(plan.arrivals.seqs)
             else:
                 self._store_among_held(plan, plan.keys, log, changes, source)
-                counts = count(plan.arrivals, plan.keys)
+                counts = count(list(plan.arrivals.deliveries()), plan.keys)
                 stored += counts[0]
                 dropped += counts[1]
             watermarks[plan.name] = log.watermark
-        change = Change(changes.stored, changes.merged, changes.removed, origin)
+        change = Change(Deliveries(changes.stored), changes.merged, changes.removed, origin)
         return PutResult(stored, len(arrivals) - stored - dropped, dropped, watermarks), change
 
-    def _but_let_go(
-        self, name: LogName, log: Log | None, arrivals: list[Arrival], gone: Set[Identity]
-    ) -> list[Arrival]:
+    def _but_let_go(self, log: Log | None, arrivals: Stretch, gone: Set[Identity]) -> Stretch | None:
         """Without what was let go to make room, as `gone` or the record says, and has not come back since."""
         spans = [] if log is None else evicted_of(self.db, log.id)
-        let_go = [one for one in arrivals if is_within(one.seq, spans) or (name, one.seq, one.digest) in gone]
+        each = list(arrivals.deliveries())
+        let_go = [one for one in each if is_within(one.seq, spans) or (one.name, one.seq, one.digest) in gone]
         if not let_go:
             return arrivals
         held = {} if log is None else self._held(log, {one.seq for one in let_go})
         away = {(one.seq, one.digest) for one in let_go if one.digest not in held.get(one.seq, ())}
-        return [one for one in arrivals if (one.seq, one.digest) not in away]
+        kept = [one for one in each if (one.seq, one.digest) not in away]
+        return Stretch.of(kept) if kept else None
 
     def _check_room(self, growth: Occupancy, plans: Sequence[_Plan]) -> None:
         """Raises StoreFull if `growth` by `plans` does not fit into the storage limit. What doesn't grow the store is
@@ -233,21 +230,19 @@ class Ledger:
             text = f"the storage limit of {self.budget.limit_bytes} bytes is reached"
             raise NeedsRoom(text, need_bytes, most_asked(_grown_by_topic(plans)))
 
-    def _plan(
-        self, name: LogName, log: Log | None, arrivals: Sequence[Arrival], growth: Occupancy, judged: Judged
-    ) -> _Plan:
+    def _plan(self, name: LogName, log: Log | None, arrivals: Stretch, growth: Occupancy, judged: Judged) -> _Plan:
         """What becomes of `arrivals` of one log; adds by how much that makes the store grow."""
         if log is None or not log.is_live:
             growth.logs += 1
-        seqs = [arrival[1] for arrival in arrivals]
+        seqs = arrivals.seqs
         if seqs[0] > (-1 if log is None else log.top) and all(map(lt, seqs, seqs[1:])):
-            size = sum([len(arrival[2]) for arrival in arrivals])
-            growth.messages += len(arrivals)
+            size = sum(map(len, arrivals.blobs))
+            growth.messages += len(seqs)
             growth.bytes += size
             return _Plan(name, log, arrivals, None, size)
-        held = {} if log is None else self._held(log, {arrival.seq for arrival in arrivals})
-        keys = keys_of(name, arrivals, held, judged)
-        grown = growth_by(keys, {arrival.digest: arrival.blob for arrival in arrivals})
+        held = {} if log is None else self._held(log, set(seqs))
+        keys = keys_of(name, list(arrivals.deliveries()), held, judged)
+        grown = growth_by(keys, arrivals.blobs_by_digest())
         growth.messages += grown.messages
         growth.bytes += grown.bytes
         return _Plan(name, log, arrivals, keys, 0)
@@ -270,29 +265,30 @@ class Ledger:
                     held.setdefault(seq + SEQ_OFFSET, {})[digest] = row
         return held
 
-    def _store_fresh(self, log: Log, arrivals: Sequence[Arrival], changes: _Changes, source: int) -> None:
+    def _store_fresh(self, log: Log, arrivals: Stretch, changes: _Changes, source: int) -> None:
         """Stores what lies beyond everything held, ascending."""
         self._add(log, arrivals, changes, source)
         following = 0 if log.watermark is None else log.watermark + 1
-        first, last = arrivals[0].seq, arrivals[-1].seq
+        seqs = arrivals.seqs
+        first, last = seqs[0], seqs[-1]
         # Before, nothing was held directly above the watermark: what is there now has just come.
         if first <= following <= last:
-            if last - first == len(arrivals) - 1:
+            if last - first == len(seqs) - 1:
                 following = last + 1
             else:
-                for arrival in arrivals:
-                    following += arrival.seq == following
+                for seq in seqs:
+                    following += seq == following
             if log.watermark is None or following - 1 > log.watermark:
                 self._set_watermark(log, following - 1)
 
     def _store_among_held(self, plan: _Plan, keys: Mapping[int, Key], log: Log, changes: _Changes, source: int) -> None:
-        blobs = {arrival.digest: arrival.blob for arrival in plan.arrivals}
+        blobs = plan.arrivals.blobs_by_digest()
         for seq, key in keys.items():
             for digest, first_stored_s in key.kept.items():
                 held = key.held.get(digest)
                 if held is None:
                     blob = blobs[digest]
-                    new = [Arrival(plan.name, seq, blob, digest, first_stored_s)]
+                    new = Stretch(plan.name, [seq], [blob], [digest], [first_stored_s])
                     self._add(log, new, changes, source, genuine=digest in key.genuine)
                     self.account(source, log.topic_id, 1, len(blob))
                     continue
@@ -310,13 +306,11 @@ class Ledger:
                     changes.removed.append(StoredItem(plan.name, gone))
         self._advance(log)
 
-    def _add(
-        self, log: Log, arrivals: Sequence[Arrival], changes: _Changes, source: int, *, genuine: bool = False
-    ) -> None:
+    def _add(self, log: Log, arrivals: Stretch, changes: _Changes, source: int, *, genuine: bool = False) -> None:
         """Inserts new messages, ascending; the watermark is left to the caller."""
         self.next_blob = self._pending.add(log.id, arrivals, self.next_blob, source, genuine=genuine)
-        log.top = max(log.top, arrivals[-1].seq)
-        changes.stored += arrivals
+        log.top = max(log.top, arrivals.seqs[-1])
+        changes.stored.append(arrivals)
 
     def _set_first_stored(self, log: Log, seq: int, digest: bytes, first_stored_s: int) -> None:
         self.db.execute(

@@ -42,6 +42,7 @@ from protocols.limits.data import SEQ_MAX
 from protocols.limits.store import EVICT_AHEAD_PART, MESSAGE_OVERHEAD_BYTES, MESSAGES_PAGE_MAX
 from protocols.model import Item, LogName, check_seq, digest_of
 from protocols.operations import is_genuine, may_be_genuine
+from protocols.sync.deliveries import Deliveries
 from protocols.sync.effects import Page, Span
 
 __all__ = ["MemoryStore"]
@@ -389,7 +390,7 @@ class MemoryStore(Store):
                         name, seq, digest, before._replace(first_stored_s=first_stored_s, genuine=is_genuine_here)
                     )
                     merged.append(StoredItem(name, Item(seq, digest, first_stored_s, len(before.blob))))
-        return Change(stored, merged, removed, origin)
+        return Change(Deliveries.of(stored), merged, removed, origin)
 
     def _age(self, first_stored_s: int) -> dict[tuple[LogName, int, bytes], None]:
         return self._ages.setdefault(first_stored_s, {})

@@ -60,6 +60,7 @@ from protocols.limits.store import (
     MESSAGE_OVERHEAD_BYTES,
 )
 from protocols.model import Item, LogName, check_seq
+from protocols.sync.deliveries import Deliveries
 from protocols.sync.effects import Span
 
 __all__ = ["SqliteStore", "verify_file"]
@@ -117,11 +118,7 @@ class SqliteStore(SqliteReads, Store):
     # --- writing ---------------------------------------------------------------------------------------------------
 
     async def put(self, arrivals: Sequence[Arrival], *, origin: object = None, client: str = "") -> PutResult:
-        seqs = [arrival[1] for arrival in arrivals]
-        if seqs:
-            check_seq(min(seqs))
-            check_seq(max(seqs))
-        size = len(arrivals) * MESSAGE_OVERHEAD_BYTES + sum([len(arrival[2]) for arrival in arrivals])
+        size = len(arrivals) * MESSAGE_OVERHEAD_BYTES + _checked_bytes(arrivals)
         judged: dict[tuple[LogName, int, bytes], bool] = {}
         gone: set[Identity] = set()
         rounds_left = EVICT_ROUNDS_MAX
@@ -332,3 +329,17 @@ class SqliteStore(SqliteReads, Store):
     async def _settle(self) -> None:
         """Waits until everything that was committed before has been announced."""
         await self._writer.do(Job(lambda ledger: (None, Change()), messages=0))
+
+
+def _checked_bytes(arrivals: Sequence[Arrival]) -> int:
+    """The sizes of all blobs together. Raises ValueError for a sequence number that can't be."""
+    if isinstance(arrivals, Deliveries):
+        for stretch in arrivals.stretches:
+            check_seq(min(stretch.seqs))
+            check_seq(max(stretch.seqs))
+        return arrivals.blobs_bytes
+    seqs = [arrival[1] for arrival in arrivals]
+    if seqs:
+        check_seq(min(seqs))
+        check_seq(max(seqs))
+    return sum([len(arrival[2]) for arrival in arrivals])

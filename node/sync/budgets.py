@@ -41,6 +41,7 @@ from protocols.limits.replication import (
     WORTH_MESSAGE_S,
 )
 from protocols.model import MailboxId
+from protocols.sync.deliveries import Deliveries
 from protocols.sync.session import SessionResult
 
 __all__ = ["Budgets", "Spending"]
@@ -224,5 +225,4 @@ class Budgets:
     def _on_change(self, change: Change) -> None:
         self._held_bytes = None
         if change.stored:
-            blobs_bytes = sum([len(arrival.blob) for arrival in change.stored])
-            self._stored_bytes += blobs_bytes + _MESSAGE_BYTES * len(change.stored)
+            self._stored_bytes += Deliveries.of(change.stored).blobs_bytes + _MESSAGE_BYTES * len(change.stored)

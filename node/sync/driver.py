@@ -19,6 +19,7 @@ from node.transport.api import Stream, StreamBroken
 from protocols.errors import RemoteProtocolError
 from protocols.limits.replication import SYNC_COMMITS_UNDER_WAY_MAX, SYNC_FRAME_TIMEOUT_S, SYNC_RECEIVE_BYTES
 from protocols.limits.units import KIB
+from protocols.sync.deliveries import Deliveries
 from protocols.sync.effects import (
     Claim,
     Commit,
@@ -286,7 +287,7 @@ class _Driver:
         peer = self.stream.peer
         try:
             alive_from_s = self.alive_from_s()  # a session may last, and a clock may be set meanwhile
-            alive = [one for one in commit.deliveries if one.first_stored_s >= alive_from_s]
+            alive = Deliveries.of(commit.deliveries).from_s(alive_from_s)
             self.has_let_die = self.has_let_die or len(alive) < len(commit.deliveries)
             deliveries: Sequence[Delivery] = alive
             if self.signed_only is not None:

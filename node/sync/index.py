@@ -39,6 +39,7 @@ from protocols.limits.replication import (
 )
 from protocols.limits.sync import BLOCK_SEQS
 from protocols.model import LogName, handle_of
+from protocols.sync.deliveries import Deliveries
 from protocols.sync.interest import Interest
 
 __all__ = ["IndexView", "LogIndex"]
@@ -112,12 +113,13 @@ class LogIndex:
                 self._are_many.set()
 
     def _on_change(self, change: Change) -> None:
-        marked: tuple[LogName, int] | None = None
-        for name, seq, _, _, _ in change.stored:
-            block = name, seq // BLOCK_SEQS
-            if block != marked:  # those of a log mostly come together
-                self.mark(*block)
-                marked = block
+        for stretch in Deliveries.of(change.stored).stretches:
+            seqs = stretch.seqs
+            first, last = min(seqs), max(seqs)
+            # Mostly there is no gap between them; if so, these are all blocks, and a few more would do no harm.
+            is_dense = last - first < len(seqs) + BLOCK_SEQS
+            for number in range(first // BLOCK_SEQS, last // BLOCK_SEQS + 1) if is_dense else _blocks_of(seqs):
+                self.mark(stretch.name, number)
         for group in (change.merged, change.removed):
             for name, item in group:
                 self.mark(name, item.seq // BLOCK_SEQS)
@@ -223,3 +225,7 @@ def _batches(stale: Mapping[LogName, set[int]]) -> Iterator[dict[LogName, set[in
             batch, blocks = {}, 0
     if batch:
         yield batch
+
+
+def _blocks_of(seqs: Sequence[int]) -> set[int]:
+    return {seq // BLOCK_SEQS for seq in seqs}

@@ -18,6 +18,7 @@ from node.transport.api import Transport
 from protocols.errors import RemoteProtocolError
 from protocols.limits.replication import HINT_COALESCE_S, HINT_ECHOES, HINT_HEARD_MAX, HINT_LOGS_PENDING_MAX
 from protocols.model import LogName, MailboxId, handle_of
+from protocols.sync.deliveries import Deliveries
 from protocols.sync.hints import SHORT_ID_BYTES, STATE_PREFIX_BYTES, Hint, HintedLog, decode_hint, encode_hints
 from protocols.sync.interest import Interest
 
@@ -68,7 +69,7 @@ class News:
         if change.origin is not None and self._transport.connected() <= {change.origin}:
             return  # nobody else could hear it
         # What expired is gone everywhere at the same hour: only what came is news.
-        self._pending.update([arrival.name for arrival in change.stored])
+        self._pending.update([stretch.name for stretch in Deliveries.of(change.stored).stretches])
         self._pending.update([name for name, _ in change.merged])
         if len(self._pending) > HINT_LOGS_PENDING_MAX:
             self._pending.clear()

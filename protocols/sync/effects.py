@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from protocols.limits.data import DIGEST_BYTES
 from protocols.model import Item, LogName
+from protocols.sync.deliveries import Delivery
 from protocols.sync.interest import Interest
 
 __all__ = [
@@ -130,16 +131,6 @@ class Span(NamedTuple):
     name: LogName
     first: int
     last: int
-
-
-class Delivery(NamedTuple):
-    """A message from the peer whose digest has been verified against its blob. `first_stored_s` is clamped already."""
-
-    name: LogName
-    seq: int
-    blob: bytes
-    digest: bytes
-    first_stored_s: int
 
 
 @dataclass(frozen=True, slots=True)

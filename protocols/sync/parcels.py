@@ -8,10 +8,9 @@ a batch (or one message that is larger), however much was asked for.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from itertools import accumulate, pairwise, repeat
+from itertools import accumulate, pairwise
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -32,7 +31,8 @@ from protocols.limits.units import KIB, MIB
 from protocols.model import Item, LogName, digests_of
 from protocols.sync.codec import encode
 from protocols.sync.common import Context, Steps, receive
-from protocols.sync.effects import Commit, Delivery, Page, ReadMessages, ReadWatermarks, Send, Span
+from protocols.sync.deliveries import Deliveries, Stretch
+from protocols.sync.effects import Commit, Page, ReadMessages, ReadWatermarks, Send, Span
 from protocols.sync.messages import Parcel, ParcelLog, Seqs
 from protocols.sync.spans import minus, spans_of
 
@@ -286,39 +286,72 @@ def _is_ascending(seqs: list[int]) -> bool:
 def receive_messages(context: Context, expected: Sequence[Expected]) -> Steps[tuple[int, int] | None]:
     """Receives what is expected and has it stored in batches as it comes; returns where the sender stopped."""
     unpacker = _Unpacker(expected)
-    batch: list[Delivery] = []
-    batch_bytes = 0
+    batch = _Batch()
     while True:
         parcel = yield from receive(Parcel)
         for came in unpacker.take(parcel):
-            size = sum(map(len, came.blobs))
             context.result.received += len(came.seqs)
-            context.result.received_bytes += size
-            batch += _deliveries(context, came)
-            batch_bytes += size
-            while batch and (batch_bytes >= BATCH_BYTES_MAX or len(batch) >= BATCH_MESSAGES_MAX):
-                yield Commit(batch[:BATCH_MESSAGES_MAX])
-                batch = batch[BATCH_MESSAGES_MAX:]
-                batch_bytes = sum([len(delivery.blob) for delivery in batch])
+            context.result.received_bytes += sum(map(len, came.blobs))
+            stretch = _stretch(context, came)
+            if stretch is not None:
+                batch.add(stretch)
+                while batch.is_full:
+                    yield Commit(batch.take())
         if parcel.is_last:
             break
-    if batch:
-        yield Commit(batch)
+    if batch.messages:
+        yield Commit(batch.take())
     stopped_at = parcel.stopped_at
     if stopped_at is not None and not (stopped_at[0] < len(expected) and stopped_at[1] <= SEQ_MAX):
         raise RemoteProtocolError("unrequested", "a stop at what was not asked for")
     return stopped_at
 
 
-_new_delivery: Callable[[Iterable[Any]], Delivery] = partial(tuple.__new__, Delivery)  # a third of what its own costs
+class _Batch:
+    """What will be committed together."""
+
+    def __init__(self) -> None:
+        self._stretches: list[Stretch] = []
+        self.messages = 0
+        self._bytes = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.messages >= BATCH_MESSAGES_MAX or (self._bytes >= BATCH_BYTES_MAX and self.messages > 0)
+
+    def add(self, stretch: Stretch) -> None:
+        """Some more."""
+        before = self._stretches[-1] if self._stretches else None
+        if before is not None and before.name == stretch.name:
+            self._stretches[-1] = before.followed_by(stretch)
+        else:
+            self._stretches.append(stretch)
+        self.messages += len(stretch.seqs)
+        self._bytes += sum(map(len, stretch.blobs))
+
+    def take(self) -> Deliveries:
+        """As much of it as makes one commit."""
+        stretches, left = self._stretches, BATCH_MESSAGES_MAX
+        self._stretches, self.messages, self._bytes = [], 0, 0
+        taken: list[Stretch] = []
+        for stretch in stretches:
+            count = min(left, len(stretch.seqs))
+            left -= count
+            if count == len(stretch.seqs):
+                taken.append(stretch)
+                continue
+            if count:
+                taken.append(stretch.part(0, count))
+            self.add(stretch.part(count, len(stretch.seqs)))
+        return Deliveries(taken)
 
 
-def _deliveries(context: Context, came: _Came) -> Iterable[Delivery]:
+def _stretch(context: Context, came: _Came) -> Stretch | None:
     """What is to be stored of messages that came: not what our own rule lets die."""
     kept_s = {stored_s: context.clamp(stored_s) for stored_s in set(came.first_stored_s)}
-    dates = map(kept_s.__getitem__, came.first_stored_s)
-    rows = zip(repeat(came.log.name), came.seqs, came.blobs, digests_of(came.blobs), dates)
-    deliveries = map(_new_delivery, rows)
+    dates = list(map(kept_s.__getitem__, came.first_stored_s))
+    stretch = Stretch(came.log.name, came.seqs, came.blobs, digests_of(came.blobs), dates)
     if any(map(context.expired, kept_s.values())):
-        return [one for one in deliveries if not context.expired(one.first_stored_s)]
-    return deliveries
+        alive = [one for one in stretch.deliveries() if not context.expired(one.first_stored_s)]
+        return Stretch.of(alive) if alive else None
+    return stretch
