@@ -42,6 +42,12 @@ class PendingRows:
         """Messages of a log and their blobs, in rows from `blob_id` on; returns the id after the last. `genuine` if
         that is known of them, and matters; `source` is whoever brought them."""
         _, seqs, contents, digests, first_stored_s = arrivals
+        if len(seqs) == 1 and (size := len(contents[0])) <= BLOB_CHUNK_BYTES:  # as most come that phones send
+            self._largest_bytes = max(self._largest_bytes, size)
+            self._blobs += (blob_id, contents[0])
+            row = (log, seqs[0] - SEQ_OFFSET, digests[0], first_stored_s[0], size, blob_id, int(genuine), source)
+            self._messages += row
+            return blob_id + 1
         sizes = list(map(len, contents))
         self._largest_bytes = max(self._largest_bytes, *sizes)
         ids: Sequence[int] = range(blob_id, blob_id + len(sizes))

@@ -235,7 +235,7 @@ class Ledger:
         if log is None or not log.is_live:
             growth.logs += 1
         seqs = arrivals.seqs
-        if seqs[0] > (-1 if log is None else log.top) and all(map(lt, seqs, seqs[1:])):
+        if seqs[0] > (-1 if log is None else log.top) and (len(seqs) == 1 or all(map(lt, seqs, seqs[1:]))):
             size = sum(map(len, arrivals.blobs))
             growth.messages += len(seqs)
             growth.bytes += size
