@@ -23,8 +23,10 @@ from protocols.sync.effects import Page, Span
 
 __all__ = ["messages"]
 
-_PORTION_SPANS: Final = 64
+_PORTION_SPANS: Final = 16
 _PORTION_MESSAGES: Final = 128
+_SPARE: Final = 1.05
+"""More keys are read than will probably be needed: a few in vain cost less than asking once more."""
 
 # The loops of a cross join are nested as they are written, and each runs in the order of its key.
 _KEYS: Final = (
@@ -70,8 +72,10 @@ def messages(
     alive_from_s: int,
     page_bytes: int,
     after: tuple[int, int] | None,
+    message_bytes: float = 0.0,
 ) -> Page:
-    """See `Store.messages`. Raises sqlite3.DatabaseError if a blob is not whole."""
+    """See `Store.messages`. `message_bytes` is how large messages mostly are, 0 if that is not known: keys read in vain
+    cost time, and so does asking again. Raises sqlite3.DatabaseError if a blob is not whole."""
     taken: list[_Keys] = []
     data: list[bytes] = []
     count = 0
@@ -79,7 +83,8 @@ def messages(
     left_bytes = max(1, page_bytes)
     spans_min = _PORTION_SPANS
     while position[0] < len(wanted):
-        messages_max = _likely(count, page_bytes, left_bytes)
+        taken_bytes = page_bytes - left_bytes
+        messages_max = _likely(count, left_bytes, taken_bytes / count if taken_bytes > 0 else message_bytes)
         portion = _portion(wanted, position, messages_max, spans_min)
         keys = _keys(connection, portion, position[0], alive_from_s, messages_max)
         end = _end(keys, messages_max, left_bytes)
@@ -112,12 +117,12 @@ def _page(keys: Sequence[_Keys], data: Sequence[bytes], after: tuple[int, int] |
     )
 
 
-def _likely(messages: int, page_bytes: int, left_bytes: int) -> int:
-    """How many messages fill the page, as far as those that it has tell: keys read in vain cost time."""
+def _likely(messages: int, left_bytes: int, message_bytes: float) -> int:
+    """How many more messages fill a page that has some, if they are about as large as that."""
     left = MESSAGES_PAGE_MAX - messages
     if left <= 0 or left_bytes <= 0:
         return 0
-    likely = messages * left_bytes // max(1, page_bytes - left_bytes) + 1 if messages else 0
+    likely = int(left_bytes / message_bytes * _SPARE) + 1 if message_bytes > 0 else 0
     return min(left, max(likely, _PORTION_MESSAGES))
 
 

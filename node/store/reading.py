@@ -22,6 +22,8 @@ class SqliteReads:
     """What a store in SQLite reads for those who take copies of it, whether it is written meanwhile or not."""
 
     _readers: Readers
+    _message_bytes = 0.0
+    """How large they were in the last page."""
 
     async def scan(self) -> AsyncGenerator[ScanPage, None]:
         """See `Store.scan`."""
@@ -37,7 +39,12 @@ class SqliteReads:
         self, wanted: Sequence[Span], *, alive_from_s: int, page_bytes: int, after: tuple[int, int] | None = None
     ) -> Page:
         """See `Store.messages`."""
-        return await self._readers.run(lambda connection: messages(connection, wanted, alive_from_s, page_bytes, after))
+        likely_bytes = self._message_bytes
+        page = await self._readers.run(
+            lambda connection: messages(connection, wanted, alive_from_s, page_bytes, after, likely_bytes)
+        )
+        self._message_bytes = len(page.data) / len(page) if len(page) else likely_bytes
+        return page
 
     async def watermarks(self, names: Sequence[LogName]) -> Mapping[LogName, int | None]:
         """See `Store.watermarks`."""

@@ -53,15 +53,14 @@ _HEADERS_MAX: Final = min(PARCEL_MESSAGES_MAX, _HEADER_BYTES // (_LOG_HEADER_BYT
 class _Packer:
     """Fills parcels. Works on whole columns: a message costs less than its copies."""
 
-    def __init__(self) -> None:
-        self._watermarks: dict[int, int | None] = {}
+    def __init__(self, watermarks: Mapping[int, int | None]) -> None:
+        self._watermarks = watermarks
         self._columns: tuple[npt.NDArray[np.integer[Any]], ...] = (np.zeros(0, np.int64),) * 4
         """Number of the log, seq, first stored, size of the messages whose headers wait for the next parcel."""
         self._data = b""
 
-    def add(self, numbers: npt.NDArray[np.int64], watermarks: Mapping[int, int | None], page: Page) -> Iterator[Parcel]:
+    def add(self, numbers: npt.NDArray[np.int64], page: Page) -> Iterator[Parcel]:
         """Takes a page and yields the parcels that are full now. `numbers` are those of the messages' logs."""
-        self._watermarks.update(watermarks)
         columns: tuple[npt.NDArray[np.integer[Any]], ...] = (numbers, page.seqs, page.first_stored_s, page.sizes)
         if len(self._columns[0]):
             columns = tuple(map(np.concatenate, zip(self._columns, columns, strict=True)))
@@ -119,18 +118,19 @@ def _between(rest: bytes, data: memoryview, start: int, end: int) -> bytes | mem
 def send_messages(context: Context, spans: Sequence[tuple[int, Span]]) -> Steps[tuple[int, int] | None]:
     """Sends what we hold of these spans, each with the number of its log in the request (ascending), and stops after
     about TRANSFER_BYTES_MAX or TRANSFER_MESSAGES_MAX. Returns where it stopped: (number, seq)."""
-    packer = _Packer()
     wanted = [span for _, span in spans]
     numbers = np.array([number for number, _ in spans], np.int64)
     present_s = context.peer.retention.stamp(context.peer.now_s)
     position: tuple[int, int] | None = None
     merges: list[tuple[LogName, Item]] = []
     sent = sent_bytes = 0
+    # Of all logs at once, and before their messages: it may fall behind these, never be ahead of them.
+    names = {number: span.name for number, span in spans}
+    watermarks: Sequence[int | None] = (yield ReadWatermarks(list(names.values()))) if names else []
+    packer = _Packer(dict(zip(names, watermarks, strict=True)))
     while wanted:
         page: Page = yield ReadMessages(wanted, context.alive_from_s, _PAGE_BYTES, position)
-        logs = {int(numbers[index]): wanted[index].name for index in sorted(set(page.spans.tolist()))}
-        watermarks: Sequence[int | None] = (yield ReadWatermarks(list(logs.values()))) if logs else []
-        for parcel in packer.add(numbers[page.spans], dict(zip(logs, watermarks, strict=True)), page):
+        for parcel in packer.add(numbers[page.spans], page):
             yield Send(encode(parcel))
         if context.alive_from_s <= present_s:
             # The receiver brings a date in its future down to its present, so we do it too.
