@@ -10,7 +10,7 @@ from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +63,18 @@ class _Unnamed:
     maybe: range = range(0)
 
 
+class _Explained(NamedTuple):
+    """A region in which runs differ or logs are missing, so that the rows of its other logs are not known to be the
+    same: how far it lies behind a place that each session chooses by chance, its bounds, how many rows of ours it has,
+    and those in which the runs differ."""
+
+    distance: int
+    lower: int
+    upper: int
+    rows: int
+    other_runs: Sequence[int]
+
+
 class Search:
     """One round of one initiator. `opening` or `question`, send it, give the reply to `take`, until `finished`."""
 
@@ -80,10 +92,8 @@ class Search:
         self._doubted: set[bytes] = set()
         self._differing: list[tuple[bytes, int, Sequence[Seqs], Sequence[Seqs]]] = []
         """Some logs whose runs differ: the row of each, our runs and the peer's. Which ones is by chance."""
-        self._have_other_runs: set[bytes] = set()
-        """All of them."""
-        self._explained: list[tuple[int, int, int]] = []
-        """Bounds of regions in which runs differ, or logs are missing, and how many rows of ours each has."""
+        self._explained: list[_Explained] = []
+        self._explained_from = int.from_bytes(self._chance(b""))
 
     @property
     def asks_items(self) -> bool:
@@ -274,7 +284,7 @@ class Search:
         found.update((np.searchsorted(lows, alone, side="right") - 1).tolist())
         for number, (region, (lo, hi, _)) in enumerate(zip(regions, spans, strict=True)):
             if hi > lo and number in found:
-                self._explained.append((region.lower, region.upper, hi - lo))
+                self._note_explained(region, hi - lo, matches.rows[differs & (region_of == number)].tolist())
             elif hi > lo:
                 self.inspection.add_region(region.lower, region.upper)
 
@@ -337,12 +347,17 @@ class Search:
             self._inspect(row)
 
     def _note_differing(self, row: int, mine: Sequence[Seqs], theirs: Sequence[Seqs]) -> None:
-        handle = self._table.table.handle_at(row)
-        self._have_other_runs.add(handle)
-        chance = self._chance(handle)
+        chance = self._chance(self._table.table.handle_at(row))
         if len(self._differing) < INSIDE_LOGS_MAX or chance < self._differing[-1][0]:
             insort(self._differing, (chance, row, mine, theirs))
             del self._differing[INSIDE_LOGS_MAX:]
+
+    def _note_explained(self, region: Region, rows: int, other_runs: Sequence[int]) -> None:
+        """Keeps those that lie next behind the place, as many as are looked at."""
+        distance = (region.lower - self._explained_from) % END
+        insort(self._explained, _Explained(distance, region.lower, region.upper, rows, other_runs))
+        while sum(one.rows for one in self._explained[:-1]) > INSIDE_ROWS_MAX:
+            del self._explained[-1]
 
     def _chance(self, of: bytes) -> bytes:
         """Another number in each session, which nobody can choose."""
@@ -359,14 +374,17 @@ class Search:
             if both := minus(mine, offers):
                 apart = union(minus(theirs, mine), offers)
                 self.inspection.add_common(table.handle_at(row), table.name_at(row), both, apart)
-        regions, self._explained = sorted(self._explained), []
-        if regions:
-            first = last = int.from_bytes(self._chance(b"")) % len(regions)
-            rows = regions[first][2]
-            while last + 1 < len(regions) and rows + regions[last + 1][2] <= INSIDE_ROWS_MAX:
-                last += 1
-                rows += regions[last][2]
-            self.inspection.add_rest(regions[first][0], regions[last][1], self._have_other_runs)
+        explained, self._explained = self._explained, []
+        if explained:
+            lower, upper = explained[0].lower, explained[0].upper
+            left_out = {table.handle_at(row) for row in explained[0].other_runs}
+            for _, _, end, _, other_runs in explained[1:]:
+                lo, hi = self._table.bounds(lower, end) if end > upper else (0, INSIDE_ROWS_MAX + 1)
+                if hi - lo > INSIDE_ROWS_MAX:
+                    break
+                upper = end
+                left_out.update(map(table.handle_at, other_runs))
+            self.inspection.add_rest(lower, upper, left_out)
         return not self.finished
 
     def _inspect(self, row: int) -> None:

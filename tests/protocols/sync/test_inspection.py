@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from protocols.limits.sync import INSIDE_LOGS_MAX
+from protocols.limits.sync import INSIDE_LOGS_MAX, INSIDE_ROWS_MAX
 from protocols.model import LogName, handle_of
 from protocols.sync import answers, common, initiator, responder, telling
 from protocols.sync.session import Checkpoint
@@ -117,6 +117,26 @@ def test_where_much_can_t_be_moved_a_session_looks_into_some_logs_and_others_int
         sessions += 1
         rest = {name for name in rest if one.items(name, 5, 9) != other.items(name, 5, 9)}
         assert before - len(rest) <= 4 * INSIDE_LOGS_MAX
+    assert not rest
+    assert sessions > 1
+
+
+def test_what_can_t_be_moved_does_not_hide_other_logs_however_many_there_are() -> None:
+    one, other = filled(1200, 2), filled(1200, 2)
+    for log in range(0, 1200, 2):
+        other.lets_go(name_of(log), 0, 0)
+    for log in range(1, 1200, 2):
+        other.put(name_of(log), 1, b"another", STAMP_S)
+    rest = {name_of(log) for log in range(1, 1200, 2)}
+    sessions = 0
+    while rest and sessions < 60:
+        before = len(rest)
+        outcome = sync(one, other, salt=b"%08d" % sessions)
+        assert outcome.initiator.result is not None
+        assert outcome.initiator.result.round_trips < 16
+        sessions += 1
+        rest = {name for name in rest if one.items(name, 0, 1) != other.items(name, 0, 1)}
+        assert before - len(rest) <= INSIDE_ROWS_MAX
     assert not rest
     assert sessions > 1
 
