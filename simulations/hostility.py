@@ -1,4 +1,5 @@
-"""Hostile mailboxes: the honest node's code on a transport that lies, or beside it one who stalls, floods, replays.
+"""Hostile mailboxes: the honest node's code on a transport that lies, or beside it one who stalls, floods, replays, or
+fills the disks of all others.
 
 They know everything that a mailbox of the network knows, and keep to no limit but those that others enforce.
 """
@@ -7,19 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import fields, replace
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import trio
 
 from node.discovery.packets import Sighting
+from node.store.api import StoreError
 from node.sync.engine import SYNC_PROTOCOL
 from node.transport.api import PeerUnreachable, Stream, StreamBroken, StreamHandler
 from protocols.discovery import PeerInfo
 from protocols.errors import RemoteProtocolError
 from protocols.limits.replication import SYNC_RECEIVE_BYTES
 from protocols.limits.sync import FRAME_BYTES_MAX
-from protocols.model import MailboxId
+from protocols.model import LogName, MailboxId
 from protocols.sync.codec import decode, encode
 from protocols.sync.hints import HintedLog, encode_hints
 from protocols.sync.messages import Parcel
@@ -30,7 +34,10 @@ from simulations.runtime import draw
 from simulations.scenario import Behaviour
 from simulations.transport import P2P_PORT, Exchange, SimulatedTransport
 
-__all__ = ["misbehave", "transport_of"]
+__all__ = ["Deliver", "misbehave", "transport_of"]
+
+Deliver: TypeAlias = Callable[[Sequence[tuple[LogName, int, bytes]]], Awaitable[object]]
+"""Has a mailbox's own store take messages as if a phone had brought them."""
 
 _LIE_SHARE: Final = 0.3
 """The share of a liar's frames that are not true: so that many sessions get far before they meet one."""
@@ -43,6 +50,13 @@ _REMEMBERED_FRAMES: Final = 64
 _NOBODIES: Final = 8
 """Names of mailboxes that do not exist. Those who believe in them dial each for ever, which is what takes the time of a
 run; that their number is bounded, the tests of discovery show."""
+
+_CRAM_PAUSE_S: Final = 600.0
+_CRAM_LOGS: Final = 16
+_CRAM_MESSAGES: Final = 4
+_CRAM_BYTES: Final = 2048
+"""What one who fills disks brings at a time: new logs with so many messages of so many bytes, 128 KiB together. In an
+hour that is more than the small disks of simulated mailboxes hold."""
 
 
 def transport_of(
@@ -57,9 +71,13 @@ def transport_of(
 
 
 async def misbehave(
-    behaviour: Behaviour, transport: SimulatedTransport, multicast: Multicast, chance: random.Random
+    behaviour: Behaviour,
+    transport: SimulatedTransport,
+    multicast: Multicast,
+    chance: random.Random,
+    deliver: Deliver,
 ) -> None:
-    """What a hostile mailbox does of its own accord, until cancelled."""
+    """What a hostile mailbox does of its own accord, until cancelled. `deliver` is its own."""
     while True:
         await trio.sleep(_PAUSE_S * chance.uniform(0.5, 1.5))
         peers = sorted(transport.connected())
@@ -72,6 +90,9 @@ async def misbehave(
                     await _flood(transport, chance.choice(peers), chance)
             case Behaviour.REPLAYS if peers and isinstance(transport, _ListeningTransport):
                 await _replay(transport, chance.choice(peers), chance)
+            case Behaviour.CRAMS:
+                await _cram(transport.machine.name, chance, deliver)
+                await trio.sleep(_CRAM_PAUSE_S * chance.uniform(0.5, 1.5))
             case _:
                 pass
 
@@ -176,6 +197,14 @@ async def _flood(transport: SimulatedTransport, peer: MailboxId, chance: random.
             await stream.send_all(size.to_bytes(4) + chance.randbytes(500))
         except (PeerUnreachable, StreamBroken):
             return
+
+
+async def _cram(name: str, chance: random.Random, deliver: Deliver) -> None:
+    """Masses of messages in logs that nobody has seen, in a topic of its own, for all others to fetch."""
+    for _ in range(_CRAM_LOGS):
+        log = LogName(f"{name}'s own", chance.randbytes(8).hex())
+        with suppress(StoreError):
+            await deliver([(log, seq, chance.randbytes(_CRAM_BYTES)) for seq in range(_CRAM_MESSAGES)])
 
 
 def _announce_nobodies(transport: SimulatedTransport, multicast: Multicast, chance: random.Random) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -24,7 +24,7 @@ from node.sync.peers import SessionEnd
 from protocols.addresses import PeerAddress
 from protocols.limits.data import CLOCK_SKEW_MAX_S
 from protocols.limits.sync import SALT_BYTES, SYNC_VERSION_MAX, SYNC_VERSION_MIN
-from protocols.model import MailboxId, Retention
+from protocols.model import LogName, MailboxId, Retention
 from simulations.disk import Disk, SimulatedStore
 from simulations.hostility import misbehave, transport_of
 from simulations.multicast import Multicast, SimulatedDiscovery
@@ -87,7 +87,8 @@ class SimulatedClock:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What all machines of a world share. `on_store` is told of each new process's store before it is used."""
+    """What all machines of a world share. `on_store` is told of each new process's store before it is used, `on_wrote`
+    of what a hostile mailbox writes itself."""
 
     seed: int
     network: Network
@@ -98,6 +99,7 @@ class Surroundings:
     on_store: Callable[[Host, SimulatedStore], None]
     on_started: Callable[[Host], None]
     on_session: Callable[[Host, SessionEnd], None]
+    on_wrote: Callable[[str, LogName, int], None]
 
 
 class Host:
@@ -227,7 +229,16 @@ class Host:
             around.on_started(self)
             nursery.start_soon(supervise, "discovery", partial(self.discovery.run, announcement, core.engine.report))
             if not self.is_correct:
-                nursery.start_soon(misbehave, self.spec.behaviour, transport, around.multicast, self._random)
+                nursery.start_soon(
+                    misbehave, self.spec.behaviour, transport, around.multicast, self._random, self._deliver
+                )
+
+    async def _deliver(self, messages: Sequence[tuple[LogName, int, bytes]]) -> None:
+        """Stores what the mailbox has made itself. Raises StoreError."""
+        assert self.core is not None
+        for name, seq, _ in messages:
+            self._around.on_wrote(self.name, name, seq)
+        await self.core.mailbox.deliver(messages)
 
     def _session_ended(self, end: SessionEnd) -> None:
         self.sessions += 1

@@ -131,6 +131,7 @@ class _World:
             on_store=self._watch_store,
             on_started=self._started,
             on_session=self._session_ended,
+            on_wrote=self.wrote,
         )
         places: list[tuple[Mailboxes, Machine, list[Machine]]] = []
         for spec in self._scenario.mailboxes:

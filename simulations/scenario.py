@@ -93,6 +93,7 @@ class Behaviour(StrEnum):
     FLOODS = "floods"  # sessions, hints and announcements without end
     REPLAYS = "replays"  # sends again what it once heard
     WITHHOLDS = "withholds"  # advertises and never delivers
+    CRAMS = "crams"  # brings masses of messages of its own, for others to fetch and keep
 
 
 @dataclass(frozen=True, slots=True)

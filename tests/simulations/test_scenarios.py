@@ -85,7 +85,7 @@ def test_the_shelf_has_what_it_should() -> None:
     scenarios = packaged()
     assert set(scenarios) >= {
         "two-lans", "shutdown-week", "festival", "internet-mailbox", "clock-chaos", "disk-full-wave", "hostile-third",
-        "expiry-in-partition", "rolling-upgrade", "flash-crowd", "flood-and-quota",
+        "expiry-in-partition", "rolling-upgrade", "flash-crowd", "flood-and-quota", "siege",
     }  # fmt: skip
     assert sum(group.count for group in scenarios["festival"].mailboxes) == 200
     for name, scenario in scenarios.items():
