@@ -83,9 +83,15 @@ class Search:
         self._table = context.table
         self._work = work
         self._again = again
-        self.inspection = Inspection(context, work, self._only_there)
         self._regions: list[Region] = []  # to be asked about; the last one first
-        self._unnamed: list[_Unnamed] = []
+        self._unnamed = unnamed = list[_Unnamed]()
+
+        def only_there(
+            handle: bytes,
+        ) -> None:  # no method: in a circle, pictures would be kept until garbage is looked for
+            unnamed.append(_unnamed_of(handle, None))
+
+        self.inspection = Inspection(context, work, only_there)
         self._asked: Question | None = None
         self._asked_rows: Rows = np.zeros(0, np.int64)
         self._asked_names: list[_Unnamed] = []
@@ -164,7 +170,7 @@ class Search:
         left: list[_Unnamed] = []
         for one in reversed(self._unnamed):
             (asked if one.width == width and len(asked) < NAMES_ASKED_MAX else left).append(one)
-        self._unnamed = left[::-1]
+        self._unnamed[:] = left[::-1]
         self._asked_names = sorted(asked, key=lambda one: one.fragment)
         return Names(width, np.array([one.fragment for one in self._asked_names], np.uint64))
 
@@ -397,9 +403,6 @@ class Search:
         if row is not None and handle not in self._doubted:
             self._doubted.add(handle)
             self._unnamed.append(_unnamed_of(handle, None, range(row, row + 1)))
-
-    def _only_there(self, handle: bytes) -> None:
-        self._unnamed.append(_unnamed_of(handle, None))
 
     # Names
 

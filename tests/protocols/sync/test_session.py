@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+from typing import Any
+from weakref import WeakSet
+
 import pytest
 
 from protocols.limits.data import CLOCK_SKEW_MAX_S, SEQ_MAX, VARIANTS_MAX
@@ -11,7 +15,7 @@ from protocols.sync.common import Steps
 from protocols.sync.effects import Commit, OpenView, Settle
 from protocols.sync.session import SessionRefused, SessionResult, initiate, respond
 from tests.protocols.operation_maker import Author
-from tests.protocols.sync.world import HOUR_S, NOW_S, Box, Side, assert_equal, name_of, run_pair, sync
+from tests.protocols.sync.world import HOUR_S, NOW_S, Box, Side, View, assert_equal, name_of, run_pair, sync
 
 
 def filled(logs: int, messages: int) -> Box:
@@ -38,6 +42,32 @@ def test_two_sessions_that_have_come_equally_far_are_two() -> None:
     under_way = [first, second]
     under_way.remove(second)
     assert under_way[0] is first  # an equal one in its place would be missed when it ends
+
+
+@pytest.mark.parametrize("is_hinted", [False, True])
+def test_the_pictures_of_a_session_go_when_it_is_over(is_hinted: bool) -> None:
+    kept: WeakSet[View] = WeakSet()
+
+    class Watched(Box):
+        def perform(self, effect: Any) -> Any:
+            done = super().perform(effect)
+            if isinstance(done, View):
+                kept.add(done)
+            return done
+
+    one, other = Watched(), Watched()
+    for log in range(40):
+        one.put(name_of(log), 0, b"common")
+        other.put(name_of(log), 0, b"common")
+    one.put(name_of(3), 1, b"one")
+    other.put(name_of(4), 1, b"other")
+    gc.disable()
+    try:
+        sync(one, other, only=[handle_of(name_of(4)), handle_of(name_of(50))] if is_hinted else None)
+        assert not kept, "they wait until somebody looks for garbage"
+    finally:
+        gc.enable()
+    assert name_of(4) in one.logs and one.logs[name_of(4)].keys() == {0, 1}
 
 
 @pytest.mark.parametrize("messages", [1, 63, 64, 65, 1000])
