@@ -33,8 +33,8 @@ _TURNS_WITHOUT_IO: Final = 256
 
 _GARBAGE: Final = (1_000_000, 20, 100)
 """When to look for garbage (see `gc.set_threshold`). A world is millions of objects that stay, and to go through all of
-them as often as Python does is nearly half of what a large one costs. Nearly all that goes does so by itself: less than
-100,000 objects are left for this in three hours of fifty mailboxes."""
+them as often as Python does is nearly half of what a large one costs. What goes does so by itself: only processes that
+end leave something for this, a few thousand objects each."""
 
 
 def run_world(main: Callable[[], Awaitable[T]], seed: int, timeline: Timeline) -> T:
