@@ -136,6 +136,8 @@ class _Driver:
     next_commit: Commit | None = None
     """Not begun yet: mostly there is nothing to do but wait for it, which needs no task of its own."""
     decoder: FrameDecoder = field(default_factory=FrameDecoder)
+    unsent: bytes = b""
+    """Frames that go out with the next one."""
     slots: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(SYNC_COMMITS_UNDER_WAY_MAX))
     has_let_die: bool = False
     failure: StoreError | None = None
@@ -161,10 +163,12 @@ class _Driver:
                     if self.next_commit is not None:
                         await self._begin()
                     return await self._receive()
-                case Send(frame):
+                case Send(frame, is_followed):
                     if self.next_commit is not None:
                         await self._begin()
-                    await self._send(frame)
+                    self.unsent += encode_frame(frame)
+                    if not is_followed:
+                        await self._send()
                     return None
                 case Settle():
                     await self._settle()
@@ -212,8 +216,8 @@ class _Driver:
             case _:
                 raise AssertionError(effect)
 
-    async def _send(self, frame: bytes) -> None:
-        data = encode_frame(frame)
+    async def _send(self) -> None:
+        data, self.unsent = self.unsent, b""
         self.patience.wait("the peer took nothing")
         await self.stream.send_all(data)
         self.traffic.bytes_out += len(data)

@@ -125,7 +125,8 @@ class Responder:
         wanted = yield from self._choose(request.offers)
         dead = yield from read_dead(self._context, [(log.name, log.spans) for log in request.offers])
         earlier = [(number, items[:_EARLIER_ITEMS_MAX]) for number, items in dead[:_EARLIER_LOGS_MAX]]
-        yield Send(encode(Want([(number, spans) for number, spans in enumerate(wanted) if spans], earlier)))
+        want = Want([(number, spans) for number, spans in enumerate(wanted) if spans], earlier)
+        yield Send(encode(want), is_followed=bool(request.fetch))
         if request.fetch:
             named = [(number, self._context.name(log.handle)) for number, log in enumerate(request.fetch)]
             spans = [

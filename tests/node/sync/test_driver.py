@@ -116,6 +116,29 @@ async def test_what_has_died_since_it_was_asked_for_is_not_stored() -> None:
     assert [item.seq for item in await store.items(LOG, 0, 9)] == [2]
 
 
+async def test_frames_that_are_followed_by_others_go_out_with_them() -> None:
+    pieces: list[bytes] = []
+
+    class Recorded(Pipe):
+        async def send_all(self, data: bytes) -> None:
+            pieces.append(data)
+            await super().send_all(data)
+
+    def session() -> Session:
+        yield Send(b"one", is_followed=True)
+        yield Settle()
+        yield Send(b"two", is_followed=True)
+        yield Send(b"three")
+        yield Send(b"four")
+        return SessionResult()
+
+    traffic = SessionTraffic()
+    await drive(session(), stream=Recorded(), traffic=traffic)
+    first = b"".join(map(encode_frame, (b"one", b"two", b"three")))
+    assert pieces == [first, encode_frame(b"four")]
+    assert traffic.bytes_out == sum(map(len, pieces))
+
+
 def claiming(seen: list[Any], *spans: Span) -> Session:
     seen.append((yield Claim(spans)).spans)
     return SessionResult()
