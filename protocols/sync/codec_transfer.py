@@ -64,7 +64,10 @@ def _parcel_columns(logs: Sequence[ParcelLog]) -> list[bytes]:
         steps += map(sub, log.seqs[1:], log.seqs)
         dates += log.first_stored_s
         sizes += log.sizes
-    zigzag = [2 * step if step >= 0 else -2 * step - 1 for step in map(sub, dates, (0, *dates))]
+    if dates and dates.count(dates[0]) == len(dates):  # as is usual: those of an hour
+        zigzag = [2 * dates[0]] + [0] * (len(dates) - 1)
+    else:
+        zigzag = [2 * step if step >= 0 else -2 * step - 1 for step in map(sub, dates, (0, *dates))]
     return [pack_varint_list(column) for column in (heads, steps, zigzag, sizes)]
 
 
@@ -128,7 +131,10 @@ def read_parcel(message: list[Any]) -> Parcel:
 
 def _parcel_logs(counts: list[int], columns: list[list[int]]) -> list[ParcelLog]:
     steps, zigzag, sizes = columns
-    dates = list(accumulate([code >> 1 ^ -(code & 1) for code in zigzag]))
+    if any(zigzag[1:]):
+        dates = list(accumulate([code >> 1 ^ -(code & 1) for code in zigzag]))
+    else:  # as is usual: all of an hour
+        dates = [code >> 1 ^ -(code & 1) for code in zigzag[:1]] * len(zigzag)
     if dates and not 0 <= min(dates) <= max(dates) <= TIME_MAX_S:
         raise RemoteProtocolError("malformed", "a date beyond all times")
     if max(sizes, default=0) > BLOB_BYTES_MAX:

@@ -163,7 +163,10 @@ class Expected:
 
     def came(self) -> list[Seqs]:
         """`got` as spans."""
-        return list(spans_of(self.got))
+        got = self.got
+        if got and got[-1] - got[0] == len(got) - 1 == len(set(got)) - 1:  # as is usual
+            return [(got[0], got[-1])]
+        return list(spans_of(got))
 
     def missing(self) -> list[Seqs]:
         """What did not come."""

@@ -6,13 +6,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from protocols.limits.sync import SYNC_VERSION_MAX
 from protocols.model import LogName
 from protocols.sync import effects as fx
 from protocols.sync import parcels
 from protocols.sync.codec import decode, encode
+from protocols.sync.deliveries import Delivery, Stretch
 from protocols.sync.messages import Hello, Parcel, Transfer
+from protocols.sync.spans import spans_of
 from tests.protocols.sync.world import HOUR_S, NOW_S, Box, assert_equal, name_of, sync
 
 STAMP_S = int(NOW_S) // HOUR_S * HOUR_S
@@ -132,3 +136,26 @@ def test_a_date_in_the_receivers_future_is_the_same_on_both_sides_at_once() -> N
             assert_equal(giver, taker)
             trips.append(outcome.initiator.result.round_trips)
     assert trips == [4, 5, 4, 4]  # the taker that asks has an earlier boundary, and asks again
+
+
+@given(st.lists(st.integers(0, 12)))
+def test_what_came_is_told_in_spans(seqs: list[int]) -> None:
+    assert parcels.Expected(LOG, [], sorted(seqs)).came() == list(spans_of(sorted(seqs)))
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.lists(st.binary(max_size=9), min_size=1, max_size=12))))
+def test_batches_hold_everything_in_its_order(parts: list[tuple[int, list[bytes]]]) -> None:
+    came = [[Delivery(name_of(log), at, blob, b"", 0) for at, blob in enumerate(blobs)] for log, blobs in parts]
+    batch, taken = parcels._Batch(), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parcels, "BATCH_MESSAGES_MAX", 5)
+        patch.setattr(parcels, "BATCH_BYTES_MAX", 20)
+        for messages in came:
+            batch.add(Stretch.of(messages))
+            while batch.is_full:
+                taken.append(batch.take())
+            assert batch.messages < 5
+        if batch.messages:
+            taken.append(batch.take())
+    assert [one for deliveries in taken for one in deliveries] == [one for messages in came for one in messages]
+    assert all(0 < len(deliveries) <= 5 for deliveries in taken)
