@@ -199,6 +199,8 @@ class ChunkedBody:
             self._overhead += len(line) - len(self._line)
             if len(line) > HTTP_CHUNK_LINE_BYTES_MAX or self._overhead > HTTP_HEAD_BYTES_MAX:
                 raise BadHead(400, "The chunked body consists of little but chunk heads.")
+            if self._state == "end" and not b"\r\n".startswith(line):
+                raise BadHead(400, "A chunk is longer than it says.")
             self._line = line
             if end < 0:
                 break
@@ -214,8 +216,6 @@ class ChunkedBody:
             raise BadHead(400, "A line ends in LF without CR.")
         line = line[:-2]
         if self._state == "end":
-            if line:
-                raise BadHead(400, "A chunk is longer than it says.")
             self._state = "size"
         elif self._state == "size":
             match = _CHUNK_SIZE.fullmatch(line)

@@ -34,6 +34,10 @@ class Snapshot(Protocol[Ref]):
         """See `Store.watermarks`."""
         ...
 
+    def top(self, ref: Ref) -> int | None:
+        """The highest seq that is held, alive or not; None if there is none."""
+        ...
+
     def evicted(self, ref: Ref) -> Sequence[EvictedSpan]:
         """What was let go of a log to make room, ascending: nobody is asked for it."""
         ...
@@ -141,7 +145,8 @@ class _PageReader(Generic[Ref]):
 
     def _take(self, ref: Ref | None, seq_from: int) -> list[tuple[int, bytes]]:
         messages: list[tuple[int, bytes]] = []
-        if ref is not None:
+        top = None if ref is None else self._snapshot.top(ref)
+        if ref is not None and top is not None and top >= seq_from:
             for message in self._snapshot.served(ref, seq_from):
                 messages.append(message)
                 self._bytes_left -= len(message[1]) + READ_MESSAGE_OVERHEAD_BYTES

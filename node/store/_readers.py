@@ -1,34 +1,29 @@
-"""The reading side of the SQLite store: a few read-only connections in worker threads, never held up by the writer."""
+"""What reads of the SQLite store do, each over one snapshot; `_reader_pool` carries them out."""
 
 from __future__ import annotations
 
 import json
-import queue
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
-from pathlib import Path
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import trio
 
 from node.store._evicted import EvictedSpan, divide
-from node.store._health import HealthWatch
 from node.store._logs import evicted_of
-from node.store._schema import SEQ_OFFSET, chunks_of, connect_reader, one, translate
-from node.store.api import Admission, ItemColumns, ScanPage, StoreUnavailable
+from node.store._schema import SEQ_OFFSET, chunks_of, one
+from node.store.api import Admission, ItemColumns, ScanPage
 from protocols.limits.data import DIGEST_BYTES, SEQ_MAX
-from protocols.limits.store import READERS_MAX, SCAN_PAGE_MESSAGES
+from protocols.limits.store import SCAN_PAGE_MESSAGES
 from protocols.model import Item, LogName
 from protocols.operations import is_genuine
 from protocols.sync.effects import Span
 
 __all__ = [
     "KeyPage",
-    "Readers",
     "SqliteSnapshot",
     "admit",
     "blob_of",
@@ -39,8 +34,6 @@ __all__ = [
     "scan_page",
     "watermarks",
 ]
-
-T = TypeVar("T")
 
 _WATERMARKS: Final = (
     "SELECT json_group_array(json_array(j.key, w.seq)) FROM json_each(?) j"
@@ -53,96 +46,52 @@ _WATERMARKS: Final = (
 _FIND_LOG: Final = "SELECT id FROM logs WHERE topic = (SELECT id FROM topics WHERE topic = ?) AND log = ?"
 
 
-class Readers:
-    """A pool of connections. Each read is one short transaction: a snapshot that does not hold the log for long."""
+class _Log(NamedTuple):
+    """How a snapshot knows a log. `watermark` and `top` (the highest seq held, alive or not) as they are stored."""
 
-    def __init__(self, path: Path, health: HealthWatch) -> None:
-        self._path = path
-        self._health = health
-        self._generation = 0
-        self._limiter = trio.CapacityLimiter(READERS_MAX)
-        self._idle: queue.SimpleQueue[tuple[int, sqlite3.Connection]] = queue.SimpleQueue()
-        self._running = 0
-        self._is_closed = False
-        self._quiet = trio.Event()
+    id: int
+    watermark: int | None
+    top: int | None
 
-    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """`work`'s result, carried out over one snapshot. Raises StoreUnavailable."""
-        if self._is_closed:
-            raise StoreUnavailable("the store is closed")
-        self._running += 1
-        try:
-            return await trio.to_thread.run_sync(self._in_thread, work, limiter=self._limiter)
-        except sqlite3.Error as error:
-            failure = translate(error, self._path)
-            self._health.failed(failure)
-            raise failure from error
-        finally:
-            self._running -= 1
-            if not self._running:
-                self._quiet.set()
 
-    def _in_thread(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        try:
-            generation, connection = self._idle.get_nowait()
-            if generation != self._generation:
-                connection.close()
-                raise queue.Empty
-        except queue.Empty:
-            generation, connection = self._generation, connect_reader(self._path)
-        try:
-            connection.execute("BEGIN")
-            result = work(connection)
-            connection.execute("COMMIT")
-        except BaseException:
-            connection.close()
-            raise
-        self._idle.put((generation, connection))
-        return result
-
-    def renew(self) -> None:
-        """The file is another one from now on: what is open is opened anew."""
-        self._generation += 1
-
-    async def close(self) -> None:
-        """Waits for the reads under way and closes the connections."""
-        self._is_closed = True
-        self._quiet = trio.Event()
-        if self._running:
-            with trio.CancelScope(shield=True):
-                await self._quiet.wait()
-        while not self._idle.empty():
-            self._idle.get_nowait()[1].close()
+_LOG: Final = "l.id, (SELECT seq FROM watermarks WHERE log = l.id), (SELECT max(seq) FROM messages WHERE log = l.id)"
 
 
 class SqliteSnapshot:
-    """See `_paging.Snapshot`. Logs are known by their ids. Lives within one read transaction."""
+    """See `_paging.Snapshot`. Lives within one read transaction."""
 
     def __init__(self, connection: sqlite3.Connection, alive_from_s: int) -> None:
         self._db = connection
         self._alive_from_s = alive_from_s
 
-    def live_logs(self, topic: str, log_from: str) -> Iterator[tuple[str, int]]:
-        return self._db.execute(
-            "SELECT log, id FROM logs INDEXED BY logs_live WHERE topic = (SELECT id FROM topics WHERE topic = ?)"
-            " AND log >= ? AND emptied IS NULL ORDER BY log",
+    def live_logs(self, topic: str, log_from: str) -> Iterator[tuple[str, _Log]]:
+        rows = self._db.execute(
+            f"SELECT l.log, {_LOG} FROM logs l INDEXED BY logs_live WHERE l.topic ="
+            " (SELECT id FROM topics WHERE topic = ?) AND l.log >= ? AND l.emptied IS NULL ORDER BY l.log",
             (topic, log_from),
         )
+        return ((log, _Log(*columns)) for log, *columns in rows)
 
-    def find(self, topic: str, log: str) -> int | None:
-        found: int | None = one(self._db, _FIND_LOG, (topic, log))
-        return found
+    def find(self, topic: str, log: str) -> _Log | None:
+        row = self._db.execute(
+            f"SELECT {_LOG} FROM logs l WHERE l.topic = (SELECT id FROM topics WHERE topic = ?) AND l.log = ?",
+            (topic, log),
+        ).fetchone()
+        return None if row is None else _Log(*row)
 
-    def watermark(self, ref: int) -> int | None:
-        return _watermark(self._db, ref)
+    def watermark(self, ref: _Log) -> int | None:
+        return None if ref.watermark is None else ref.watermark + SEQ_OFFSET
 
-    def evicted(self, ref: int) -> list[EvictedSpan]:
-        return evicted_of(self._db, ref)
+    def top(self, ref: _Log) -> int | None:
+        return None if ref.top is None else ref.top + SEQ_OFFSET
 
-    def alive_seqs(self, ref: int, seq_from: int, seq_to: int) -> Iterator[int]:
+    def evicted(self, ref: _Log) -> list[EvictedSpan]:
+        return evicted_of(self._db, ref.id)
+
+    def alive_seqs(self, ref: _Log, seq_from: int, seq_to: int) -> Iterator[int]:
         rows = self._db.execute(
             "SELECT seq FROM messages WHERE log = ? AND seq BETWEEN ? AND ? AND first_stored >= ? ORDER BY seq",
-            (ref, seq_from - SEQ_OFFSET, min(seq_to, SEQ_MAX) - SEQ_OFFSET, self._alive_from_s),
+            (ref.id, seq_from - SEQ_OFFSET, min(seq_to, SEQ_MAX) - SEQ_OFFSET, self._alive_from_s),
         )
         last = None
         for (seq,) in rows:
@@ -150,21 +99,16 @@ class SqliteSnapshot:
                 last = seq
                 yield seq + SEQ_OFFSET
 
-    def served(self, ref: int, seq_from: int) -> Iterator[tuple[int, bytes]]:
+    def served(self, ref: _Log, seq_from: int) -> Iterator[tuple[int, bytes]]:
         rows = self._db.execute(
             "SELECT m.seq, m.size, m.blob, b.data FROM messages m CROSS JOIN blobs b ON b.id = m.blob"
             " WHERE m.log = ?1 AND m.seq >= ?2 AND m.first_stored >= ?3 AND NOT EXISTS (SELECT 1 FROM messages v"
             " WHERE v.log = ?1 AND v.seq = m.seq AND v.first_stored >= ?3"
             " AND (-v.genuine, v.first_stored, v.digest) < (-m.genuine, m.first_stored, m.digest)) ORDER BY m.seq",
-            (ref, seq_from - SEQ_OFFSET, self._alive_from_s),
+            (ref.id, seq_from - SEQ_OFFSET, self._alive_from_s),
         )
         for seq, size, blob, data in rows:
             yield seq + SEQ_OFFSET, data if chunks_of(size) == 1 else blob_of(self._db, blob, size)
-
-
-def _watermark(connection: sqlite3.Connection, log_id: int) -> int | None:
-    stored: int | None = one(connection, "SELECT seq FROM watermarks WHERE log = ?", (log_id,))
-    return None if stored is None else stored + SEQ_OFFSET
 
 
 def blob_of(connection: sqlite3.Connection, first: int, size: int) -> bytes:

@@ -111,6 +111,9 @@ class _Snapshot:
     def watermark(self, ref: _Log) -> int | None:
         return ref.watermark
 
+    def top(self, ref: _Log) -> int | None:
+        return ref.seqs[-1] if ref.seqs else None
+
     def evicted(self, ref: _Log) -> Sequence[EvictedSpan]:
         return ref.evicted
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from node.store import _readers
 from node.store._health import HealthWatch
 from node.store._messages import messages
-from node.store._readers import Readers
+from node.store._reader_pool import Readers
 from node.store.api import ScanPage
 from protocols.model import LogName
 from protocols.sync.effects import Page, Span
@@ -48,7 +48,7 @@ class SqliteReads:
 
     async def watermarks(self, names: Sequence[LogName]) -> Mapping[LogName, int | None]:
         """See `Store.watermarks`."""
-        return await self._readers.run(lambda connection: _readers.watermarks(connection, names))
+        return await self._readers.run_short(lambda connection: _readers.watermarks(connection, names))
 
 
 class SqliteReading(SqliteReads):

@@ -24,7 +24,8 @@ from node.store._health import HealthWatch
 from node.store._housekeeping import disk_room
 from node.store._ledger import Ledger
 from node.store._paging import read_page
-from node.store._readers import Readers, SqliteSnapshot
+from node.store._reader_pool import Readers
+from node.store._readers import SqliteSnapshot
 from node.store._schema import prepare
 from node.store._shares import source_of
 from node.store._variants import NeedsRoom, Unjudged
@@ -257,7 +258,7 @@ class SqliteStore(SqliteReads, Store):
             snapshot = SqliteSnapshot(connection, alive_from_s)
             return read_page(snapshot, query, missing_max=missing_max, after=after, page_bytes=page_bytes)
 
-        return await self._readers.run(work)
+        return await self._readers.run_short(work)
 
     async def items(self, name: LogName, seq_from: int, seq_to: int) -> Sequence[Item]:
         low, high = max(0, seq_from), min(seq_to, SEQ_MAX)

@@ -84,6 +84,9 @@ READER_CACHE_BYTES: Final = 4 * MIB
 READERS_MAX: Final = 4
 """Reads at the same time, each with a thread and a connection: enough for a slow disk's queue and for a Pi's cores."""
 
+SHORT_READ_S: Final = 0.002
+"""A short read that takes longer than this does not keep the others waiting: another thread helps."""
+
 LOG_CACHE_MAX: Final = 65_536
 """Logs whose state the writer remembers (about 500 bytes each), so that most stores need no look-up at all."""
 

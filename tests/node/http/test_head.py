@@ -249,6 +249,8 @@ def test_chunks_however_they_arrive(
         b"1_0\r\n",
         b"1\n",
         b"1\r\nab\r\n",
+        b"1\r\na\0",
+        b"1\r\na\r\r",
         b"2\r\na\r\n0",
         b"1\r\na\n0\r\n\r\n",
         b"0\r\nno colon\r\n\r\n",
