@@ -41,7 +41,7 @@ class PendingRows:
     def add(self, log: int, arrivals: Stretch, blob_id: int, source: int, *, genuine: bool = False) -> int:
         """Messages of a log and their blobs, in rows from `blob_id` on; returns the id after the last. `genuine` if
         that is known of them, and matters; `source` is whoever brought them."""
-        _, seqs, contents, digests, first_stored_s = arrivals
+        _, _, seqs, contents, digests, first_stored_s = arrivals
         if len(seqs) == 1 and (size := len(contents[0])) <= BLOB_CHUNK_BYTES:  # as most come that phones send
             self._largest_bytes = max(self._largest_bytes, size)
             self._blobs += (blob_id, contents[0])

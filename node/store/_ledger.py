@@ -44,13 +44,12 @@ __all__ = ["Ledger"]
 
 class _Plan(NamedTuple):
     """What a request does to one log, which may not exist yet. `keys` is None where all that arrives lies beyond
-    everything held and is alone with its seq, ascending: as it nearly always is; then `size` is that of the blobs."""
+    everything held and is alone with its seq, ascending: as it nearly always is."""
 
     name: LogName
     log: Log | None
     arrivals: Stretch
     keys: Mapping[int, Key] | None
-    size: int
 
 
 @dataclass(slots=True)
@@ -66,7 +65,7 @@ def _grown_by_topic(plans: Sequence[_Plan]) -> Mapping[str, int]:
     grown: defaultdict[str, int] = defaultdict(int)
     for plan in plans:
         if plan.keys is None:
-            grown[plan.name.topic] += plan.size + len(plan.arrivals.seqs) * MESSAGE_OVERHEAD_BYTES
+            grown[plan.name.topic] += plan.arrivals.size + len(plan.arrivals.seqs) * MESSAGE_OVERHEAD_BYTES
         else:
             grown[plan.name.topic] += growth_by(plan.keys, plan.arrivals.blobs_by_digest()).storage_bytes
     return grown
@@ -190,7 +189,7 @@ class Ledger:
             log = made[plan.name] if plan.log is None else self._revive(plan.log)
             if plan.keys is None:
                 self._store_fresh(log, plan.arrivals, changes, source)
-                self.account(source, log.topic_id, len(plan.arrivals.seqs), plan.size)
+                self.account(source, log.topic_id, len(plan.arrivals.seqs), plan.arrivals.size)
                 stored += len(plan.arrivals.seqs)
             else:
                 self._store_among_held(plan, plan.keys, log, changes, source)
@@ -236,16 +235,15 @@ class Ledger:
             growth.logs += 1
         seqs = arrivals.seqs
         if seqs[0] > (-1 if log is None else log.top) and (len(seqs) == 1 or all(map(lt, seqs, seqs[1:]))):
-            size = sum(map(len, arrivals.blobs))
             growth.messages += len(seqs)
-            growth.bytes += size
-            return _Plan(name, log, arrivals, None, size)
+            growth.bytes += arrivals.size
+            return _Plan(name, log, arrivals, None)
         held = {} if log is None else self._held(log, set(seqs))
         keys = keys_of(name, list(arrivals.deliveries()), held, judged)
         grown = growth_by(keys, arrivals.blobs_by_digest())
         growth.messages += grown.messages
         growth.bytes += grown.bytes
-        return _Plan(name, log, arrivals, keys, 0)
+        return _Plan(name, log, arrivals, keys)
 
     def _held(self, log: Log, arriving: Set[int]) -> dict[int, dict[bytes, Row]]:
         """What is held of these seqs: one look-up each, or one walk where they lie close together."""
@@ -288,7 +286,7 @@ class Ledger:
                 held = key.held.get(digest)
                 if held is None:
                     blob = blobs[digest]
-                    new = Stretch(plan.name, [seq], [blob], [digest], [first_stored_s])
+                    new = Stretch(plan.name, len(blob), [seq], [blob], [digest], [first_stored_s])
                     self._add(log, new, changes, source, genuine=digest in key.genuine)
                     self.account(source, log.topic_id, 1, len(blob))
                     continue

@@ -28,9 +28,11 @@ class Delivery(NamedTuple):
 
 
 class Stretch(NamedTuple):
-    """Messages of one log, one at least; the columns are equally long."""
+    """Messages of one log, one at least; the columns are equally long. `size` is that of all blobs together: asking
+    them one by one is dear where they have left the processor's caches."""
 
     name: LogName
+    size: int
     seqs: Sequence[int]
     blobs: Sequence[bytes]
     digests: Sequence[bytes]
@@ -41,13 +43,13 @@ class Stretch(NamedTuple):
         """Those of one log."""
         if len(deliveries) == 1:
             ((name, seq, blob, digest, stored_s),) = deliveries
-            return cls(name, (seq,), (blob,), (digest,), (stored_s,))
+            return cls(name, len(blob), (seq,), (blob,), (digest,), (stored_s,))
         _, seqs, blobs, digests, first_stored_s = zip(*deliveries, strict=True)
-        return cls(deliveries[0][0], seqs, blobs, digests, first_stored_s)
+        return cls(deliveries[0][0], sum(map(len, blobs)), seqs, blobs, digests, first_stored_s)
 
     def deliveries(self) -> Iterator[Delivery]:
         """One by one."""
-        return map(Delivery, repeat(self.name), *self[1:])
+        return map(Delivery, repeat(self.name), self.seqs, self.blobs, self.digests, self.first_stored_s)
 
     def blobs_by_digest(self) -> dict[bytes, bytes]:
         """The contents alone."""
@@ -55,14 +57,16 @@ class Stretch(NamedTuple):
 
     def part(self, start: int, end: int) -> Stretch:
         """Some of them."""
-        name, seqs, blobs, digests, first_stored_s = self
-        return Stretch(name, seqs[start:end], blobs[start:end], digests[start:end], first_stored_s[start:end])
+        name, _, seqs, blobs, digests, first_stored_s = self
+        some = blobs[start:end]
+        return Stretch(name, sum(map(len, some)), seqs[start:end], some, digests[start:end], first_stored_s[start:end])
 
     def followed_by(self, other: Stretch) -> Stretch:
         """These and others of the same log."""
-        name, seqs, blobs, digests, first_stored_s = self
+        name, size, seqs, blobs, digests, first_stored_s = self
         return Stretch(
             name,
+            size + other.size,
             [*seqs, *other.seqs],
             [*blobs, *other.blobs],
             [*digests, *other.digests],
@@ -89,7 +93,7 @@ class Deliveries(Sequence[Delivery]):
     @property
     def blobs_bytes(self) -> int:
         """The sizes of all blobs together."""
-        return sum([sum(map(len, stretch.blobs)) for stretch in self.stretches])
+        return sum([stretch.size for stretch in self.stretches])
 
     def from_s(self, first_stored_s: int) -> Deliveries:
         """Those of this age or younger."""

@@ -177,6 +177,7 @@ class _Came(NamedTuple):
     """Messages of a log that are complete, column by column."""
 
     log: Expected
+    size: int
     seqs: Sequence[int]
     first_stored_s: Sequence[int]
     blobs: Sequence[bytes]
@@ -229,7 +230,7 @@ class _Unpacker:
         missing = size - len(self._part)
         self._part += data[:missing]
         if len(data) >= missing:
-            done.append(_Came(log, [seq], [first_stored_s], [bytes(self._part)]))
+            done.append(_Came(log, size, [seq], [first_stored_s], [bytes(self._part)]))
             self._cut, self._part = None, bytearray()
         return missing
 
@@ -246,7 +247,8 @@ class _Unpacker:
             self._part += data[ends[whole] :]
         if whole:
             blobs = [data[begin:end] for begin, end in pairwise(ends[: whole + 1])]
-            done.append(_Came(expected, log.seqs[:whole], log.first_stored_s[:whole], blobs))
+            size = ends[whole] - start
+            done.append(_Came(expected, size, log.seqs[:whole], log.first_stored_s[:whole], blobs))
         return ends[-1]
 
     def _check(self, log: ParcelLog) -> None:
@@ -294,7 +296,7 @@ def receive_messages(context: Context, expected: Sequence[Expected]) -> Steps[tu
         parcel = yield from receive(Parcel)
         for came in unpacker.take(parcel):
             context.result.received += len(came.seqs)
-            context.result.received_bytes += sum(map(len, came.blobs))
+            context.result.received_bytes += came.size
             stretch = _stretch(context, came)
             if stretch is not None:
                 batch.add(stretch)
@@ -330,7 +332,7 @@ class _Batch:
         else:
             self._stretches.append(stretch)
         self.messages += len(stretch.seqs)
-        self._bytes += sum(map(len, stretch.blobs))
+        self._bytes += stretch.size
 
     def take(self) -> Deliveries:
         """As much of it as makes one commit."""
@@ -353,7 +355,7 @@ def _stretch(context: Context, came: _Came) -> Stretch | None:
     """What is to be stored of messages that came: not what our own rule lets die."""
     kept_s = {stored_s: context.clamp(stored_s) for stored_s in set(came.first_stored_s)}
     dates = list(map(kept_s.__getitem__, came.first_stored_s))
-    stretch = Stretch(came.log.name, came.seqs, came.blobs, digests_of(came.blobs), dates)
+    stretch = Stretch(came.log.name, came.size, came.seqs, came.blobs, digests_of(came.blobs), dates)
     if any(map(context.expired, kept_s.values())):
         alive = [one for one in stretch.deliveries() if not context.expired(one.first_stored_s)]
         return Stretch.of(alive) if alive else None

@@ -42,9 +42,12 @@ def test_a_log_in_several_stretches_is_put_together(groups: list[list[Delivery]]
     found = by_log(whole)
     assert [one for stretch in found.values() for one in stretch.deliveries()] == together(list(whole))
     assert all(stretch.name == name for name, stretch in found.items())
+    assert all(stretch.size == sum(map(len, stretch.blobs)) for stretch in found.values())
 
 
 @given(st.lists(messages, min_size=1), st.integers(0, 9), st.integers(0, 9))
 def test_a_part(some: list[Delivery], start: int, end: int) -> None:
     same = [one._replace(name=LOGS[0]) for one in some]
-    assert list(Stretch.of(same).part(start, end).deliveries()) == same[start:end]
+    part = Stretch.of(same).part(start, end)
+    assert list(part.deliveries()) == same[start:end]
+    assert part.size == sum(len(one.blob) for one in same[start:end])
