@@ -77,8 +77,12 @@ HOSTILE = replace(
 )
 
 
-def verdict_of(name: str, scenario: Scenario) -> Verdict:
-    return next(verdict for verdict in play(scenario, 1).verdicts if verdict.name == name)
+SEEDS = range(1, 9)
+"""One of them at least shows each bug; some show in a run of three only."""
+
+
+def verdict_of(name: str, scenario: Scenario, seed: int = 1) -> Verdict:
+    return next(verdict for verdict in play(scenario, seed).verdicts if verdict.name == name)
 
 
 @pytest.mark.parametrize(
@@ -223,6 +227,6 @@ def test_a_bug_is_found(
     name: str, scenario: Scenario, bug: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bug(monkeypatch)
-    verdict = verdict_of(name, scenario)
-    assert verdict.counterexample is not None
-    assert verdict.counterexample.startswith("at ")
+    found = next(filter(None, (verdict_of(name, scenario, seed).counterexample for seed in SEEDS)), None)
+    assert found is not None
+    assert found.startswith("at ")
