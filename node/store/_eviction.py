@@ -104,11 +104,7 @@ class Evictor:
             for row in rows:
                 _, _, _, first_stored_s, size, blob, source, topic_id = row
                 look.at = (first_stored_s, blob)
-                if (
-                    source == victim.source
-                    and (self.ledger.shares.is_new(topic_id) if victim.topic is None else topic_id == victim.topic)
-                    and blob < below
-                ):
+                if source == victim.source and blob < below and self.ledger.shares.gives_way(victim, topic_id):
                     chosen.append(row[:7])
                     look.has_found = True
                     freed += size + MESSAGE_OVERHEAD_BYTES

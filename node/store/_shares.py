@@ -57,13 +57,15 @@ def _weight(source: int) -> int:
 
 
 class Victim(NamedTuple, Generic[Topic]):
-    """Whose messages give way, the oldest first: those of `source` in `topic`, or in all its new topics if that is
-    None; not such as have just been acknowledged unless `young`. `spare_bytes` may go before another would have to."""
+    """Whose messages give way, the oldest first: those of `source` in `topic`, or if that is None in all its new topics
+    in which it has `least_bytes`; not such as have just been acknowledged unless `young`. `spare_bytes` may go before
+    another would have to."""
 
     source: int
     topic: Topic | None
     young: bool
     spare_bytes: int
+    least_bytes: int = 0
 
 
 class Shares(Generic[Topic]):
@@ -100,6 +102,12 @@ class Shares(Generic[Topic]):
         """Whether a topic counts as new."""
         at_s = self._born.get(topic)
         return at_s is not None and at_s > self._now_s() - TOPIC_NEW_S
+
+    def gives_way(self, victim: Victim[Topic], topic: Topic) -> bool:
+        """Whether the victim's messages in this topic are meant."""
+        if victim.topic is not None:
+            return topic == victim.topic
+        return self.is_new(topic) and self._sources[victim.source].get(topic, 0) >= victim.least_bytes
 
     def held_in(self, topic: Topic) -> int:
         """Bytes of a topic, from all sources."""
@@ -146,9 +154,9 @@ class Shares(Generic[Topic]):
 
     def _within(self, source: int, *, young: bool, spare_bytes: int, asked: Asked[Topic] = ()) -> Victim[Topic] | None:
         """The largest share of a source: a topic, or all its new topics together (else whoever makes thousands of them
-        would have a share for each). A topic that is a large part of the new ones is meant alone. What is `asked` for
-        counts as if it were there: else the small topics of a source would give way to a flood that comes in large
-        pieces."""
+        would have a share for each), but for those that are small beside the largest. A topic that is a large part of
+        the new ones is meant alone. What is `asked` for counts as if it were there: else the small topics of a source
+        would give way to a flood that comes in large pieces."""
         self._grow_up()
         sizes: dict[Topic | None, int] = dict(self._sources.get(source, {}).items())
         new = 0
@@ -172,7 +180,9 @@ class Shares(Generic[Topic]):
         size, topic = largest[True]
         # Of a topic that is not known yet nothing could give way: it is refused only if it were most of them.
         if (EVICT_NEW_PART if topic is not None else 2) * size <= new:
-            return Victim(source, None, young, spare_bytes)
+            held = self._sources.get(source, {})
+            most = max((size for one, size in held.items() if one in self._born), default=0)
+            return Victim(source, None, young, spare_bytes, most // EVICT_NEW_PART)
         return None if topic is None else Victim(source, topic, young, spare_bytes)
 
     def _grow_up(self) -> None:

@@ -264,9 +264,9 @@ class MemoryStore(Store):
         for first_stored_s in sorted(self._ages):
             for name, seq, digest in self._ages[first_stored_s]:
                 held = self._topics[name.topic][name.log].variants[seq][digest]
-                is_theirs = self._shares.is_new(name.topic) if victim.topic is None else name.topic == victim.topic
                 is_young = held.number >= young_from
-                if not is_theirs or held.source != victim.source or (is_young and not victim.young):
+                is_theirs = held.source == victim.source and self._shares.gives_way(victim, name.topic)
+                if not is_theirs or (is_young and not victim.young):
                     continue
                 gone.setdefault(name, []).append((seq, digest))
                 removed.append(StoredItem(name, Item(seq, digest, first_stored_s, len(held.blob))))

@@ -184,9 +184,9 @@ TOPIC_NEW_S: Final = 86_400.0
 """For so long the new topics of a source have one share together: making thousands of topics gains nothing."""
 
 EVICT_NEW_PART: Final = 4
-"""A topic with more than this part of a source's new topics gives way alone: what is small beside a few large ones
-stays, while what is cut into many small ones still goes by its age. Half let a liar, who spread a flood over two topics
-by changing a letter of its name, push out talkers in a simulated day."""
+"""A topic with more than this part of a source's new topics gives way alone, and one with less than this part of the
+largest stays: else a liar, who spreads a flood over several topics by changing a letter of its name, pushes out talkers
+(seen in a simulated day). What is cut into many alike goes by its age."""
 
 EVICT_ASKED_TOPICS: Final = 16
 """Topics of a request that are looked at when room is made for it, those that grow most."""
