@@ -13,7 +13,7 @@ from node.sync.peers import SessionEnd
 from protocols.model import LogName, MailboxId
 from simulations.machines import Host
 from simulations.network import Network
-from simulations.recorder import Held, Recorder, Way
+from simulations.recorder import Recorder, Way
 from simulations.recording import Verdict
 from simulations.scenario import Scenario
 
@@ -174,9 +174,8 @@ class Judges:
         """What is known of a message, if a phone of this world wrote it."""
         return self.recorder.ways.get((name, seq))
 
-    def is_alive(self, host: Host, held: Held) -> bool:
-        """Whether a message that a mailbox holds still has some time before it."""
-        first_stored_s = self.recorder.holding(host.name).items[held]
+    def is_alive(self, host: Host, first_stored_s: int) -> bool:
+        """Whether a message of that date still has some time before it, by a mailbox's own clock and retention."""
         return host.core is not None and first_stored_s > host.core.mailbox.alive_from_s() + 60
 
     def groups_in_reach(self) -> list[list[Host]]:
