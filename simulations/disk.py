@@ -22,6 +22,8 @@ __all__ = ["Disk", "SimulatedStore"]
 
 
 _DISK_BYTES: Final = 1 << 40
+_ROOM: Final = Room(_DISK_BYTES, _DISK_BYTES)
+_NO_ROOM: Final = Room(0, _DISK_BYTES)
 
 
 class Disk:
@@ -122,7 +124,7 @@ class SimulatedStore(MemoryStore):
         self._number = before._number
 
     def rooms(self) -> Sequence[Room]:
-        return [*super().rooms(), Room(0 if self._disk.is_full else _DISK_BYTES, _DISK_BYTES)]
+        return [*super().rooms(), _NO_ROOM if self._disk.is_full else _ROOM]
 
     async def _turn(self) -> None:
         # Now and then is enough for others to come in between; each time would be a third of what a run costs.

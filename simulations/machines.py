@@ -110,6 +110,7 @@ class Host:
         self.machine = machine
         self.name = machine.name
         self.mailbox_id = identity_of(machine.name)
+        self.retention = Retention(int(spec.retention_s))
         self.is_correct = spec.behaviour is Behaviour.HONEST
         self.crashes = 0
         self.starts = 0
@@ -146,10 +147,6 @@ class Host:
     def knows_the_date(self) -> bool:
         """Whether its clock is as right as mailboxes ask of each other."""
         return abs(self.clock.error_s) <= CLOCK_SKEW_MAX_S / 2
-
-    @property
-    def retention(self) -> Retention:
-        return Retention(int(self.spec.retention_s))
 
     # --- its life --------------------------------------------------------------------------------------------------
 

@@ -544,7 +544,9 @@ class SyncEngine:
             self._due_in(peer, PEER_DIAL_GRACE_S if incoming else PEER_RETRY_FIRST_S)
         elif result.skipped and not traffic.leaves:
             self._due_in(peer, PEER_DIAL_GRACE_S)  # whoever was to bring it may not have done so
-        if result.full:  # a hint's session has not compared everything, as whoever waits here asked for
+        if (
+            result.full and peer.waiting
+        ):  # a hint's session has not compared everything, as whoever waits here asked for
             peer.answer(
                 SyncReport(
                     peer.mailbox_id,

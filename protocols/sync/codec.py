@@ -102,6 +102,9 @@ _HELLO_ELEMENTS_MIN: Final = 10  # of version 1, which is refused in words
 _HELLO_LATER: Final = [0, [b"", b"", 0]]  # full, interest: what is meant where they are left out
 _HELLO_ELEMENTS: Final = _HELLO_ELEMENTS_MIN + len(_HELLO_LATER)
 _HELLO_ELEMENTS_MAX: Final = 32
+_FEW_BITS: Final = 64
+"""So many are looked at one by one sooner than numpy is set up."""
+
 _ROW_BYTES: Final = HANDLE_BYTES + FINGERPRINT_BYTES
 
 _Comparing: TypeAlias = News | About | Standing | Survey | Surveyed | Names | Named | Ask | Tell
@@ -189,6 +192,8 @@ def _bitmap(indices: Sequence[int]) -> bytes:
     """Bit i (the lowest of a byte first) is 1 if i is among the ascending indices; ends with the last 1."""
     if not indices:
         return b""
+    if indices[-1] < _FEW_BITS:
+        return sum([1 << index for index in indices]).to_bytes(indices[-1] // 8 + 1, "little")
     bits = np.zeros(indices[-1] + 1, np.uint8)
     bits[list(indices)] = 1
     return np.packbits(bits, bitorder="little").tobytes()
@@ -305,13 +310,21 @@ def _about(message: list[Any]) -> About:
 
 def _standing(message: list[Any]) -> Standing:
     _, bitmap, entries, listing, rest = as_array(message, "message", length=5)
-    packed = np.frombuffer(as_bytes(bitmap, "bitmap", length_max=LISTED_LOGS_MAX // 8), np.uint8)
-    differing = np.flatnonzero(np.unpackbits(packed, bitorder="little")).tolist() if len(packed) else []
+    differing = _indices(as_bytes(bitmap, "bitmap", length_max=LISTED_LOGS_MAX // 8))
     fields = as_array(entries, "entries", length=4) if entries or differing else []
     if rest != b"":
         as_bytes(rest, "rest", length=FINGERPRINT_BYTES)
     known = unpack_entries(fields, len(differing)) if fields else NO_ENTRIES
     return Standing(differing, known, unpack_listing(listing), rest)
+
+
+def _indices(bitmap: bytes) -> list[int]:
+    """The inverse of `_bitmap`."""
+    if 8 * len(bitmap) <= _FEW_BITS:
+        bits = int.from_bytes(bitmap, "little")
+        return [index for index in range(bits.bit_length()) if bits >> index & 1]
+    found: list[int] = np.flatnonzero(np.unpackbits(np.frombuffer(bitmap, np.uint8), bitorder="little")).tolist()
+    return found
 
 
 def _survey(message: list[Any]) -> Survey:

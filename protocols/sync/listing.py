@@ -46,6 +46,7 @@ __all__ = [
     "Listing",
     "entries_of",
     "entry_bytes",
+    "fits",
     "pack_entries",
     "pack_listing",
     "run_lists",
@@ -62,6 +63,10 @@ MANY_RUNS: Final = 3  # head: 0; a hash instead
 
 HASHED_ENTRY_BYTES: Final = 2 + FINGERPRINT_BYTES
 """What an entry with a hash takes, rounded up."""
+
+_HEAD_BYTES_MAX: Final = 1 + 10 + FINGERPRINT_BYTES
+_RUN_BYTES_MAX: Final = 2 * 10
+"""What an entry takes at the most beside its runs, and for each of these."""
 
 FRAGMENT_BITS_MAX: Final = 64
 
@@ -216,6 +221,11 @@ def entry_bytes(entries: Entries) -> npt.NDArray[np.int64]:
     ends = np.cumsum(extra_counts)
     entry_sizes: npt.NDArray[np.int64] = 1 + varint_bytes(heads) + sizes[ends] - sizes[ends - extra_counts]
     return entry_sizes + FINGERPRINT_BYTES * entries.many
+
+
+def fits(entries: Entries, room_bytes: int) -> bool:
+    """Whether they surely take no more than that, however large their numbers are."""
+    return len(entries) * _HEAD_BYTES_MAX + entries.runs.firsts.size * _RUN_BYTES_MAX <= room_bytes
 
 
 def pack_entries(entries: Entries) -> list[Any]:

@@ -33,6 +33,7 @@ from protocols.sync.listing import (
     Listing,
     entries_of,
     entry_bytes,
+    fits,
     same_runs,
     select,
 )
@@ -190,9 +191,9 @@ class KeyedTable:
         """The same, with an entry without runs for -1."""
         if not rows.size:
             return NO_ENTRIES
-        known = rows >= 0
-        if known.all():
+        if min(rows.tolist()) >= 0:
             return self.entries(rows)
+        known = rows >= 0
         held = self.entries(rows[known])
         counts, many = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.bool_)
         counts[known], many[known] = held.runs.counts, held.many
@@ -202,6 +203,8 @@ class KeyedTable:
         """The same in so much room: if it is too little, those that take most stand with their hash, as logs of many
         runs do."""
         entries = self.entries_or_none(rows)
+        if fits(entries, room_bytes):
+            return entries
         sizes = entry_bytes(entries)
         too_much = int(sizes.sum()) - room_bytes
         if too_much <= 0:

@@ -10,10 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.errors import RemoteProtocolError
+from protocols.limits.data import SEQ_MAX
+from protocols.limits.sync import FINGERPRINT_BYTES
 from protocols.model import LogName
+from protocols.sync.codec import decode, encode
+from protocols.sync.effects import Runs
+from protocols.sync.listing import NO_LISTING, entries_of, entry_bytes, fits, pack_entries
+from protocols.sync.messages import Standing
 from protocols.sync.reconcile import Budget
 from protocols.sync.regions import END, FP, Region
 from protocols.sync.tables import KeyedTable
+from protocols.sync.wire import unpack
 from tests.protocols.sync import by_the_spec as spec
 from tests.protocols.sync.world import Log, View
 
@@ -29,6 +36,8 @@ places = st.one_of(
 handles = st.sets(st.tuples(places, st.sampled_from([0, 1])), max_size=30).map(
     lambda found: sorted(place.to_bytes(8, "big") + bytes([7 * last] * 8) for place, last in found)
 )
+
+numbers = st.one_of(st.integers(0, 200), st.integers(0, SEQ_MAX))
 
 
 def table_of(handles: list[bytes], budget: Budget | None = None) -> KeyedTable:
@@ -141,3 +150,40 @@ def test_all_hashing_is_paid_for() -> None:
         with pytest.raises(RemoteProtocolError) as error:
             spend(table)
         assert error.value.code == "budget"
+
+
+@given(st.lists(st.lists(st.tuples(numbers, numbers), max_size=40), max_size=40), st.integers(0, 40_000))
+def test_what_surely_fits_does_fit(logs: list[list[tuple[int, int]]], room_bytes: int) -> None:
+    """Runs with gaps of one seq at least, the largest numbers among them."""
+    held = [spans_of_gaps(gaps) for gaps in logs]
+    flat = [run for runs in held for run in runs]
+    counts = np.array([len(runs) for runs in held], np.int64)
+    firsts, lasts = (np.array([run[end] for run in flat], np.uint64) for end in (0, 1))
+    entries = entries_of(Runs(counts, firsts, lasts), bytes(FINGERPRINT_BYTES * int((counts == 0).sum())))
+    if fits(entries, room_bytes):
+        assert int(entry_bytes(entries).sum()) <= room_bytes
+        assert len(b"".join(pack_entries(entries))) <= room_bytes
+
+
+def spans_of_gaps(gaps: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    runs: list[tuple[int, int]] = []
+    end = -2
+    for gap, length in gaps:
+        first = end + 2 + gap
+        end = first + length
+        if end > SEQ_MAX:
+            break
+        runs.append((first, end))
+    return runs
+
+
+@given(st.sets(st.integers(0, 200)).map(sorted))
+def test_which_of_few_or_many_logs_differ_stands_in_a_bitmap(indices: list[int]) -> None:
+    count = len(indices)
+    runs = Runs(np.ones(count, np.int64), np.zeros(count, np.uint64), np.zeros(count, np.uint64))
+    frame = encode(Standing(indices, entries_of(runs, b""), NO_LISTING, b""))
+    told = decode(frame)
+    assert isinstance(told, Standing)
+    assert list(told.differing) == indices
+    bits = sum(1 << index for index in indices)
+    assert unpack(frame)[1] == bits.to_bytes(-(-bits.bit_length() // 8), "little")
