@@ -544,9 +544,7 @@ class SyncEngine:
             self._due_in(peer, PEER_DIAL_GRACE_S if incoming else PEER_RETRY_FIRST_S)
         elif result.skipped and not traffic.leaves:
             self._due_in(peer, PEER_DIAL_GRACE_S)  # whoever was to bring it may not have done so
-        if (
-            result.full and peer.waiting
-        ):  # a hint's session has not compared everything, as whoever waits here asked for
+        if result.full and peer.waiting:  # who waits asked for all to be compared, which no hint's session does
             peer.answer(
                 SyncReport(
                     peer.mailbox_id,
