@@ -73,14 +73,12 @@ class Phone:
         self._witness = witness
         self._policy = POLICIES[spec.policy]
         self._random = draw(seed, "phone", machine.name)
-        self._browses = draw(seed, "browse", machine.name)
         self._known: dict[MailboxId, _Known] = {}
         self._hosts: Callable[[str], Host | None] = lambda _address: None
         self._multicast: Multicast | None = None
         self._turn = 0
         self._open_until = self._random.expovariate(1 / spec.open_s) if spec.open_s < inf else inf
         self._closed_until = 0.0
-        self._is_looking = False
         self._wake = Alarm()
 
     async def run(self, hosts: Callable[[str], Host | None], multicast: Multicast) -> None:
@@ -88,7 +86,7 @@ class Phone:
         self._hosts = hosts
         self._multicast = multicast
         multicast.listen(self)
-        multicast.network.timeline.after(self._browses.random(), self._look_around)
+        multicast.network.timeline.after(self._random.random(), self._look_around)
         async with trio.open_nursery() as nursery:
             if self.spec.messages_per_hour > 0:
                 nursery.start_soon(self._write)
@@ -123,11 +121,10 @@ class Phone:
             self._multicast.ask(self.machine, self)
 
     def _look_around(self) -> None:
-        """Asks who is there, as a browser does from time to time while the app is open."""
-        self._is_looking = self._multicast is not None and trio.current_time() >= self._closed_until
-        if self._multicast is not None and self._is_looking:
+        """Asks who is there, as a browser does from time to time."""
+        if self._multicast is not None:
             self._multicast.ask(self.machine, self)
-            self._multicast.network.timeline.after(_BROWSE_S * self._browses.uniform(0.8, 1.2), self._look_around)
+            self._multicast.network.timeline.after(_BROWSE_S * self._random.uniform(0.8, 1.2), self._look_around)
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
@@ -162,10 +159,7 @@ class Phone:
         self._closed_until = now + self._random.expovariate(1 / self.spec.closed_s)
         while trio.current_time() < self._closed_until:
             await self._pause(self._closed_until)
-        self._closed_until = 0.0
         self._open_until = trio.current_time() + self._random.expovariate(1 / self.spec.open_s)
-        if not self._is_looking:
-            self._look_around()
         self._poll_at_once()
 
     async def _pause(self, until: float) -> None:
