@@ -287,11 +287,14 @@ class Silence(Invariant):
 
     def session_ended(self, host: Host, end: SessionEnd) -> None:
         result = end.result
+        ways = ((host.mailbox_id, end.peer), (end.peer, host.mailbox_id))
+        if end.error:  # to the other one it may have seemed to go well: what both know is from before or after that
+            for way in ways:
+                self._equal.pop(way, None)
         if end.error or not self.world.is_correct(end.peer) or not (result.equal and result.full):
             return
         other = self.world.host_of(end.peer)
         changed_at = max(self.world.recorder.holding(one.name).changed_at for one in (host, other))
-        ways = ((host.mailbox_id, end.peer), (end.peer, host.mailbox_id))
         known = [self._equal.get(way, (-inf, -inf)) for way in ways]
         if known[0][0] <= changed_at < end.began_at:
             self._equal[ways[0]] = end.began_at, trio.current_time()
