@@ -66,6 +66,11 @@ class FairEviction(Invariant):
     name = "fair-eviction"
     title = "Where there is no room, the topic that has most gives way, and small ones keep everything"
 
+    def __init__(self, world: Judges) -> None:
+        super().__init__(world)
+        self._doubts: dict[tuple[str, str], tuple[float, int, int]] = {}
+        """(mailbox, topic) -> when it was let go of, its bytes and the largest topic's: not known yet for whom."""
+
     def evicted(self, host: Host, removed: Sequence[StoredItem]) -> None:
         """Those that give way may have been large a moment ago; a quarter of the largest is still large. So is a part
         of the whole: whoever brings most gives way before it is asked for which topic, and may have brought no larger.
@@ -80,8 +85,26 @@ class FairEviction(Invariant):
         for topic, size in gone.items():
             self.checks += 1
             held = size + sizes.get(topic, 0)
-            if 4 * held < largest and held < large:
-                self.broken(f"{host.name} let go of {topic}, which took {held} bytes, beside one of {largest}")
+            if _is_small(held, largest, large):
+                self._doubts[host.name, topic] = trio.current_time(), held, largest
+
+    def stored(self, host: Host, stored: StoredItem, origin: object, *, again: bool) -> None:
+        """What gave way to more of the same topic, which made it large, gave way to itself."""
+        doubt = self._doubts.get((host.name, stored.name.topic)) if self._doubts else None
+        if doubt is not None and doubt[0] == trio.current_time():
+            sizes = host.disk.content.bytes_by_topic()
+            large = (host.spec.storage_limit_bytes or 0) // _LARGE_PART
+            if not _is_small(sizes.get(stored.name.topic, 0), max(sizes.values()), large):
+                del self._doubts[host.name, stored.name.topic]
+
+    def sampled(self) -> None:
+        for (name, topic), (at, held, largest) in self._doubts.items():
+            self.broken(f"{name} let go of {topic} at {at:.3f} s, which took {held} bytes, beside one of {largest}")
+        self._doubts.clear()
+
+
+def _is_small(held: int, largest: int, large: int) -> bool:
+    return 4 * held < largest and held < large
 
 
 class Durability(Invariant):

@@ -18,6 +18,7 @@ from protocols.limits.store import (
     EVICT_ASKED_TOPICS,
     EVICT_NEW_PART,
     EVICT_PART,
+    EVICT_SMALL_PART,
     EVICT_YOUNG_S,
     MESSAGE_OVERHEAD_BYTES,
     SOURCE_CLIENTS,
@@ -182,7 +183,7 @@ class Shares(Generic[Topic]):
         if (EVICT_NEW_PART if topic is not None else 2) * size <= new:
             held = self._sources.get(source, {})
             most = max((size for one, size in held.items() if one in self._born), default=0)
-            return Victim(source, None, young, spare_bytes, most // EVICT_NEW_PART)
+            return Victim(source, None, young, spare_bytes, most // EVICT_SMALL_PART)
         return None if topic is None else Victim(source, topic, young, spare_bytes)
 
     def _grow_up(self) -> None:

@@ -184,9 +184,12 @@ TOPIC_NEW_S: Final = 86_400.0
 """For so long the new topics of a source have one share together: making thousands of topics gains nothing."""
 
 EVICT_NEW_PART: Final = 4
-"""A topic with more than this part of a source's new topics gives way alone, and one with less than this part of the
-largest stays: else a liar, who spreads a flood over several topics by changing a letter of its name, pushes out talkers
-(seen in a simulated day). What is cut into many alike goes by its age."""
+"""A topic with more than this part of a source's new topics gives way alone: else a liar, who spreads a flood over
+several topics by changing a letter of its name, pushes out talkers (seen in a simulated day)."""
+
+EVICT_SMALL_PART: Final = 2
+"""Where no topic is so large, one with less than this part of the largest stays: what is cut into many alike goes by
+its age."""
 
 EVICT_ASKED_TOPICS: Final = 16
 """Topics of a request that are looked at when room is made for it, those that grow most."""

@@ -196,6 +196,10 @@ def forgets_at_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SimulatedStore, "take_over", take_over)
 
 
+def spares_the_flood(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Shares, "gives_way", lambda self, victim, topic: topic != "spam")
+
+
 def raises_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     async def keep_up(_self: LogIndex) -> None:
         await trio.sleep(100)
@@ -209,6 +213,7 @@ def raises_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("convergence", APART, syncs_nothing),
         ("convergence", FLOODED, takes_nothing_at_its_limit),
+        ("fair-eviction", FLOODED, spares_the_flood),
         ("durability", CRASHING, acknowledges_before_it_is_durable),
         ("expiry", EXPIRING, serves_what_has_expired),
         ("frugality", QUIET, talks_too_much),
