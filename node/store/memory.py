@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_right, insort
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence, Set
 from itertools import groupby
 from operator import itemgetter
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
-import numpy as np
 import trio
 
-from node.store._evicted import EvictedSpan, Identity, divide, identity_of, is_within, with_evicted
+from node.store._evicted import Identity, divide, identity_of, is_within, with_evicted
+from node.store._memory_logs import HeldLog, HeldMessage, HeldSnapshot, columns
 from node.store._paging import read_page
 from node.store._shares import Ages, Shares, most_asked, source_of
-from node.store._variants import Occupancy, rank, settle
+from node.store._variants import Occupancy, settle
 from node.store.api import (
     Admission,
     Arrival,
@@ -48,117 +47,6 @@ from protocols.sync.effects import Page, Span
 __all__ = ["MemoryStore"]
 
 
-class _Held(NamedTuple):
-    """`genuine` is True only if that had to be known; `number` grows with each message that arrives."""
-
-    first_stored_s: int
-    blob: bytes
-    source: int
-    number: int
-    genuine: bool = False
-
-
-@dataclass(slots=True)
-class _Log:
-    """One log. `seqs` are the keys of `variants`, ascending; `variants` map digest to what is held; `evicted` is
-    what was let go to make room."""
-
-    watermark: int | None = None
-    seqs: list[int] = field(default_factory=list)
-    variants: dict[int, dict[bytes, _Held]] = field(default_factory=dict)
-    evicted: list[EvictedSpan] = field(default_factory=list)
-
-    def advance(self) -> None:
-        """Moves the watermark over everything held directly above it."""
-        following = 0 if self.watermark is None else self.watermark + 1
-        while following in self.variants:
-            self.watermark = following
-            following += 1
-
-    def forget(self, removed: Sequence[tuple[int, bytes]]) -> None:
-        for seq, digest in removed:
-            del self.variants[seq][digest]
-            if not self.variants[seq]:
-                del self.variants[seq]
-        self.seqs = [seq for seq in self.seqs if seq in self.variants]
-
-    def between(self, seq_from: int, seq_to: int) -> list[int]:
-        return self.seqs[bisect_left(self.seqs, seq_from) : bisect_right(self.seqs, seq_to)]
-
-    def items(self, seq_from: int, seq_to: int) -> list[Item]:
-        return [
-            Item(seq, digest, held.first_stored_s, len(held.blob))
-            for seq in self.between(seq_from, seq_to)
-            for digest, held in sorted(self.variants[seq].items())
-        ]
-
-
-class _Snapshot:
-    """Nothing changes while a page is put together, so the store itself is the snapshot."""
-
-    def __init__(self, topics: Mapping[str, Mapping[str, _Log]], alive_from_s: int) -> None:
-        self._topics = topics
-        self._alive_from_s = alive_from_s
-
-    def live_logs(self, topic: str, log_from: str) -> Iterator[tuple[str, _Log]]:
-        for log, state in sorted(self._topics.get(topic, {}).items()):
-            if log >= log_from and state.seqs:
-                yield log, state
-
-    def find(self, topic: str, log: str) -> _Log | None:
-        return self._topics.get(topic, {}).get(log)
-
-    def watermark(self, ref: _Log) -> int | None:
-        return ref.watermark
-
-    def top(self, ref: _Log) -> int | None:
-        return ref.seqs[-1] if ref.seqs else None
-
-    def evicted(self, ref: _Log) -> Sequence[EvictedSpan]:
-        return ref.evicted
-
-    def alive_seqs(self, ref: _Log, seq_from: int, seq_to: int) -> Iterator[int]:
-        for index in range(bisect_left(ref.seqs, seq_from), len(ref.seqs)):
-            seq = ref.seqs[index]
-            if seq > seq_to:
-                return
-            if any(held.first_stored_s >= self._alive_from_s for held in ref.variants[seq].values()):
-                yield seq
-
-    def served(self, ref: _Log, seq_from: int) -> Iterator[tuple[int, bytes]]:
-        for seq in self.alive_seqs(ref, seq_from, SEQ_MAX):
-            _, blob = min(
-                (rank(held.genuine, held.first_stored_s, digest), held.blob)
-                for digest, held in ref.variants[seq].items()
-                if held.first_stored_s >= self._alive_from_s
-            )
-            yield seq, blob
-
-
-def _columns(spans: Iterable[tuple[_Log | None, int, int]], alive_from_s: int) -> ItemColumns:
-    """Everything in these spans of logs that is alive. Without an object for each message, as the index asks for a
-    whole block whenever one has come."""
-    counts: list[int] = []
-    seqs: list[int] = []
-    digests: list[bytes] = []
-    ages_s: list[int] = []
-    for log, low, high in spans:
-        before = len(seqs)
-        held = log or _Log()
-        for seq in held.between(low, high):
-            variants = held.variants[seq]
-            for digest in variants if len(variants) == 1 else sorted(variants):
-                first_stored_s = variants[digest].first_stored_s
-                if first_stored_s >= alive_from_s:
-                    seqs.append(seq)
-                    digests.append(digest)
-                    ages_s.append(first_stored_s)
-        counts.append(len(seqs) - before)
-    return ItemColumns(
-        np.array(counts, np.int64), np.array(seqs, np.uint64), b"".join(digests), np.array(ages_s, np.int64)
-    )
-
-
 class MemoryStore(Store):
     """See `Store`. Usable at once; `async with` closes it, after which everything raises StoreUnavailable.
 
@@ -168,7 +56,7 @@ class MemoryStore(Store):
     def __init__(self, *, storage_limit_bytes: int | None = None) -> None:
         super().__init__()
         self._limit_bytes = storage_limit_bytes
-        self._topics: dict[str, dict[str, _Log]] = {}
+        self._topics: dict[str, dict[str, HeldLog]] = {}
         # first stored -> messages in order of arrival, for expiry
         self._ages: dict[int, dict[tuple[LogName, int, bytes], None]] = {}
         self._live_logs: Counter[str] = Counter()  # by topic
@@ -197,7 +85,7 @@ class MemoryStore(Store):
         """What comes after it is done at one moment, and durable: here where a disk would be waited for."""
         await self._turn()
 
-    def _find(self, name: LogName) -> _Log | None:
+    def _find(self, name: LogName) -> HeldLog | None:
         return self._topics.get(name.topic, {}).get(name.log)
 
     # --- writing ---------------------------------------------------------------------------------------------------
@@ -378,7 +266,7 @@ class MemoryStore(Store):
             if name.topic not in self._topics:
                 self._topics[name.topic] = {}
                 self._shares.born(name.topic)
-            log = self._topics[name.topic].setdefault(name.log, _Log())
+            log = self._topics[name.topic].setdefault(name.log, HeldLog())
             if not log.seqs:
                 self._live_logs[name.topic] += 1
             if seq not in log.variants:
@@ -398,7 +286,9 @@ class MemoryStore(Store):
                     continue
                 if before is None:
                     blob = blobs[digest]
-                    self._set(name, seq, digest, _Held(first_stored_s, blob, source, self._number, is_genuine_here))
+                    self._set(
+                        name, seq, digest, HeldMessage(first_stored_s, blob, source, self._number, is_genuine_here)
+                    )
                     self._number += 1
                     self._shares.change(source, name.topic, 1, len(blob))
                     stored.append(Arrival(name, seq, blob, digest, first_stored_s))
@@ -412,7 +302,7 @@ class MemoryStore(Store):
     def _age(self, first_stored_s: int) -> dict[tuple[LogName, int, bytes], None]:
         return self._ages.setdefault(first_stored_s, {})
 
-    def _set(self, name: LogName, seq: int, digest: bytes, held: _Held) -> None:
+    def _set(self, name: LogName, seq: int, digest: bytes, held: HeldMessage) -> None:
         variants = self._topics[name.topic][name.log].variants[seq]
         before = variants.get(digest)
         if before is not None:
@@ -510,7 +400,7 @@ class MemoryStore(Store):
         page_bytes: int,
     ) -> ReadPage:
         await self._turn()
-        snapshot = _Snapshot(self._topics, alive_from_s)
+        snapshot = HeldSnapshot(self._topics, alive_from_s)
         return read_page(snapshot, query, missing_max=missing_max, after=after, page_bytes=page_bytes)
 
     async def items(self, name: LogName, seq_from: int, seq_to: int) -> Sequence[Item]:
@@ -533,7 +423,7 @@ class MemoryStore(Store):
         start, seq_from = after or (0, 0)
         for index in range(start, len(wanted)):
             name, first, last = wanted[index]
-            log = self._find(name) or _Log()
+            log = self._find(name) or HeldLog()
             for seq in log.between(max(first, seq_from), last):
                 held = sorted(log.variants[seq].items())
                 alive = [(digest, it) for digest, it in held if it.first_stored_s >= alive_from_s]
@@ -551,7 +441,7 @@ class MemoryStore(Store):
 
     async def columns_of(self, spans: Sequence[tuple[LogName, int, int]], *, alive_from_s: int = 0) -> ItemColumns:
         await self._turn()
-        return _columns([(self._find(name), low, high) for name, low, high in spans], alive_from_s)
+        return columns([(self._find(name), low, high) for name, low, high in spans], alive_from_s)
 
     async def scan(self) -> AsyncGenerator[ScanPage, None]:
         for topic in sorted(self._topics):
@@ -559,7 +449,7 @@ class MemoryStore(Store):
                 await self._turn()
                 state = self._find(LogName(topic, log))
                 if state is not None and state.seqs:
-                    yield ScanPage([LogName(topic, log)], _columns([(state, 0, SEQ_MAX)], 0))
+                    yield ScanPage([LogName(topic, log)], columns([(state, 0, SEQ_MAX)], 0))
 
     async def census(self, *, topics_max: int) -> Census:
         await self._turn()

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import trio
 from hypothesis import strategies as st
 
-from node.store.api import Arrival, Change, StoredItem, StoreUnavailable
+from node.store.api import Arrival, Change, ItemColumns, StoredItem, StoreUnavailable
 from node.store.memory import MemoryStore
 from protocols.limits.data import SEQ_MAX
 from protocols.limits.sync import BLOCK_SEQS
@@ -42,6 +42,15 @@ class MoodyStore(MemoryStore):
 
     async def items(self, name: LogName, seq_from: int, seq_to: int) -> Sequence[Item]:
         items = await super().items(name, seq_from, seq_to)
+        await self._sulk()
+        return items
+
+    async def columns_of(self, spans: Sequence[tuple[LogName, int, int]], *, alive_from_s: int = 0) -> ItemColumns:
+        columns = await super().columns_of(spans, alive_from_s=alive_from_s)
+        await self._sulk()
+        return columns
+
+    async def _sulk(self) -> None:
         if self.fails_in is not None:
             self.fails_in -= 1
             if self.fails_in <= 0:
@@ -51,7 +60,6 @@ class MoodyStore(MemoryStore):
             if self.cancels_in <= 0:
                 self.scope.cancel()
                 await trio.lowlevel.checkpoint()
-        return items
 
     def _announce(self, change: Change) -> None:
         if self.silent:
