@@ -32,9 +32,10 @@ from simulations.runtime import EPOCH_S
 
 __all__ = ["INVARIANTS"]
 
-_ROUND_TRIPS: Final = 8 + 2 * SESSION_ROUNDS_MAX
+_ROUND_TRIPS: Final = 8 + 2 * SESSION_ROUNDS_MAX + 4
 """What a session takes at the most beside what it moves: two first questions, survey, names, rows, blocks, a farewell
-and one to spare, and in each round a question and a transfer: something may come in during each."""
+and one to spare, in each round a question and a transfer, as something may come in during each, and for the look inside
+at the end rows, blocks, items and a transfer."""
 
 _MESSAGES_A_ROUND_TRIP: Final = 16
 """With so many messages moved one more is allowed: they lie in a few logs, of which each may be asked about."""

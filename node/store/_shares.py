@@ -52,15 +52,19 @@ def _hash(text: str, salt: bytes) -> int:
     return int.from_bytes(blake3(salt + text.encode()).digest(length=8))
 
 
+def _size(one: tuple[int, object]) -> int:
+    return one[0]
+
+
 def _weight(source: int) -> int:
     """A mailbox speaks for many people."""
     return SOURCE_MAILBOX_WEIGHT if source > SOURCE_CLIENTS else 1
 
 
 class Victim(NamedTuple, Generic[Topic]):
-    """Whose messages give way, the oldest first: those of `source` in `topic`, or if that is None in all its new topics
-    in which it has `least_bytes`; not such as have just been acknowledged unless `young`. `spare_bytes` may go before
-    another would have to."""
+    """Whose messages give way, the oldest first: those of `source` in `topic`, or if that is None in all new topics of
+    which `least_bytes` are held, from whomever; not such as have just been acknowledged unless `young`. `spare_bytes`
+    may go before another would have to."""
 
     source: int
     topic: Topic | None
@@ -76,6 +80,7 @@ class Shares(Generic[Topic]):
         self._now_s = now_s
         self._sources: dict[int, dict[Topic, int]] = {}
         self._totals: dict[int, int] = {}
+        self._held: dict[Topic, int] = {}
         self.has_evicted = False
         """Whether anything is recorded as let go."""
         self._born: dict[Topic, float] = {}  # of new topics, the oldest first
@@ -91,12 +96,12 @@ class Shares(Generic[Topic]):
     def change(self, source: int, topic: Topic, messages: int, size: int) -> None:
         """Messages with blobs of `size` bytes together came; negative: went."""
         delta = size + messages * MESSAGE_OVERHEAD_BYTES
-        topics = self._sources.setdefault(source, {})
-        left = topics.get(topic, 0) + delta
-        if left:
-            topics[topic] = left
-        else:
-            topics.pop(topic, None)
+        for topics in (self._sources.setdefault(source, {}), self._held):
+            left = topics.get(topic, 0) + delta
+            if left:
+                topics[topic] = left
+            else:
+                topics.pop(topic, None)
         self._totals[source] = self._totals.get(source, 0) + delta
 
     def is_new(self, topic: Topic) -> bool:
@@ -108,11 +113,11 @@ class Shares(Generic[Topic]):
         """Whether the victim's messages in this topic are meant."""
         if victim.topic is not None:
             return topic == victim.topic
-        return self.is_new(topic) and self._sources[victim.source].get(topic, 0) >= victim.least_bytes
+        return self.is_new(topic) and self.held_in(topic) >= victim.least_bytes
 
     def held_in(self, topic: Topic) -> int:
         """Bytes of a topic, from all sources."""
-        return sum(topics.get(topic, 0) for topics in self._sources.values())
+        return self._held.get(topic, 0)
 
     def victim(self, source: int, asked: Asked[Topic], size: int) -> Victim[Topic] | None:
         """Who gives way to `size` bytes, for what `source` has `asked` for: whoever has most. Who has most himself
@@ -135,7 +140,7 @@ class Shares(Generic[Topic]):
 
     def by_topic(self) -> dict[Topic, int]:
         """Bytes of each topic, from all sources."""
-        return {topic: self.held_in(topic) for topics in self._sources.values() for topic in topics}
+        return dict(self._held)
 
     def would_take(self, source: int, topic: Topic | None, *, is_news: bool) -> bool:
         """Whether, while there is no room, something of `source` for `topic` would push out others; or, if it is news,
@@ -155,36 +160,51 @@ class Shares(Generic[Topic]):
 
     def _within(self, source: int, *, young: bool, spare_bytes: int, asked: Asked[Topic] = ()) -> Victim[Topic] | None:
         """The largest share of a source: a topic, or all its new topics together (else whoever makes thousands of them
-        would have a share for each), but for those that are small beside the largest. A topic that is a large part of
-        the new ones is meant alone. What is `asked` for counts as if it were there: else the small topics of a source
+        would have a share for each). What is `asked` for counts as if it were there: else the small topics of a source
         would give way to a flood that comes in large pieces."""
         self._grow_up()
-        sizes: dict[Topic | None, int] = dict(self._sources.get(source, {}).items())
-        new = 0
+        held = self._sources.get(source, {})
+        sizes: dict[Topic | None, int] = dict(held.items())
+        unknown = 0
         for topic, grown in asked:
             before = sizes.get(topic, 0)
             if topic is not None:
                 sizes[topic] = before + grown
             else:  # those that are not known yet are new ones, of which only the largest can be meant alone
                 sizes[None] = max(before, grown)
-                new += min(before, grown)
-        largest: dict[bool, tuple[int, Topic | None]] = {}
-        for topic, size in sizes.items():
-            is_new = topic is None or topic in self._born
-            new += size * is_new
-            if is_new not in largest or size > largest[is_new][0]:
-                largest[is_new] = (size, topic)
-        if not largest:
-            return None
-        if False in largest and largest[False][0] >= new:
-            return Victim(source, largest[False][1], young, spare_bytes)
-        size, topic = largest[True]
+                unknown += min(before, grown)
+        new = {topic: size for topic, size in sizes.items() if topic is None or topic in self._born}
+        known = max(((size, topic) for topic, size in sizes.items() if topic not in new), default=None, key=_size)
+        if known is not None and known[0] >= sum(new.values()) + unknown:
+            return Victim(source, known[1], young, spare_bytes)
+        return self._of_new(source, held, new, unknown, young=young, spare_bytes=spare_bytes) if new else None
+
+    def _of_new(
+        self,
+        source: int,
+        held: Mapping[Topic, int],
+        new: Mapping[Topic | None, int],
+        unknown: int,
+        *,
+        young: bool,
+        spare_bytes: int,
+    ) -> Victim[Topic] | None:
+        """Which of a source's new topics give way. What counts is how large each is in the whole store: a flood comes
+        by all ways, so that a source has little more of it than of what others say. One that is a large part of them is
+        meant alone. Otherwise those that are small beside the largest stay, unless most is in small ones: then a flood
+        may be, too, and all go by age."""
+        sizes = {
+            topic: size + (self._held[topic] - held[topic] if topic is not None and topic in held else 0)
+            for topic, size in new.items()
+        }
+        together = sum(sizes.values()) + unknown
+        size, topic = max(((size, topic) for topic, size in sizes.items()), key=_size)
         # Of a topic that is not known yet nothing could give way: it is refused only if it were most of them.
-        if (EVICT_NEW_PART if topic is not None else 2) * size <= new:
-            held = self._sources.get(source, {})
-            most = max((size for one, size in held.items() if one in self._born), default=0)
-            return Victim(source, None, young, spare_bytes, most // EVICT_SMALL_PART)
-        return None if topic is None else Victim(source, topic, young, spare_bytes)
+        if (EVICT_NEW_PART if topic is not None else 2) * size > together:
+            return None if topic is None else Victim(source, topic, young, spare_bytes)
+        least = max((sizes[topic] for topic in held if topic in sizes), default=0) // EVICT_SMALL_PART
+        large = sum(size for size in sizes.values() if size >= least)
+        return Victim(source, None, young, spare_bytes, least if 2 * large >= together else 0)
 
     def _grow_up(self) -> None:
         old_from_s = self._now_s() - TOPIC_NEW_S

@@ -188,8 +188,8 @@ EVICT_NEW_PART: Final = 4
 several topics by changing a letter of its name, pushes out talkers (seen in a simulated day)."""
 
 EVICT_SMALL_PART: Final = 2
-"""Where no topic is so large, one with less than this part of the largest stays: what is cut into many alike goes by
-its age."""
+"""Where no topic is so large, one with less than this part of the largest stays, if most is in larger ones: what is cut
+into many alike goes by its age."""
 
 EVICT_ASKED_TOPICS: Final = 16
 """Topics of a request that are looked at when room is made for it, those that grow most."""

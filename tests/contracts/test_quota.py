@@ -135,6 +135,36 @@ async def test_a_flood_of_a_mailbox_in_a_few_new_topics_gives_way_before_its_sma
             assert await held(store, name) == list(range(3))
 
 
+async def test_a_flood_that_comes_by_several_ways_gives_way_before_what_one_of_them_says_beside_it(
+    kind: str, tmp_path: Path
+) -> None:
+    """A mailbox that has brought hardly more of it than of what others say is not where its size shows."""
+    async with open_store(kind, tmp_path, LIMIT) as store:
+        for topic, count in (("tea", 12), ("cake", 11), ("spam", 15), ("spum", 14), ("spim", 13)):
+            assert await fill(store, LogName(topic, "alice"), count, origin=NEIGHBOUR) == count
+        assert await fill(store, LogName("spam", "mallory"), 30, origin=OTHER) == 30
+        for client in ("10.0.0.1", "10.0.0.2"):
+            assert await fill(store, LogName(client, "bob"), 26, client=client) == 26
+        assert 0 < store.evictions.messages < 30
+        assert await held(store, LogName("tea", "alice")) == list(range(12))
+        assert await held(store, LogName("cake", "alice")) == list(range(11))
+
+
+async def test_a_flood_in_many_small_topics_does_not_make_it_the_talkers_who_give_way(
+    kind: str, tmp_path: Path
+) -> None:
+    async with open_store(kind, tmp_path, LIMIT) as store:
+        for turn in range(30):
+            await fill(store, LogName(f"spam {turn}", "mallory"), 1, origin=NEIGHBOUR)
+        assert await fill(store, LogName("tea", "alice"), 15, origin=NEIGHBOUR) == 15
+        for turn in range(30, 60):
+            await fill(store, LogName(f"spam {turn}", "mallory"), 1, origin=NEIGHBOUR)
+        for client in ("10.0.0.1", "10.0.0.2"):
+            assert await fill(store, LogName(client, "bob"), 20, client=client) == 20
+        assert 0 < store.evictions.messages < 30
+        assert await held(store, LogName("tea", "alice")) == list(range(15))
+
+
 async def test_known_topics_of_a_mailbox_come_before_a_flood_of_new_ones(
     kind: str,
     tmp_path: Path,
