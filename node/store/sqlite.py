@@ -59,6 +59,7 @@ from protocols.limits.store import (
     EXPIRY_SLICE_MESSAGES,
     JUDGE_SLICE_MESSAGES,
     MESSAGE_OVERHEAD_BYTES,
+    SHORT_READ_BYTES,
 )
 from protocols.model import Item, LogName, check_seq
 from protocols.sync.deliveries import Deliveries
@@ -258,7 +259,8 @@ class SqliteStore(SqliteReads, Store):
             snapshot = SqliteSnapshot(connection, alive_from_s)
             return read_page(snapshot, query, missing_max=missing_max, after=after, page_bytes=page_bytes)
 
-        return await self._readers.run_short(work)
+        run = self._readers.run_short if page_bytes <= SHORT_READ_BYTES else self._readers.run
+        return await run(work)
 
     async def items(self, name: LogName, seq_from: int, seq_to: int) -> Sequence[Item]:
         low, high = max(0, seq_from), min(seq_to, SEQ_MAX)

@@ -8,7 +8,7 @@ from protocols.limits.http import HTTP_ANSWERS_BYTES_MAX, HTTP_READS_MAX, HTTP_S
 from protocols.limits.units import KIB, MIB
 
 HTTP_STRANGERS_STORES_MAX: Final = HTTP_STORES_WAITING_MAX * 3 // 4
-HTTP_STRANGERS_READS_MAX: Final = HTTP_READS_MAX // 4
+HTTP_STRANGERS_READS_MAX: Final = HTTP_READS_MAX // 8
 HTTP_STRANGERS_ANSWERS_BYTES_MAX: Final = HTTP_ANSWERS_BYTES_MAX * 3 // 4
 """What strangers may take of these, all together: the rest is for those who are known, whose stores are counted by
 themselves."""
@@ -73,8 +73,8 @@ TURN_PAUSE_MAX_S: Final = 0.01
 requests a second, however slow the computer is."""
 
 PAGE_PAUSE: Final = 3.0
-"""After each page that is read or written for a stranger, it pauses for so many times as long as that took: with two at
-once the threads that do it have half of a core."""
+"""After each page that is read or written for a stranger, it pauses for so many times as long as that took: the thread
+that does it has a quarter of a core."""
 
 COMPANY_S: Final = 10.0
 """They pause until nobody but strangers has come for so long: the app asks every 2.5 s."""

@@ -84,6 +84,9 @@ READER_CACHE_BYTES: Final = 4 * MIB
 READERS_MAX: Final = 4
 """Reads at the same time, each with a thread and a connection: enough for a slow disk's queue and for a Pi's cores."""
 
+SHORT_READ_BYTES: Final = 64 * KIB
+"""Pages up to this size count as short reads: a phone's news, and the beginning of a long answer."""
+
 SHORT_READ_S: Final = 0.002
 """A short read that takes longer than this does not keep the others waiting: another thread helps."""
 
