@@ -16,7 +16,7 @@ import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from node.store._readers import Readers
+from node.store._reader_pool import Readers
 from node.store._writer import Writer
 from node.store.api import Store
 from node.store.memory import MemoryStore
