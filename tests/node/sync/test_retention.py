@@ -153,7 +153,7 @@ class Patience:
                 jump()
 
         monkeypatch.setattr(self.clock, "_autojump", jump_if_idle)
-        for kind, name in ((Writer, "do"), (Readers, "run")):
+        for kind, name in ((Writer, "do"), (Readers, "run"), (Readers, "run_short")):
             monkeypatch.setattr(kind, name, self._counted(getattr(kind, name)))
 
     @contextmanager
