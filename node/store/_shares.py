@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from heapq import nlargest
+from operator import itemgetter
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from blake3 import blake3
@@ -45,15 +46,11 @@ def source_of(origin: object, client: str, salt: bytes) -> int:
 def most_asked(growth: Mapping[str, int]) -> list[tuple[str, int]]:
     """Of the bytes by which topics grow, by name, those that count."""
     grown = [(topic, size) for topic, size in growth.items() if size > 0]
-    return nlargest(EVICT_ASKED_TOPICS, grown, key=lambda one: one[1])
+    return nlargest(EVICT_ASKED_TOPICS, grown, key=itemgetter(1))
 
 
 def _hash(text: str, salt: bytes) -> int:
     return int.from_bytes(blake3(salt + text.encode()).digest(length=8))
-
-
-def _size(one: tuple[int, object]) -> int:
-    return one[0]
 
 
 def _weight(source: int) -> int:
@@ -174,7 +171,9 @@ class Shares(Generic[Topic]):
                 sizes[None] = max(before, grown)
                 unknown += min(before, grown)
         new = {topic: size for topic, size in sizes.items() if topic is None or topic in self._born}
-        known = max(((size, topic) for topic, size in sizes.items() if topic not in new), default=None, key=_size)
+        known = max(
+            ((size, topic) for topic, size in sizes.items() if topic not in new), default=None, key=itemgetter(0)
+        )
         if known is not None and known[0] >= sum(new.values()) + unknown:
             return Victim(source, known[1], young, spare_bytes)
         return self._of_new(source, held, new, unknown, young=young, spare_bytes=spare_bytes) if new else None
@@ -198,7 +197,7 @@ class Shares(Generic[Topic]):
             for topic, size in new.items()
         }
         together = sum(sizes.values()) + unknown
-        size, topic = max(((size, topic) for topic, size in sizes.items()), key=_size)
+        size, topic = max(((size, topic) for topic, size in sizes.items()), key=itemgetter(0))
         # Of a topic that is not known yet nothing could give way: it is refused only if it were most of them.
         if (EVICT_NEW_PART if topic is not None else 2) * size > together:
             return None if topic is None else Victim(source, topic, young, spare_bytes)

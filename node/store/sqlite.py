@@ -336,13 +336,12 @@ class SqliteStore(SqliteReads, Store):
 
 def _checked_bytes(arrivals: Sequence[Arrival]) -> int:
     """The sizes of all blobs together. Raises ValueError for a sequence number that can't be."""
+    columns: list[Sequence[int]]
     if isinstance(arrivals, Deliveries):
-        for stretch in arrivals.stretches:
-            check_seq(min(stretch.seqs))
-            check_seq(max(stretch.seqs))
-        return arrivals.blobs_bytes
-    seqs = [arrival[1] for arrival in arrivals]
-    if seqs:
+        columns, size = [stretch.seqs for stretch in arrivals.stretches], arrivals.blobs_bytes
+    else:
+        columns, size = [[arrival[1] for arrival in arrivals]], sum([len(arrival[2]) for arrival in arrivals])
+    for seqs in filter(None, columns):
         check_seq(min(seqs))
         check_seq(max(seqs))
-    return sum([len(arrival[2]) for arrival in arrivals])
+    return size
