@@ -86,9 +86,8 @@ class Search:
         self._regions: list[Region] = []  # to be asked about; the last one first
         self._unnamed = unnamed = list[_Unnamed]()
 
-        def only_there(
-            handle: bytes,
-        ) -> None:  # no method: in a circle, pictures would be kept until garbage is looked for
+        # No method: with one the two would hold each other, and their pictures, until garbage is looked for.
+        def only_there(handle: bytes) -> None:
             unnamed.append(_unnamed_of(handle, None))
 
         self.inspection = Inspection(context, work, only_there)
