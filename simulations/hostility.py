@@ -189,7 +189,7 @@ async def _flood(transport: SimulatedTransport, peer: MailboxId, chance: random.
     """Sessions with nonsense in them, hints about logs that nobody has, as fast as one can."""
     logs = {chance.randbytes(16): HintedLog(chance.randbytes(8), chance.randbytes(4)) for _ in range(40)}
     for data in encode_hints(logs):
-        await transport.publish("/mailboxd/news/3/sim", data)
+        await transport.publish("/mailboxd/news/4/sim", data)
     for _ in range(6):
         try:
             stream = await transport.open_stream(peer, SYNC_PROTOCOL)

@@ -19,6 +19,7 @@ from node.store.memory import MemoryStore
 from node.transport.memory import MemoryNetwork, MemoryTransport
 from protocols.limits.sync import SALT_BYTES
 from protocols.model import MailboxId, Retention
+from protocols.sync.interest import Interest
 
 __all__ = ["SimulatedClock", "SimulatedMailbox", "World"]
 
@@ -74,6 +75,7 @@ class World:
         network: str = "sim",
         admission: Admission | None = None,
         require_signed: bool = False,
+        interest: Interest | None = None,
     ) -> SimulatedMailbox:
         """A running mailbox. The same name has the same identity."""
         mailbox_id = MailboxId(hashlib.blake2b(name.encode(), digest_size=32).digest())
@@ -92,6 +94,7 @@ class World:
             salt=lambda: self._random.randbytes(SALT_BYTES),
             admission=admission,
             require_signed=require_signed,
+            interest=interest,
         )
         scope = trio.CancelScope()
         await self._nursery.start(_run, core, scope)

@@ -162,6 +162,15 @@ class Budgets:
         self.bring_up_to_date(account)
         return PEER_BUDGET_S - account.left_s
 
+    def charge_hint(self, peer: MailboxId, *, messages: int, size: int, useful: int) -> None:
+        """Charges what the messages cost that came with a hint, `size` bytes, less what those were worth that were new
+        here (`useful` of them)."""
+        account = self._account(peer)
+        self.bring_up_to_date(account)
+        cost_s = COST_SESSION_S + COST_ITEM_S * messages + COST_BYTE_S * size
+        worth_s = COST_BYTE_S * (size * useful / messages + _MESSAGE_BYTES * useful)
+        self.charge(account, max(0.0, cost_s - worth_s))
+
     # --- accounts --------------------------------------------------------------------------------------------------
 
     def charge(self, account: _Account, seconds: float) -> None:

@@ -21,6 +21,7 @@ from node.admission.doorkeeper import Doorkeeper, KeptOut
 from node.discovery.api import Found, Lost, Neighbour
 from node.mailbox import Mailbox
 from node.store.api import StoreError
+from node.sync.brought import Brought
 from node.sync.budgets import Budgets, Spending
 from node.sync.claims import Claims
 from node.sync.driver import SessionTraffic, run_session
@@ -38,13 +39,10 @@ from protocols.limits.replication import (
     HINT_LOGS_PENDING_MAX,
     PEER_DIAL_GRACE_S,
     PEER_FORGET_S,
-    PEER_IDLE_DOUBLINGS_MAX,
     PEER_RETRY_FIRST_S,
     PEER_RETRY_MAX_S,
     PEER_SESSIONS_MAX,
-    SYNC_CALM_DOUBLINGS_MAX,
     SYNC_DIALS_MAX,
-    SYNC_FEW_PEERS,
     SYNC_SESSIONS_IN_MAX,
     SYNC_SESSIONS_OUT_MAX,
     SYNC_STRANGERS_IN_MAX,
@@ -109,16 +107,19 @@ class SyncEngine:
         self.budgets = Budgets(mailbox.store, has_own_share=self._has_own_share)
         self.counters = EngineCounters()
         self._watchers: list[Callable[[SessionEnd], None]] = []
+        self._brought = Brought(mailbox, index, self._claims, self.budgets, self.counters, interest)
         self.news = News(
             mailbox=mailbox,
             index=index,
             transport=transport,
-            channel=f"/mailboxd/news/3/{network}",
+            channel=f"/mailboxd/news/4/{network}",
             heard=self._on_hint,
             lied=self._on_bad_hint,
             interest=interest,
             hears=doorkeeper.is_admitted,
+            keeps=self.table.keeps,
             chance=jitter.random,
+            counters=self.counters,
         )
         doorkeeper.report_to(self._on_admission, is_named=self.table.is_named)
         doorkeeper.admission.watch(self._on_policy)
@@ -134,6 +135,7 @@ class SyncEngine:
             self._nursery = nursery
             try:
                 nursery.start_soon(self.news.run)
+                nursery.start_soon(self._brought.run)
                 self.name_peers(self._fixed_peers)
                 for peer in self.table.all():
                     self._start(peer)
@@ -203,6 +205,12 @@ class SyncEngine:
             return  # someone nearer will have it soon and say so
         if trio.current_time() < peer.shunned_until_at:
             return
+        follow = partial(self._follow, peer, hint)
+        if not hint.messages or not self._brought.offer(publisher, hint, follow):
+            follow()
+
+    def _follow(self, peer: Peer, hint: Hint) -> None:
+        """Has the peer asked for what a hint is about, if we don't hold it."""
         states = wanted(hint, self.interest)
         if self._index.has_states(states, STATE_PREFIX_BYTES) and not hint.overflow:
             return
@@ -307,14 +315,8 @@ class SyncEngine:
         peer.rearm()
 
     def _rest(self, peer: Peer) -> None:
-        """After a sync, by whichever side: the next one is an interval away, give or take a fifth; longer in a crowd,
-        where hints bring everything, and where the two differ in what neither can help (one has no room). With whom the
-        user named there is no taking turns: nobody else may bring what a lost hint was about."""
-        crowd, doublings = 1, min(peer.idle_syncs, PEER_IDLE_DOUBLINGS_MAX)
-        if len(self._transport.connected()) > SYNC_FEW_PEERS and not peer.fixed:
-            crowd = len(self._transport.connected())
-            doublings = max(doublings, min(peer.calm_syncs, SYNC_CALM_DOUBLINGS_MAX))
-        pause_s = self._interval_s * crowd * 2.0**doublings
+        """After a sync, by whichever side."""
+        pause_s = self._interval_s * peer.intervals_to_next(len(self._transport.connected()))
         peer.due_at = trio.current_time() + pause_s * self._jitter.uniform(0.8, 1.2)
         peer.rearm()
 

@@ -1,25 +1,38 @@
-"""Tells other mailboxes which logs have news, and hears it from them: a hint, never a delivery.
+"""Tells other mailboxes which logs have news, and hears it from them.
 
-A hint carries a log's handle and the beginning of its state, so whoever holds the same already has nothing to do.
+A hint carries a log's handle and the beginning of its state, so whoever holds the same already has nothing to do. Small
+messages come with it where most of those who hear it lack them: they need not be asked for, and nobody relies on it.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import repeat
 
 import trio
 
 from node.mailbox import Mailbox
 from node.store.api import Change, StoreError
 from node.sync.index import LogIndex
+from node.sync.peers import EngineCounters
 from node.transport.api import Transport
 from protocols.errors import RemoteProtocolError
 from protocols.limits.replication import HINT_COALESCE_S, HINT_ECHOES, HINT_HEARD_MAX, HINT_LOGS_PENDING_MAX
+from protocols.limits.sync import HINT_CONTENT_BYTES_MAX, HINT_MESSAGES_MAX
 from protocols.model import LogName, MailboxId, handle_of
-from protocols.sync.deliveries import Deliveries
-from protocols.sync.hints import SHORT_ID_BYTES, STATE_PREFIX_BYTES, Hint, HintedLog, decode_hint, encode_hints
+from protocols.sync.deliveries import Deliveries, Stretch
+from protocols.sync.hints import (
+    SHORT_ID_BYTES,
+    STATE_PREFIX_BYTES,
+    Hint,
+    HintedLog,
+    HintedMessage,
+    content_bytes,
+    decode_hint,
+    encode_hints,
+)
 from protocols.sync.interest import Interest
 
 __all__ = ["News"]
@@ -41,9 +54,12 @@ class News:
         lied: Callable[[MailboxId, RemoteProtocolError], None],
         interest: Interest | None,
         hears: Callable[[MailboxId], bool],
+        keeps: Callable[[MailboxId, str], bool],
         chance: Callable[[], float],
+        counters: EngineCounters,
     ) -> None:
-        """`hears` says which mailboxes hear of news, `chance` draws from 0 to 1."""
+        """`hears` says which mailboxes hear of news, `keeps` whether one of them keeps a topic, as far as is known,
+        `chance` draws from 0 to 1."""
         self._mailbox = mailbox
         self._index = index
         self._transport = transport
@@ -52,7 +68,9 @@ class News:
         self._lied = lied
         self._interest = interest
         self._hears = hears
+        self._keeps = keeps
         self._chance = chance
+        self._counters = counters
         self._told: OrderedDict[bytes, tuple[bytes, frozenset[bytes]]] = OrderedDict()
         """Handle -> the state that was heard announced last (its beginning), and which of those who were near then know
         it from those who announced it."""
@@ -61,6 +79,7 @@ class News:
         """The short ids of those who are near, as of when they were `_near_of`."""
         self._pending: set[LogName] = set()
         self._overflow = False
+        self._small = _Small()
         self._wake = trio.Event()
         mailbox.store.subscribe(self._on_change)
         transport.listen(channel, self._on_announcement)
@@ -69,7 +88,9 @@ class News:
         if change.origin is not None and self._transport.connected() <= {change.origin}:
             return  # nobody else could hear it
         # What expired is gone everywhere at the same hour: only what came is news.
-        self._pending.update([stretch.name for stretch in Deliveries.of(change.stored).stretches])
+        for stretch in Deliveries.of(change.stored).stretches:
+            self._pending.add(stretch.name)
+            self._small.add(stretch)
         self._pending.update([name for name, _ in change.merged])
         if len(self._pending) > HINT_LOGS_PENDING_MAX:
             self._pending.clear()
@@ -112,42 +133,86 @@ class News:
         while len(self._told) > HINT_HEARD_MAX:
             self._told.popitem(last=False)
 
-    def _is_told(self, handle: bytes, state: bytes, near: frozenset[bytes]) -> bool:
-        """Whether everybody near has heard of this state from somebody else, and it is not our turn to repeat it."""
-        prefix, audience = self._told.get(handle, (b"", frozenset()))
-        if prefix != state[:STATE_PREFIX_BYTES] or not near <= audience:
-            return False
-        return self._chance() * len(near) > HINT_ECHOES
+    def _told_of(self, handle: bytes, state: bytes) -> frozenset[bytes]:
+        """Who has heard of this state from somebody else."""
+        prefix, told = self._told.get(handle, (b"", frozenset()))
+        return told if prefix == state[:STATE_PREFIX_BYTES] else frozenset()
+
+    def _is_silent(self, told: frozenset[bytes], near: frozenset[bytes]) -> bool:
+        """Whether everybody near has heard of something, and it is not our turn to repeat it."""
+        return near <= told and self._chance() * len(near) > HINT_ECHOES
 
     async def run(self) -> None:
         """Publishes until cancelled."""
         while True:
             await self._wake.wait()
-            await trio.sleep(HINT_COALESCE_S)  # what comes in a burst goes out as one hint
+            # What comes in a burst goes out as one hint. Those to whom a phone gave the same do not speak at once: one
+            # does, and the others need not.
+            await trio.sleep(HINT_COALESCE_S * (0.5 + self._chance()))
             self._wake = trio.Event()
             names, self._pending = self._pending, set()
+            small, self._small = self._small, _Small()
             overflow, self._overflow = self._overflow, False
             if not any(map(self._hears, self._transport.connected())):
                 continue  # whoever connects later is synced with anyway
             try:
-                await self._publish(names, overflow)
+                await self._publish(names, small, overflow)
             except StoreError as error:
                 log.warning("news could not be announced: %s", error)
 
-    async def _publish(self, names: set[LogName], overflow: bool) -> None:
+    async def _publish(self, names: set[LogName], small: _Small, overflow: bool) -> None:
         view = await self._index.view(self._mailbox.alive_from_s())
         logs: dict[bytes, HintedLog] = {}
-        audience = [peer.public_key for peer in self._transport.connected() if self._hears(peer)]
-        near = frozenset(key[:SHORT_ID_BYTES] for key in audience)
+        messages: list[HintedMessage] = []
+        audience = [peer for peer in self._transport.connected() if self._hears(peer)]
+        near = frozenset(map(_short, audience))
         for name in sorted(names):
             handle = handle_of(name)
             state = view.state(handle)
             if state is None or (self._interest is not None and not self._interest.covers(name.topic)):
                 continue
-            if not self._is_told(handle, state, near):
-                logs[handle] = HintedLog.of(name.topic, state)
-        for data in encode_hints(logs, overflow=overflow, audience=audience):
+            told = self._told_of(handle, state)
+            if self._is_silent(told, near):
+                continue
+            logs[handle] = HintedLog.of(name.topic, state)
+            if (ours := small.of(name)) and not overflow:
+                lacking = sum(_short(peer) not in told and self._keeps(peer, name.topic) for peer in audience)
+                if 2 * lacking >= len(audience):
+                    messages += ours
+                    self._counters.synced_out += lacking * len(ours)
+        clock_s = int(self._mailbox.clock.now_s()) if messages else 0
+        near_keys = [peer.public_key for peer in audience]
+        for data in encode_hints(logs, overflow=overflow, audience=near_keys, clock_s=clock_s, messages=messages):
             await self._transport.publish(self._channel, data)
+
+
+class _Small:
+    """What is small of what has come since the last hint, and comes with the next one."""
+
+    __slots__ = ("_bytes", "_count", "_logs")
+
+    def __init__(self) -> None:
+        self._logs: dict[LogName, list[HintedMessage] | None] = {}
+        """None for a log of which more has come than fits: it takes a session anyway."""
+        self._count = 0
+        self._bytes = 0
+
+    def add(self, stretch: Stretch) -> None:
+        """Takes these messages, if there is room for all of them."""
+        name, size, seqs, blobs, _, first_stored_s = stretch
+        kept = self._logs.get(name, [])
+        size += len(seqs) * content_bytes(name, b"")
+        if kept is None or self._count + len(seqs) > HINT_MESSAGES_MAX or self._bytes + size > HINT_CONTENT_BYTES_MAX:
+            self._logs[name] = None
+            return
+        self._count += len(seqs)
+        self._bytes += size
+        kept += map(HintedMessage, repeat(name), seqs, first_stored_s, blobs)
+        self._logs[name] = kept
+
+    def of(self, name: LogName) -> Sequence[HintedMessage]:
+        """All that has come of a log, or nothing."""
+        return self._logs.get(name) or ()
 
 
 def _short(mailbox_id: MailboxId) -> bytes:

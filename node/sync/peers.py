@@ -20,12 +20,16 @@ from protocols.limits.replication import (
     HINT_PAUSE_MAX_S,
     HINT_SPREAD_S,
     HINTS_VAIN_MAX,
+    PEER_IDLE_DOUBLINGS_MAX,
     PEER_SHUN_FIRST_S,
     PEER_SHUN_MAX_S,
     PEERS_MAX,
+    SYNC_CALM_DOUBLINGS_MAX,
+    SYNC_FEW_PEERS,
     SYNC_SESSIONS_IN_MAX,
 )
 from protocols.model import MailboxId
+from protocols.sync.interest import is_within
 from protocols.sync.session import Checkpoint, SessionRefused, SessionResult
 
 __all__ = [
@@ -197,6 +201,19 @@ class Peer:
         doublings = self.vain_hints - HINTS_VAIN_MAX
         return min(HINT_PAUSE_MAX_S, HINT_COALESCE_S * 2.0**doublings) if doublings > 0 else 0.0
 
+    def intervals_to_next(self, connected: int) -> float:
+        """How many sync intervals after a sync the next one is due, give or take a fifth: one; more in a crowd (so many
+        are connected), where hints bring everything, and where the two differ in what neither can help (one has no
+        room). With whom the user named there is no taking turns: nobody else may bring what a lost hint was about."""
+        crowd, doublings = 1, min(self.idle_syncs, PEER_IDLE_DOUBLINGS_MAX)
+        if connected > SYNC_FEW_PEERS and not self.fixed:
+            crowd, doublings = connected, max(doublings, min(self.calm_syncs, SYNC_CALM_DOUBLINGS_MAX))
+        return crowd * 2.0**doublings
+
+    def keeps(self, topic: str) -> bool:
+        """Whether it keeps a topic, as far as is known."""
+        return self.interest is None or is_within(self.interest, topic)
+
     def agreed(self, checkpoint: Checkpoint) -> None:
         """Takes what a session left. Of two that crossed the one that began first may end last: its picture is older,
         and what changed between the two would be told once more."""
@@ -276,6 +293,11 @@ class PeerTable:
         """Whether the user has named this mailbox."""
         peer = self._peers.get(mailbox_id)
         return peer is not None and bool(peer.fixed)
+
+    def keeps(self, mailbox_id: MailboxId, topic: str) -> bool:
+        """Whether a mailbox keeps a topic, as far as is known."""
+        peer = self._peers.get(mailbox_id)
+        return peer is None or peer.keeps(topic)
 
     def all(self) -> list[Peer]:
         """In the order of their ids."""

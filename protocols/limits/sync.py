@@ -179,6 +179,15 @@ HINT_LOGS_MAX: Final = 512
 HINT_AUDIENCE_MAX: Final = 384
 """Mailboxes named in a hint as those who are told by it (1.5 kB): more than a mailbox knows."""
 
+HINT_MESSAGES_MAX: Final = 32
+HINT_CONTENT_BYTES_MAX: Final = 8 * KIB
+"""Messages that come with a hint, and their bytes with their names: what people write in a tenth of a second. A session
+costs more than ten times what these do. Half of HINT_BYTES_MAX is left for logs. More goes by sessions, which ask for
+what is missing and no more, and which wait for whoever is slow."""
+
+HINTS_WAITING_MAX: Final = 64
+"""Hints whose messages wait for the store. Those of others that come meanwhile are asked for in sessions."""
+
 # --- sneakernet (wire) -------------------------------------------------------------------------------------------
 
 SEALED_HEAD_BYTES_MAX: Final = 512 * KIB

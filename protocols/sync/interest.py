@@ -5,6 +5,7 @@ A session covers what both sides keep. None stands for everything, which is what
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,7 @@ from protocols.limits.data import TOPIC_HASH_BYTES
 from protocols.limits.sync import INTEREST_ID_BYTES
 from protocols.model import topic_hash_of
 
-__all__ = ["EVERYTHING_ID", "Interest", "common", "id_of"]
+__all__ = ["EVERYTHING_ID", "Interest", "common", "id_of", "is_within"]
 
 EVERYTHING_ID: Final = b""
 """The id of no interest at all: everything is kept."""
@@ -52,6 +53,14 @@ class Interest:
     def covers(self, topic: str) -> bool:
         """Whether a topic belongs to it."""
         return topic_hash_of(topic) in self.hashes
+
+
+def is_within(packed: bytes, topic: str) -> bool:
+    """The same of an interest's `packed`, without unpacking it."""
+    places = range(0, len(packed), TOPIC_HASH_BYTES)
+    wanted = topic_hash_of(topic)
+    place = bisect_left(places, wanted, key=lambda start: packed[start : start + TOPIC_HASH_BYTES])
+    return packed.startswith(wanted, TOPIC_HASH_BYTES * place)
 
 
 def id_of(interest: Interest | None) -> bytes:

@@ -123,12 +123,14 @@ def compare(plan: Plan, recording: Recording) -> list[Comparison]:
     frames = compared * costs.IDLE_SESSION_BYTES + writing_s * each(
         lambda flow: (
             session_bytes_per_s(flow, replace(SIMULATED, news_session_bytes=0))
-            + (flow.received + flow.sent) * plan.message_bytes
+            + flow.moved_in_sessions * plan.message_bytes
         )
     )
     news = writing_s * each(lambda flow: flow.asked + flow.served)
     around = compared * SIMULATED.idle_session_bytes + news * SIMULATED.news_session_bytes
-    hints = writing_s * each(lambda flow: hint_bytes_per_s(flow, SIMULATED))
+    hints = writing_s * each(
+        lambda flow: hint_bytes_per_s(flow, SIMULATED) + flow.moved_with_hints * plan.message_bytes
+    )
     nearly_all = ceil(_NEARLY_ALL * mailboxes)
     spreads = [one.held_s for one in recording.spreads if len(one.held_s) >= nearly_all]
     spread_s = median(held_s[nearly_all - 1] - held_s[0] for held_s in spreads) if spreads else nan

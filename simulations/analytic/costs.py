@@ -34,6 +34,10 @@ MESSAGE_BYTES: Final = 59
 """What a message adds to a session beside its content: its log's name and state, its header."""
 
 
+HINTED_MESSAGE_BYTES: Final = 90
+"""The same of a message that comes with a hint: names, number and date."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wire:
     """What lies around the frames: bytes for each session and hint, and for each second of a connection."""
@@ -67,6 +71,9 @@ IDLE_SESSION_CPU_S: Final = 0.004
 NEWS_SESSION_CPU_S: Final = 0.0085
 """With the commit of what came, and the index brought up to date: for one message each, on a machine that was busy with
 other things."""
+
+HINTED_MESSAGE_CPU_S: Final = 0.0015
+"""A message that comes with its hint, with its commit and the index brought up to date."""
 
 BULK_MESSAGE_CPU_S: Final = 0.00003
 """What one more message adds to a session: 100,000 of 1000 B took a fresh mailbox 2.5 s."""

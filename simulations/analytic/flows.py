@@ -1,13 +1,14 @@
 """How often things happen to each kind of mailbox in a plan.
 
-A *link* joins two neighbours. A message crosses each link that it must cross once, as part of a session that the side
-which lacks it opens after a hint. Messages that come close together share a hint, and hints a session.
+A *link* joins two neighbours. A message crosses each link that it must cross once: with its hint, if it is small and
+most of those who hear the hint lack it; else as part of a session that the side which lacks it opens after the hint.
+Messages that come close together share a hint, and hints a session.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from math import log
 from typing import Final
@@ -20,12 +21,17 @@ from protocols.limits.replication import (
     SYNC_FEW_PEERS,
     SYNC_SESSIONS_IN_MAX,
 )
+from protocols.limits.sync import HINT_CONTENT_BYTES_MAX
+from simulations.analytic import costs
 from simulations.analytic.plan import Network, Plan
 
-__all__ = ["Flow", "Link", "comparisons", "flows_of", "session_s", "spread_s"]
+__all__ = ["Flow", "Link", "comparisons", "flows_of", "session_s", "spread_s", "told_s"]
 
 _ROUND_TRIPS: Final = 4
 """Of a hint's session: the stream's opening, hello, the question, the messages and their acknowledgement."""
+
+_MOST: Final = 0.5
+"""A message comes with its hint if such a share of those who hear it lack it."""
 
 _FIRST_OF_TWO: Final = 14 / 15
 """Both neighbours draw their next comparison from 0.8 to 1.2 of the pause; the earlier one counts for both."""
@@ -34,8 +40,9 @@ _FIRST_OF_TWO: Final = 14 / 15
 @dataclass(frozen=True, slots=True)
 class Link:
     """`count` neighbours of one kind. `inward` and `outward` are the messages a second that each gives and takes,
-    `hints` the hints that each publishes, `neighbours` how many hear them. `is_far`: over the internet, and one of the
-    two was given the address of the other."""
+    `asked_inward` and `asked_outward` those of them that don't come with their hint, `hints` the hints that each
+    publishes, `neighbours` how many hear them. `is_far`: over the internet, and one of the two was given the address of
+    the other."""
 
     count: float
     inward: float
@@ -43,6 +50,8 @@ class Link:
     hints: float
     neighbours: float
     is_far: bool = False
+    asked_inward: float = 0.0
+    asked_outward: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +82,9 @@ class Flow:
     @property
     def asked(self) -> float:
         """Sessions that it opens for news."""
-        return sum(link.count * coalesced(link.inward, self._window_s(link, link.neighbours)) for link in self.links)
+        return sum(
+            link.count * coalesced(link.asked_inward, self._window_s(link, link.neighbours)) for link in self.links
+        )
 
     @property
     def served(self) -> float:
@@ -96,6 +107,21 @@ class Flow:
         return sum(link.count * link.outward for link in self.links)
 
     @property
+    def moved_in_sessions(self) -> float:
+        """Messages that come from and go to other mailboxes in sessions."""
+        return sum(link.count * (link.asked_inward + link.asked_outward) for link in self.links)
+
+    @property
+    def moved_with_hints(self) -> float:
+        """Those that come and go with hints."""
+        return self.received + self.sent - self.moved_in_sessions
+
+    @property
+    def received_with_hints(self) -> float:
+        """Those of them that come."""
+        return sum(link.count * (link.inward - link.asked_inward) for link in self.links)
+
+    @property
     def compared(self) -> float:
         """Full sessions that find both equal, on both sides, once a pair has been calm for long."""
         return sum(link.count / self.comparison_pause_s(link) for link in self.links)
@@ -111,7 +137,7 @@ class Flow:
         return min(sides) * (_FIRST_OF_TWO if sides[0] == sides[1] else 1.0)
 
     def _served(self, link: Link) -> float:
-        return link.count * coalesced(link.outward, self._window_s(link, self.neighbours))
+        return link.count * coalesced(link.asked_outward, self._window_s(link, self.neighbours))
 
     def _window_s(self, link: Link, audience: float) -> float:
         return (
@@ -143,10 +169,18 @@ def spread_s(plan: Plan, audience: float, askers: float, *, is_far: bool) -> flo
     return HINT_COALESCE_S + _turn_s(plan, is_far=is_far) * audience * askers / (askers + 1) + session
 
 
+def told_s(plan: Plan, *, is_far: bool) -> float:
+    """The same, if the message comes with its hint."""
+    round_trip_s = plan.internet_round_trip_s if is_far else plan.lan_round_trip_s
+    return HINT_COALESCE_S + round_trip_s / 2 + plan.commit_s
+
+
 def comparisons(flow: Flow, link: Link, duration_s: float) -> float:
-    """Full sessions of one pair within so long after they have met, the first of them included."""
+    """Full sessions of one pair within so long after they have met, the first of them included. With those whom a
+    mailbox meets first in a crowd it compares once more, as it has seen no crowd yet."""
     pauses = (flow.comparison_pause_s(link, min(calm, SYNC_CALM_DOUBLINGS_MAX)) for calm in range(1, 10_000))
-    count = 1
+    is_crowd = not link.is_far and flow.neighbours > SYNC_FEW_PEERS and duration_s > flow.plan.sync_interval_s
+    count = 1 + (SYNC_FEW_PEERS / flow.neighbours if is_crowd else 0.0)
     for at_s in accumulate(pauses):
         if at_s > duration_s:
             break
@@ -165,6 +199,11 @@ def _echo(plan: Plan, network: Network) -> float:
     return min(1.0, (HINT_ECHOES + needed + HINT_COALESCE_S / _turn_s(plan, is_far=False)) / others)
 
 
+def all_asked(link: Link) -> Link:
+    """The same link, if nothing comes with hints."""
+    return replace(link, asked_inward=link.inward, asked_outward=link.outward)
+
+
 def flows_of(plan: Plan, network: Network) -> list[Flow]:
     """What happens to each kind of mailbox: in a LAN, gateways, internet mailboxes from the bottom to the top."""
     written = plan.written_per_s
@@ -177,36 +216,49 @@ def flows_of(plan: Plan, network: Network) -> list[Flow]:
     per_link = written * (network.lan_mailboxes - 1) / near if near else 0.0  # else it comes over others
     kept = lan + foreign
     gateway_near = near + has_gateway
+    fits = plan.message_bytes + costs.HINTED_MESSAGE_BYTES <= HINT_CONTENT_BYTES_MAX
 
     announced = written + echo * (kept - written)
     hints = coalesced(announced, HINT_COALESCE_S)
     gateway_hints = coalesced(kept, HINT_COALESCE_S)
-    member = Link(near, per_link, per_link, hints, near)
+    asked = 0.0 if fits else per_link
+    member = Link(near, per_link, per_link, hints, near, asked_inward=asked, asked_outward=asked)
     if not has_gateway:
         return [Flow("in a LAN", plan.mailboxes, kept, announced, (member,), plan)]
 
     top = coalesced(everywhere, HINT_COALESCE_S)
+    # Of those who hear a gateway only the one above it lacks what another one of the LAN has written.
+    is_told_up = fits and near <= 1
+    asked_up = 0.0 if is_told_up else lan - written if fits else lan
+    # Of those below an internet mailbox so many keep a message's topic.
+    is_told_down = fits and plan.share >= _MOST
+    asked_down = 0.0 if is_told_down else foreign
     flows: list[Flow] = []
     if near:
-        to_gateway = Link(1, per_link + foreign, per_link, gateway_hints, gateway_near)
-        others = Link(near - 1, per_link, per_link, hints, near)
+        from_gateway = 0.0 if fits else per_link + foreign
+        to_gateway = replace(member, count=1, inward=per_link + foreign, hints=gateway_hints, neighbours=gateway_near)
+        to_gateway = replace(to_gateway, asked_inward=from_gateway)
+        others = replace(member, count=near - 1)
         flows.append(Flow("in a LAN", plan.mailboxes - network.lans, kept, announced, (others, to_gateway), plan))
     above = network.children(0) + (len(network.levels) > 1)
-    members = Link(near, per_link, per_link + foreign, hints, near)
-    upward = Link(1, foreign, lan, top, above, is_far=True)
+    members = replace(member, outward=per_link + foreign, asked_outward=0.0 if fits else per_link + foreign)
+    upward = Link(1, foreign, lan, top, above, is_far=True, asked_inward=asked_down, asked_outward=asked_up)
     flows.append(Flow("gateway", network.lans, kept, kept, (members, upward), plan))
 
-    below_rate, below_hints, below_near, wanted = lan, gateway_hints, gateway_near, foreign
+    below = replace(upward, inward=lan, outward=foreign, hints=gateway_hints, neighbours=gateway_near)
+    below = replace(below, asked_inward=asked_up, asked_outward=asked_down)
     for level, count in enumerate(network.levels):
         children = network.children(level)
-        links = [Link(children, below_rate, wanted, below_hints, below_near, is_far=True)]
-        subtree = below_rate * children
-        own_near = children
+        links = [replace(below, count=children)]
+        subtree, own_near = below.inward * children, children
+        others_wrote = everywhere - subtree
         if level + 1 < len(network.levels):
             parent_near = network.children(level + 1) + (level + 2 < len(network.levels))
-            links.append(Link(1, everywhere - subtree, subtree, top, parent_near, is_far=True))
+            link = Link(1, others_wrote, subtree, top, parent_near, is_far=True)
+            links.append(link if fits else all_asked(link))
             own_near += 1
         kind = "internet" if len(network.levels) == 1 else f"internet {level + 1}"
         flows.append(Flow(kind, count, everywhere, everywhere, tuple(links), plan))
-        below_rate, below_hints, below_near, wanted = subtree, top, own_near, everywhere - subtree
+        link = Link(0, subtree, others_wrote, top, own_near, is_far=True)
+        below = link if fits else all_asked(link)
     return flows

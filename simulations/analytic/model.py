@@ -10,7 +10,7 @@ from protocols.limits.store import LOG_OVERHEAD_BYTES, MESSAGE_OVERHEAD_BYTES
 from simulations.analytic import costs
 from simulations.analytic.bounds import Strain, strains_of
 from simulations.analytic.costs import ON_THE_WIRE, Wire
-from simulations.analytic.flows import Flow, flows_of, spread_s
+from simulations.analytic.flows import Flow, flows_of, spread_s, told_s
 from simulations.analytic.mdns import mdns_of
 from simulations.analytic.plan import Network, Plan
 
@@ -77,19 +77,25 @@ def analyse(plan: Plan) -> list[Row]:
 
 def spread_to_all_s(plan: Plan, network: Network) -> float:
     """From the first commit of a message until all hold it: over the gateway to the top of the tree, and down again."""
+    flows = {flow.kind: flow for flow in flows_of(plan, network)}
     near = network.lan_neighbours
-    gateway = near + bool(network.levels)
-    in_lan = network.lan_hops * spread_s(plan, near, near, is_far=False)
+    in_lan = 0.0
+    if near:
+        comes_with_hint = not flows["in a LAN"].links[0].asked_inward
+        hop_s = told_s(plan, is_far=False) if comes_with_hint else spread_s(plan, near, near, is_far=False)
+        in_lan = network.lan_hops * hop_s
     if not network.levels:
         return in_lan
-    down = sum(
-        spread_s(plan, network.children(level), network.children(level), is_far=True)
-        for level in range(len(network.levels))
-    )
-    up = (len(network.levels) - 1) * spread_s(plan, plan.branch, 1, is_far=True) + spread_s(
-        plan, gateway, 1, is_far=True
-    )
-    return 2 * in_lan + up + down
+    upward = flows["gateway"].links[1]
+    up = [spread_s(plan, near + 1, 1, is_far=True) if upward.asked_outward else told_s(plan, is_far=True)]
+    down: list[float] = []
+    for level, flow in enumerate(flow for kind, flow in flows.items() if kind.startswith("internet")):
+        children = network.children(level)
+        told = told_s(plan, is_far=True)
+        down.append(spread_s(plan, children, children, is_far=True) if flow.links[0].asked_outward else told)
+        if level:
+            up.append(spread_s(plan, plan.branch, 1, is_far=True) if flow.links[0].asked_inward else told)
+    return 2 * in_lan + sum(up) + sum(down)
 
 
 def _row(plan: Plan, network: Network, flow: Flow, all_hold_s: float) -> Row:
@@ -136,18 +142,17 @@ def _found_s(flow: Flow) -> float:
 
 
 def hint_bytes_per_s(flow: Flow, wire: Wire) -> float:
-    """Of all copies, sent and heard."""
+    """Of all copies, sent and heard, without the content of messages."""
     logs = flow.announced / flow.hints if flow.hints else 1.0
     sent = flow.hints * flow.neighbours * (costs.hint_bytes(flow.neighbours, logs) + wire.hint_bytes)
-    return sent + sum(
-        link.count * link.hints * (costs.hint_bytes(link.neighbours) + wire.hint_bytes) for link in flow.links
-    )
+    heard = sum(link.count * link.hints * (costs.hint_bytes(link.neighbours) + wire.hint_bytes) for link in flow.links)
+    return sent + heard + flow.moved_with_hints * costs.HINTED_MESSAGE_BYTES
 
 
 def session_bytes_per_s(flow: Flow, wire: Wire) -> float:
     """Of all sessions for news, without the content of messages."""
     sessions = (flow.asked + flow.served) * (costs.NEWS_SESSION_BYTES + wire.news_session_bytes)
-    return sessions + (flow.received + flow.sent) * costs.MESSAGE_BYTES
+    return sessions + flow.moved_in_sessions * costs.MESSAGE_BYTES
 
 
 def _core_share(flow: Flow, copies: float, polls: float) -> float:
@@ -158,7 +163,8 @@ def _core_share(flow: Flow, copies: float, polls: float) -> float:
         + copies * costs.HINT_CPU_S
         + flow.compared * costs.IDLE_SESSION_CPU_S
         + sessions * costs.NEWS_SESSION_CPU_S
-        + (flow.received + flow.sent) * costs.BULK_MESSAGE_CPU_S
+        + flow.moved_in_sessions * costs.BULK_MESSAGE_CPU_S
+        + flow.received_with_hints * costs.HINTED_MESSAGE_CPU_S
         + polls * costs.POLL_CPU_S
     )
 

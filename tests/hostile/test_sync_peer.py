@@ -52,7 +52,7 @@ from tests.protocols.sync.world import Box
 
 PROTOCOL = "/mailboxd/sync/1"
 NETWORK = "hostile"
-CHANNEL = f"/mailboxd/news/3/{NETWORK}"
+CHANNEL = f"/mailboxd/news/4/{NETWORK}"
 LOG = LogName("lies", "log")
 BLOB = b"a lie"
 _numbers = itertools.count()

@@ -43,7 +43,7 @@ from protocols.sync.messages import Refuse
 from protocols.sync.wire import FrameDecoder, encode_frame
 from tests.memory_world import SimulatedMailbox, World
 
-NEWS = "/mailboxd/news/3/sim"
+NEWS = "/mailboxd/news/4/sim"
 TOPIC = LogName("a very private topic", "alice")
 
 

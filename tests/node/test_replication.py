@@ -49,6 +49,10 @@ def equal(*mailboxes: MailboxProcess, timeout_s: float = 60) -> None:
     print(f"equal after {time.monotonic() - began:.1f} s")
 
 
+def has_met(mailbox: MailboxProcess, other: MailboxProcess) -> bool:
+    return (mailbox.peer(other.info["mailbox_id"]) or {}).get("state") == "in-sync"
+
+
 def admin_status(mailbox: MailboxProcess) -> dict[str, Any]:
     """The status without starting a process for it."""
     with AdminClient.open(mailbox.data_dir) as client:
@@ -136,10 +140,26 @@ def test_everything_spreads_along_a_chain(make: MakeMailbox) -> None:
 def test_a_burst_of_news_is_everywhere_within_seconds(make: MakeMailbox) -> None:
     a = make("a", options=("--sync-interval", "600"))
     b = make("b", a, options=("--sync-interval", "600"))
-    eventually(lambda: (b.peer(a.info["mailbox_id"]) or {}).get("state") == "in-sync", what="the meeting")
+    eventually(lambda: has_met(b, a), what="the meeting")
     for number in range(30):
         (a, b)[number % 2].store(f"topic {number % 7}", f"log {number % 3}", {number: b"news %d" % number})
     equal(a, b, timeout_s=20)  # hints alone bring it, the interval is ten minutes
+
+
+def test_small_messages_come_with_the_news_of_them(make: MakeMailbox) -> None:
+    a = make("a", options=("--sync-interval", "600"))
+    b = make("b", a, options=("--sync-interval", "600"))
+    for one, other in ((a, b), (b, a)):
+        eventually(lambda one=one, other=other: has_met(one, other), what="the meeting")
+    before = [admin_status(mailbox)["sessions"]["count"] for mailbox in (a, b)]
+    for number in range(10):
+        (a, b)[number % 2].store("t", f"log {number % 2}", {number: b"news %d" % number})
+        eventually(lambda number=number: admin_status((b, a)[number % 2])["messages"] == number + 1, what="the news")
+    assert a.read("t") == b.read("t")
+    after = [admin_status(mailbox) for mailbox in (a, b)]
+    assert [status["sessions"]["count"] for status in after] == before
+    assert [(status["relayed"]["synced_in"], status["relayed"]["synced_out"]) for status in after] == [(5, 5), (5, 5)]
+    assert after[0]["fingerprint"] == after[1]["fingerprint"]
 
 
 def test_each_keeps_to_its_own_retention(make: MakeMailbox) -> None:

@@ -363,7 +363,7 @@ async def test_hints_that_bring_nothing_are_followed_less_and_less(world: World,
         for number in range(600):
             logs = {handle_of(NAME): HintedLog.of(NAME.topic, number.to_bytes(16, "big"))}
             (lie,) = encode_hints(logs, overflow=number % 2 == 1)
-            await liar.publish("/mailboxd/news/3/sim", lie)
+            await liar.publish("/mailboxd/news/4/sim", lie)
             await trio.sleep(0.1)
         nursery.cancel_scope.cancel()
     assert HINTS_VAIN_MAX < len(asked) < HINTS_VAIN_MAX + 60 / HINT_PAUSE_MAX_S + 20

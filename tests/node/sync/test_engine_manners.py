@@ -32,7 +32,7 @@ from protocols.sync.messages import About, Hello
 from protocols.sync.wire import FrameDecoder, encode_frame
 from tests.memory_world import SimulatedMailbox, World
 
-SYNC, NEWS = "/mailboxd/sync/1", "/mailboxd/news/3/sim"
+SYNC, NEWS = "/mailboxd/sync/1", "/mailboxd/news/4/sim"
 STRANGER = MailboxId(b"\xff" * 32)
 LOG = LogName("t", "l")
 HOUR_S = 3600

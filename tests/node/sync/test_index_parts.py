@@ -407,7 +407,7 @@ async def test_a_storm_over_a_store_with_threads(tmp_path: Path, monkeypatch: py
 
         async def look() -> None:
             for _ in range(100):
-                await index.view(rng.randrange(9), None if rng.random() < 0.5 else frozenset("t"))
+                await index.view(rng.randrange(9), rng.choice([None, Interest.of("t")]))
 
         async with trio.open_nursery() as nursery:
             for task in (write, write, expire, look, look):

@@ -22,7 +22,7 @@ from protocols.limits.sync import BLOCK_SEQS, SYNC_VERSION_MAX
 from protocols.model import LogName, digest_of, handle_of
 from protocols.sync.codec import decode, encode
 from protocols.sync.columns import pack_ascending, pack_varints
-from protocols.sync.hints import HintedLog, encode_hints
+from protocols.sync.hints import HintedLog, HintedMessage, encode_hints
 from protocols.sync.interest import Interest
 from protocols.sync.listing import pack_entries
 from protocols.sync.ranges import pack_ranges
@@ -261,19 +261,35 @@ def _hints() -> list[Json]:
     near = [digest_of(b"%d" % at) for at in range(3)]
     hinted = {handle: HintedLog.of(name.topic, states[handle]) for handle, name in names.items()}
     logs = [{"handle": one.hex(), "state": states[one].hex(), "topic": names[one].topic} for one in sorted(names)]
+    messages = [
+        HintedMessage(name, seq, 1_799_996_400, b"hello %d" % seq) for seq, name in enumerate(names.values(), 2**33)
+    ]
     return [
         {
             "description": "Two logs have news; three other mailboxes are connected.",
             "overflow": False,
             "logs": logs,
             "audience": [one.hex() for one in near],
+            "clock_s": 0,
+            "messages": [],
             "hex": encode_hints(hinted, audience=near)[0].hex(),
+        },
+        {
+            "description": "The same, with a message of each log.",
+            "overflow": False,
+            "logs": logs,
+            "audience": [one.hex() for one in near],
+            "clock_s": 1_800_000_000,
+            "messages": [[*one.name, one.seq, one.first_stored_s, one.blob.hex()] for one in messages],
+            "hex": encode_hints(hinted, audience=near, clock_s=1_800_000_000, messages=messages)[0].hex(),
         },
         {
             "description": "Too much news to be listed.",
             "overflow": True,
             "logs": [],
             "audience": [],
+            "clock_s": 0,
+            "messages": [],
             "hex": encode_hints({}, overflow=True)[0].hex(),
         },
     ]

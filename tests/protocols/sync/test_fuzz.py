@@ -11,22 +11,32 @@ from typing import Any
 import msgpack
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from protocols.errors import LocalProtocolError, RemoteProtocolError
-from protocols.limits.data import SEQ_MAX
+from protocols.limits.data import ID_BYTES_MAX, SEQ_MAX
 from protocols.limits.sync import (
     CONTROL_FRAME_BYTES_MAX,
     FRAME_BYTES_MAX,
     HINT_AUDIENCE_MAX,
     HINT_BYTES_MAX,
+    HINT_CONTENT_BYTES_MAX,
     HINT_LOGS_MAX,
+    HINT_MESSAGES_MAX,
 )
 from protocols.model import Item, LogName, digest_of, handle_of
 from protocols.sync.codec import decode, encode
 from protocols.sync.effects import Runs, SessionAborted
-from protocols.sync.hints import SHORT_ID_BYTES, Hint, HintedLog, decode_hint, encode_hints, wanted
+from protocols.sync.hints import (
+    SHORT_ID_BYTES,
+    HintedLog,
+    HintedMessage,
+    content_bytes,
+    decode_hint,
+    encode_hints,
+    wanted,
+)
 from protocols.sync.interest import Interest
 from protocols.sync.listing import Entries, Listing
 from protocols.sync.messages import (
@@ -413,7 +423,13 @@ def test_hints_come_back(states: dict[bytes, bytes]) -> None:
     hints = [decode_hint(data) for data in encode_hints(logs)]
     assert len(hints) == (1 if states else 0)
     for hint in hints:
-        assert hint == Hint(logs)
+        assert (dict(hint.logs), hint.overflow, hint.audience, hint.clock_s, list(hint.messages)) == (
+            logs,
+            False,
+            frozenset(),
+            0,
+            [],
+        )
         assert wanted(hint, None) == {handle: state[:8] for handle, state in states.items()}
         assert wanted(hint, Interest.of(["another", "a topic"])) == wanted(hint, None)
         assert wanted(hint, Interest.of(["another"])) == {}
@@ -424,18 +440,82 @@ def test_many_hints_are_split_and_too_many_collapse() -> None:
     hints = encode_hints(logs)
     assert all(len(data) <= HINT_BYTES_MAX for data in hints)
     assert sum(len(decode_hint(data).logs) for data in hints) == 2000
-    assert [decode_hint(data) for data in encode_hints(logs, overflow=True)] == [Hint({}, overflow=True)]
+    (much,) = [decode_hint(data) for data in encode_hints(logs, overflow=True)]
+    assert much.overflow
+    assert not much.logs
+
+
+texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters=":\0"), min_size=1, max_size=20)
+messages_of_hints = st.lists(
+    st.builds(
+        HintedMessage,
+        st.builds(LogName, texts, texts),
+        st.integers(0, SEQ_MAX),
+        st.integers(0, 2**53),
+        st.binary(max_size=200),
+    ),
+    max_size=HINT_MESSAGES_MAX,
+)
+
+
+@given(messages_of_hints, st.integers(0, 2**53), st.integers(0, 600))
+def test_messages_come_with_their_hint(messages: list[HintedMessage], clock_s: int, others: int) -> None:
+    assume(sum(content_bytes(one.name, one.blob) for one in messages) <= HINT_CONTENT_BYTES_MAX)
+    logs = {handle_of(one.name): HintedLog.of(one.name.topic, bytes(8)) for one in messages}
+    logs |= {digest_of(b"%d" % number)[:16]: HintedLog.of("topic", bytes(16)) for number in range(others)}
+    encoded = encode_hints(logs, clock_s=clock_s, messages=messages, audience=[bytes([n]) * 32 for n in range(200)])
+    hints = [decode_hint(data) for data in encoded]
+    assert all(len(data) <= HINT_BYTES_MAX for data in encoded)
+    assert sum(len(hint.logs) for hint in hints) == len(logs)
+    assert {handle for hint in hints for handle in hint.logs} == logs.keys()
+    assert [one for hint in hints for one in hint.messages] == messages
+    if messages:
+        assert hints[0].clock_s == clock_s
+        assert not any(hint.messages or hint.clock_s for hint in hints[1:])
+
+
+def test_the_largest_messages_leave_room_for_many_logs() -> None:
+    name = LogName("t" * ID_BYTES_MAX, "l" * ID_BYTES_MAX)
+    blob = bytes(HINT_CONTENT_BYTES_MAX - content_bytes(name, b""))
+    logs = {digest_of(b"%d" % number)[:16]: HintedLog.of("topic", bytes(16)) for number in range(HINT_LOGS_MAX)}
+    logs[handle_of(name)] = HintedLog.of(name.topic, bytes(16))
+    ids = [digest_of(b"%d" % number) for number in range(HINT_AUDIENCE_MAX)]
+    first, second = encode_hints(logs, audience=ids, clock_s=1, messages=[HintedMessage(name, SEQ_MAX, 2**53, blob)])
+    assert max(len(first), len(second)) <= HINT_BYTES_MAX
+    assert len(decode_hint(first).logs) > 200
+
+
+def _hint_with(*rows: list[object]) -> bytes:
+    packed: bytes = msgpack.packb([4, 0, handle_of(LogName("t", "l")), bytes(8), bytes(4), b"", 1, list(rows)])
+    return packed
+
+
+def test_messages_of_hints_that_are_refused() -> None:
+    assert len(decode_hint(_hint_with(["t", "l", 0, 1, b"x"])).messages) == 1
+    for wrong in (
+        ["t", "other", 0, 1, b"x"],
+        ["t", "l", -1, 1, b"x"],
+        ["t", "l", 0, 2**53 + 1, b"x"],
+        ["t", "l", 0, 1, "x"],
+        ["t", "l", 0, 1, bytes(HINT_CONTENT_BYTES_MAX + 1)],
+        ["t", "l", 0, 1],
+        ["t" * (ID_BYTES_MAX + 1), "l", 0, 1, b"x"],
+    ):
+        with pytest.raises(RemoteProtocolError):
+            decode_hint(_hint_with(wrong))
+    with pytest.raises(RemoteProtocolError, match="allowed"):
+        decode_hint(_hint_with(*[["t", "l", seq, 1, b""] for seq in range(HINT_MESSAGES_MAX + 1)]))
 
 
 def test_hints_of_another_version_or_too_long() -> None:
     with pytest.raises(RemoteProtocolError, match="version"):
-        decode_hint(msgpack.packb([2, "anything"]))
+        decode_hint(msgpack.packb([3, "anything"]))
     with pytest.raises(RemoteProtocolError):
         decode_hint(bytes(HINT_BYTES_MAX + 1))
     with pytest.raises(RemoteProtocolError):
-        decode_hint(msgpack.packb([3, 0, b"b" * 16 + b"a" * 16, bytes(16), bytes(8), b""]))
+        decode_hint(msgpack.packb([4, 0, b"b" * 16 + b"a" * 16, bytes(16), bytes(8), b"", 0, []]))
     with pytest.raises(RemoteProtocolError):
-        decode_hint(msgpack.packb([3, 0, b"", b"", b"", b"abc"]))
+        decode_hint(msgpack.packb([4, 0, b"", b"", b"", b"abc", 0, []]))
 
 
 def test_a_hint_names_whom_it_reaches_unless_they_are_too_many() -> None:

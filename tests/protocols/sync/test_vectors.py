@@ -285,7 +285,10 @@ def test_hints(vector: Json) -> None:
     assert [(handle, *log) for handle, log in hint.logs.items()] == list(zip(handles, states, topics, strict=True))
     assert (hint.overflow, sorted(hint.audience)) == (vector["overflow"], audience)
     columns = [b"".join(column) for column in (handles, states, topics, audience)]
-    assert spec.packed([3, int(vector["overflow"]), *columns]) == data
+    messages = [[*place, bytes.fromhex(blob)] for *place, blob in vector["messages"]]
+    assert [[*one.name, one.seq, one.first_stored_s, one.blob] for one in hint.messages] == messages
+    assert hint.clock_s == vector["clock_s"]
+    assert spec.packed([4, int(vector["overflow"]), *columns, vector["clock_s"], messages]) == data
 
 
 # --- sessions ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,113 @@
+"""Takes the messages that come with hints, under the same rules as those that a session fetches.
+
+Nothing depends on it: whatever is not taken here (the clocks differ, there is no room, too many wait) is asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import trio
+
+from node.mailbox import Mailbox
+from node.store.api import Arrival, StoreError
+from node.sync.budgets import Budgets
+from node.sync.claims import Claims
+from node.sync.index import LogIndex
+from node.sync.peers import EngineCounters
+from protocols.limits.data import CLOCK_SKEW_MAX_S
+from protocols.limits.sync import HINTS_WAITING_MAX
+from protocols.model import MailboxId, digest_of, handle_of
+from protocols.sync.effects import Span
+from protocols.sync.hints import STATE_PREFIX_BYTES, Hint
+from protocols.sync.interest import Interest
+
+__all__ = ["Brought"]
+
+log = logging.getLogger(__name__)
+
+
+class Brought:
+    """What hints have brought, on its way into the store."""
+
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        index: LogIndex,
+        claims: Claims,
+        budgets: Budgets,
+        counters: EngineCounters,
+        interest: Interest | None,
+    ) -> None:
+        self._mailbox = mailbox
+        self._index = index
+        self._claims = claims
+        self._budgets = budgets
+        self._interest = interest
+        self._counters = counters
+        self._waiting, self._next = trio.open_memory_channel[tuple[MailboxId, Hint, Callable[[], None]]](
+            HINTS_WAITING_MAX
+        )
+
+    def offer(self, publisher: MailboxId, hint: Hint, then: Callable[[], None]) -> bool:
+        """Whether the messages of a hint can wait to be taken; `then` is called when what is taken of them is stored,
+        and the index has it. It must not raise."""
+        try:
+            self._waiting.send_nowait((publisher, hint, then))
+        except trio.WouldBlock:
+            return False
+        return True
+
+    async def run(self) -> None:
+        """Takes them until cancelled."""
+        async for publisher, hint, then in self._next:
+            try:
+                await self._take(publisher, hint)
+                await self._index.view(self._mailbox.alive_from_s())
+            except StoreError as error:
+                log.debug("what a hint of %s brought was not stored: %s", publisher.short, error)
+            except Exception:  # a fault of ours: it must not end what others depend on
+                log.exception("what a hint of %s brought could not be taken", publisher.short)
+            then()
+
+    async def _take(self, publisher: MailboxId, hint: Hint) -> None:
+        offered = self._alive(hint)
+        states = {handle_of(one.name): hint.logs[handle_of(one.name)].state for one in offered}
+        if self._index.has_states(states, STATE_PREFIX_BYTES):
+            return  # nothing is, or somebody else was quicker
+        if self._mailbox.is_full or self._budgets.pause_s(publisher):
+            return
+        spans = [Span(name, seq, seq) for name, seq in sorted({(one.name, one.seq) for one in offered})]
+        admitted = await self._mailbox.store.admit(
+            spans, origin=publisher, is_full=self._mailbox.is_at_limit, is_news=True
+        )
+        affordable, _ = self._claims.affordable(admitted.wanted)
+        holder = self._claims.begin()
+        stored, is_over = 0, False
+        try:
+            granted = self._claims.take(holder, affordable)
+            wanted = {(span.name, span.first) for span in granted}
+            arrivals = [one for one in offered if (one.name, one.seq) in wanted]
+            if arrivals:
+                stored = (await self._mailbox.take(arrivals, origin=publisher)).stored
+            self._claims.release(holder, (), granted)
+            is_over = True
+        finally:
+            self._claims.end(holder, in_good_order=is_over)
+            self._counters.synced_in += stored
+            size = sum(len(one.blob) for one in offered)
+            self._budgets.charge_hint(publisher, messages=len(offered), size=size, useful=stored)
+
+    def _alive(self, hint: Hint) -> Sequence[Arrival]:
+        """Those of a topic that we keep that are alive here. None at all if we don't agree on the time: their age would
+        not be what it is."""
+        now_s, retention = self._mailbox.clock.now_s(), self._mailbox.retention
+        if abs(hint.clock_s - now_s) > CLOCK_SKEW_MAX_S:
+            return ()
+        alive_from_s = retention.alive_from(now_s)
+        return [
+            Arrival(name, seq, blob, digest_of(blob), retention.clamp(first_stored_s, now_s))
+            for name, seq, first_stored_s, blob in hint.messages
+            if first_stored_s >= alive_from_s and (self._interest is None or self._interest.covers(name.topic))
+        ]

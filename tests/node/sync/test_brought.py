@@ -1,0 +1,384 @@
+"""Small messages come with the hint about them, under the rules of a session."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from node.store.api import PutResult, Room, StoreUnavailable
+from node.store.memory import MemoryStore
+from node.sync.peers import PeerState
+from node.transport.api import Stream
+from node.transport.memory import MemoryTransport
+from protocols.limits.data import CLOCK_SKEW_MAX_S
+from protocols.limits.replication import COST_BYTE_S, COST_SESSION_S, HINT_COALESCE_S
+from protocols.limits.sync import HINT_CONTENT_BYTES_MAX, HINT_MESSAGES_MAX, HINTS_WAITING_MAX
+from protocols.model import LogName, MailboxId, Retention, handle_of
+from protocols.sync.effects import Span
+from protocols.sync.hints import Hint, HintedLog, HintedMessage, decode_hint, encode_hints
+from protocols.sync.interest import Interest
+from tests.memory_world import SimulatedMailbox, World
+
+NEWS = "/mailboxd/news/4/sim"
+LOG = LogName("topic", "log")
+HOUR_S = 3600
+WEEK_S = Retention().retention_s
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with trio.open_nursery() as nursery:
+        yield World(nursery, seed=1)
+        nursery.cancel_scope.cancel()
+
+
+async def met(*mailboxes: SimulatedMailbox) -> None:
+    """Waits until all have met all others, and nothing is due for long."""
+    with trio.fail_after(60):
+        for one in mailboxes:
+            for other in mailboxes:
+                while one is not other and standing(one, other) is not PeerState.IN_SYNC:  # noqa: ASYNC110
+                    await trio.sleep(0.1)
+    await trio.sleep(20)
+
+
+def standing(one: SimulatedMailbox, other: SimulatedMailbox) -> PeerState | None:
+    peer = one.core.engine.table.get(other.mailbox_id)
+    return None if peer is None else peer.state
+
+
+async def held(mailbox: SimulatedMailbox, name: LogName = LOG) -> dict[int, bytes]:
+    page = await mailbox.core.mailbox.read({name.topic: {}})
+    return {seq: blob for entry in page.entries if entry.name == name for seq, blob in entry.messages}
+
+
+def sessions(*mailboxes: SimulatedMailbox) -> int:
+    return sum(mailbox.core.engine.counters.sessions for mailbox in mailboxes)
+
+
+def said_by(mailbox: SimulatedMailbox, monkeypatch: pytest.MonkeyPatch) -> list[Hint]:
+    """What a mailbox announces from now on."""
+    said: list[Hint] = []
+    publish = mailbox.core.transport.publish
+
+    async def note(channel: str, data: bytes) -> None:
+        said.append(decode_hint(data))
+        await publish(channel, data)
+
+    monkeypatch.setattr(mailbox.core.transport, "publish", note)
+    return said
+
+
+# --- what is announced -----------------------------------------------------------------------------------------------
+
+
+async def test_a_small_message_needs_no_session(world: World, autojump_clock: MockClock) -> None:
+    a = await world.start("a", sync_interval_s=1e6)
+    b = await world.start("b", peers=(a,), sync_interval_s=1e6)
+    c = await world.start("c", peers=(a, b), sync_interval_s=1e6)
+    await met(a, b, c)
+    before = sessions(a, b, c)
+    await a.core.mailbox.deliver([(LOG, 0, b"zero"), (LOG, 1, b"one")])
+    await trio.sleep(2 * HINT_COALESCE_S)
+    for other in (b, c):
+        assert await held(other) == {0: b"zero", 1: b"one"}
+        assert await other.fingerprint() == await a.fingerprint()
+        assert other.core.engine.counters.synced_in == 2
+    await trio.sleep(100)
+    assert sessions(a, b, c) == before
+    assert a.core.engine.counters.synced_out == 4
+    assert b.core.engine.counters.synced_out == 0
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [(LOG, 0, bytes(HINT_CONTENT_BYTES_MAX))],
+        [(LOG, seq, b"%d" % seq) for seq in range(HINT_MESSAGES_MAX + 1)],
+    ],
+    ids=["large", "many"],
+)
+async def test_what_does_not_fit_takes_a_session(
+    world: World,
+    autojump_clock: MockClock,
+    messages: Sequence[tuple[LogName, int, bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    a = await world.start("a", sync_interval_s=1e6)
+    b = await world.start("b", peers=(a,), sync_interval_s=1e6)
+    await met(a, b)
+    said, before = said_by(a, monkeypatch), sessions(b)
+    other = LogName("topic", "other")
+    await a.core.mailbox.deliver([*messages, (other, 0, b"small")])
+    await trio.sleep(2)
+    assert [[one.name for one in hint.messages] for hint in said] == [[other]]
+    assert await held(b) == {seq: blob for _, seq, blob in messages}
+    assert await held(b, other) == {0: b"small"}
+    assert b.core.engine.counters.synced_in == len(messages) + 1  # nothing came twice
+    assert sessions(b) == before + 1
+
+
+async def test_what_is_missing_before_it_is_asked_for(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = await world.start("a", sync_interval_s=1e6)
+    b = await world.start("b", peers=(a,), sync_interval_s=1e6)
+    await met(a, b)
+
+    async def lose(*_: object) -> None:
+        await trio.lowlevel.checkpoint()
+
+    with monkeypatch.context() as lossy:
+        lossy.setattr(a.core.transport, "publish", lose)
+        await a.core.mailbox.deliver([(LOG, 0, b"zero")])
+        await trio.sleep(1)
+        assert await held(b) == {}
+    before = sessions(b)
+    await a.core.mailbox.deliver([(LOG, 1, b"one")])
+    await trio.sleep(1)
+    assert await held(b) == {0: b"zero", 1: b"one"}
+    assert b.core.engine.counters.synced_in == 2
+    assert sessions(b) == before + 1
+
+
+async def test_of_those_who_were_given_the_same_mostly_one_speaks(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A phone gives its message to all mailboxes that it sees."""
+    crowd = [await world.start("0", sync_interval_s=1e6)]
+    for number in range(1, 10):
+        crowd.append(await world.start(f"{number}", peers=tuple(crowd), sync_interval_s=1e6))
+    await met(*crowd)
+    said = [hint for mailbox in crowd for hint in [said_by(mailbox, monkeypatch)]]
+    before = sessions(*crowd)
+    for seq in range(20):
+        for mailbox in crowd:
+            await mailbox.core.mailbox.deliver([(LOG, seq, b"%d" % seq)])
+        await trio.sleep(1)
+    assert sum(bool(hint.messages) for hints in said for hint in hints) <= 2 * 20
+    assert sessions(*crowd) == before
+
+
+async def test_where_most_have_it_the_others_ask(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A LAN of three, one of which has a neighbour elsewhere: that one is told, the others get nothing twice."""
+    a = await world.start("a", sync_interval_s=1e6)
+    b = await world.start("b", peers=(a,), sync_interval_s=1e6)
+    gate = await world.start("gate", peers=(a, b), sync_interval_s=1e6)
+    await met(a, b, gate)
+    far = await world.start("far", peers=(gate,), sync_interval_s=1e6)
+    await met(gate, far)
+    said = said_by(gate, monkeypatch)
+    await a.core.mailbox.deliver([(LOG, 0, b"news")])
+    await trio.sleep(2)
+    assert await held(far) == {0: b"news"}
+    assert [len(hint.messages) for hint in said] == [0]
+
+
+async def test_what_others_do_not_keep_is_not_sent_to_them(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = await world.start("a", sync_interval_s=1e6)
+    picky = await world.start("picky", peers=(a,), sync_interval_s=1e6, interest=Interest.of(["wanted"]))
+    await met(a, picky)
+    said = said_by(a, monkeypatch)
+    for topic in ("wanted", "unwanted"):
+        await a.core.mailbox.deliver([(LogName(topic, "log"), 0, b"news")])
+        await trio.sleep(2)
+    assert [[one.name.topic for one in hint.messages] for hint in said] == [["wanted"], []]
+    assert await held(picky, LogName("wanted", "log")) == {0: b"news"}
+    assert await held(picky, LogName("unwanted", "log")) == {}
+
+
+# --- what is taken ---------------------------------------------------------------------------------------------------
+
+
+class Teller:
+    """A mailbox that announces what it is told to, and hangs up on whoever asks."""
+
+    def __init__(self, world: World, mailbox: SimulatedMailbox) -> None:
+        self.transport = MemoryTransport(world.network, MailboxId(b"\xff" * 32))
+        self.mailbox = mailbox
+        self.asked = 0
+        self.transport.serve("/mailboxd/sync/1", self._on_stream)
+
+    async def _on_stream(self, stream: Stream) -> None:
+        self.asked += 1
+        await stream.abort()
+
+    def now_s(self) -> float:
+        return self.mailbox.clock.now_s()
+
+    async def tell(self, *messages: HintedMessage, clock_s: float | None = None) -> int:
+        """Announces these, and returns how often it was asked in the second that follows."""
+        before = self.asked
+        logs = {handle_of(one.name): HintedLog.of(one.name.topic, b"of theirs") for one in messages}
+        clock_s = self.now_s() if clock_s is None else clock_s
+        for data in encode_hints(logs, clock_s=int(clock_s), messages=messages):
+            await self.transport.publish(NEWS, data)
+        await trio.sleep(1)
+        return self.asked - before
+
+    def message(self, seq: int, blob: bytes, *, name: LogName = LOG, age_s: float = 0.0) -> HintedMessage:
+        return HintedMessage(name, seq, int(self.now_s() - age_s), blob)
+
+
+async def teller_of(world: World, nursery: trio.Nursery, **options: Any) -> Teller:
+    mailbox = await world.start("honest", sync_interval_s=1e6, **options)
+    teller = Teller(world, mailbox)
+    await nursery.start(teller.transport.run)
+    await teller.transport.connect(mailbox.core.transport.addresses())
+    await trio.sleep(5)
+    # Its retries are over for the length of a test.
+    peer = mailbox.core.engine.table.get(teller.transport.local)
+    assert peer is not None
+    peer.due_at = trio.current_time() + 1e5
+    peer.rearm()
+    return teller
+
+
+async def first_stored(mailbox: SimulatedMailbox) -> list[int]:
+    ((*items,),) = await mailbox.store.items_of([Span(LOG, 0, 100)])
+    return [item.first_stored_s for item in items]
+
+
+async def test_whoever_says_more_than_it_brings_is_asked(
+    world: World, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    teller = await teller_of(world, nursery)
+    assert await teller.tell(teller.message(0, b"zero")) == 1  # the state is another one than what came amounts to
+    assert await held(teller.mailbox) == {0: b"zero"}
+
+
+async def test_what_is_too_old_or_from_the_future(
+    world: World, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    teller = await teller_of(world, nursery)
+    old, young = teller.message(0, b"old", age_s=WEEK_S), teller.message(1, b"young", age_s=WEEK_S - 2 * HOUR_S)
+    future = teller.message(2, b"future", age_s=-1000 * HOUR_S)
+    await teller.tell(old, young, future)
+    assert await held(teller.mailbox) == {1: b"young", 2: b"future"}
+    stamps = await first_stored(teller.mailbox)
+    assert all(stamp % HOUR_S == 0 and stamp <= teller.now_s() for stamp in stamps)
+
+
+@pytest.mark.parametrize("error_s", [-CLOCK_SKEW_MAX_S - 5, CLOCK_SKEW_MAX_S + 5])
+async def test_whoever_has_another_time_is_not_believed(
+    world: World, autojump_clock: MockClock, nursery: trio.Nursery, error_s: float
+) -> None:
+    teller = await teller_of(world, nursery)
+    assert await teller.tell(teller.message(0, b"zero"), clock_s=teller.now_s() + error_s) == 1  # which refuses it
+    assert await held(teller.mailbox) == {}
+    await teller.tell(teller.message(0, b"zero"), clock_s=teller.now_s() + error_s * 0.9)
+    assert await held(teller.mailbox) == {0: b"zero"}
+
+
+async def test_topics_that_are_not_kept_are_not_taken(
+    world: World, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    teller = await teller_of(world, nursery, interest=Interest.of(["wanted"]))
+    wanted, other = LogName("wanted", "log"), LogName("unwanted", "log")
+    await teller.tell(teller.message(0, b"yes", name=wanted), teller.message(0, b"no", name=other))
+    assert await held(teller.mailbox, wanted) == {0: b"yes"}
+    assert await held(teller.mailbox, other) == {}
+
+
+async def test_what_must_be_signed(world: World, autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    teller = await teller_of(world, nursery, require_signed=True)
+    await teller.tell(teller.message(0, b"unsigned"))
+    assert await held(teller.mailbox) == {}
+
+
+async def test_what_was_let_go_does_not_come_back(
+    world: World, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    store = MemoryStore(storage_limit_bytes=100_000)
+    teller = await teller_of(world, nursery, store=store)
+    lost = [teller.message(seq, bytes([seq]) * 1500) for seq in range(5)]
+    for message in lost:
+        await teller.tell(message)
+    gone: set[int] = set()
+    seq = 1000
+    while not gone:
+        await teller.tell(*[teller.message(seq + n, bytes(1500), name=LogName("topic", "more")) for n in range(5)])
+        seq += 5
+        gone = {message.seq for message in lost} - (await held(teller.mailbox)).keys()
+    await teller.tell(*[message for message in lost if message.seq in gone])
+    assert not gone & (await held(teller.mailbox)).keys()
+
+
+async def test_a_full_disk_takes_nothing(
+    world: World, autojump_clock: MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teller = await teller_of(world, nursery)
+    with monkeypatch.context() as full:
+        full.setattr(teller.mailbox.store, "rooms", lambda: [Room(0, 10**9, is_limit=False)])
+        await teller.tell(teller.message(0, b"zero"))
+        assert await held(teller.mailbox) == {}
+    await teller.tell(teller.message(0, b"zero"))
+    assert await held(teller.mailbox) == {0: b"zero"}
+
+
+async def test_a_disk_that_fails_is_not_the_end(
+    world: World, autojump_clock: MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teller = await teller_of(world, nursery)
+
+    async def fail(*_: object, **__: object) -> PutResult:
+        await trio.lowlevel.checkpoint()
+        raise StoreUnavailable("the disk is gone")
+
+    for broken in (fail, lambda *_, **__: 1 / 0):
+        with monkeypatch.context() as patch:
+            patch.setattr(teller.mailbox.store, "put", broken)
+            assert await teller.tell(teller.message(0, b"zero")) == 1
+            assert await held(teller.mailbox) == {}
+    await teller.tell(teller.message(0, b"zero"))
+    assert await held(teller.mailbox) == {0: b"zero"}
+    assert teller.mailbox.core.engine.counters.synced_in == 1
+
+
+async def test_saying_the_same_again_and_again_is_charged(
+    world: World, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    teller = await teller_of(world, nursery)
+    budgets = teller.mailbox.core.engine.budgets
+    again = [teller.message(seq, bytes(400)) for seq in range(15)]
+    used_s = budgets.used_s(teller.transport.local)
+    await teller.tell(*again)
+    assert budgets.used_s(teller.transport.local) < used_s + 0.01
+    logs = {handle_of(LOG): HintedLog.of(LOG.topic, b"of theirs")}
+    used_s = budgets.used_s(teller.transport.local)
+    for _ in range(100):
+        for data in encode_hints(logs, clock_s=int(teller.now_s()), messages=again):
+            await teller.transport.publish(NEWS, data)
+        await trio.sleep(0.001)
+    assert budgets.used_s(teller.transport.local) > used_s + 100 * (COST_SESSION_S + 15 * 400 * COST_BYTE_S)
+    budgets.charge_hint(teller.transport.local, messages=1, size=10**9, useful=0)
+    await teller.tell(teller.message(100, b"not from you now"))
+    assert 100 not in await held(teller.mailbox)
+
+
+async def test_more_than_can_wait_is_asked_for(
+    world: World, autojump_clock: MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teller = await teller_of(world, nursery)
+    go_on = trio.Event()
+    put = teller.mailbox.store.put
+
+    async def wait(*args: Any, **options: Any) -> PutResult:
+        await go_on.wait()
+        return await put(*args, **options)
+
+    monkeypatch.setattr(teller.mailbox.store, "put", wait)
+    asked = [await teller.tell(teller.message(seq, b"x")) for seq in range(HINTS_WAITING_MAX + 5)]
+    assert sum(asked[:HINTS_WAITING_MAX]) == 0
+    assert sum(asked) > 0
+    go_on.set()
+    await trio.sleep(1)
+    assert len(await held(teller.mailbox)) >= HINTS_WAITING_MAX
