@@ -32,10 +32,11 @@ class Plan:
     http_clients: tuple[int, ...]
     http_seconds: float
     transfer_messages: int
+    transfer_rounds: int
 
 
-FULL: Final = Plan((10_000, 100_000, 1_000_000), (10, 100, 1000), 50_000, 3, (1, 16, 64, 256), 2.0, 100_000)
-QUICK: Final = Plan((10_000, 100_000), (10, 100), 10_000, 1, (1, 64), 0.5, 10_000)
+FULL: Final = Plan((10_000, 100_000, 1_000_000), (10, 100, 1000), 50_000, 3, (1, 16, 64, 256), 2.0, 100_000, 3)
+QUICK: Final = Plan((10_000, 100_000), (10, 100), 10_000, 1, (1, 64), 0.5, 10_000, 1)
 
 _BLOB_BYTES: Final = 300
 _TRANSFER_BLOB_BYTES: Final = 1000
@@ -106,6 +107,7 @@ async def measure_all(
         messages=plan.transfer_messages,
         blob_bytes=_TRANSFER_BLOB_BYTES,
         peers=1,
+        rounds=plan.transfer_rounds,
         progress=lambda text: progress(f"transfer: {text}"),
     )
     finish(results.transfer)

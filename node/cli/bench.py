@@ -259,25 +259,32 @@ def http(
     show_default=True,
     help="How many full mailboxes the fresh one knows.",
 )
+@click.option(
+    "--rounds",
+    type=click.IntRange(1, 100),
+    default=3,
+    show_default=True,
+    help="Transfers, each to another fresh mailbox. The one in the middle counts.",
+)
 @_data_dir_option()
 @_json_option()
-def transfer(messages: int, blob_bytes: int, peers: int, data_dir: Path | None, as_json: bool) -> None:
+def transfer(messages: int, blob_bytes: int, peers: int, rounds: int, data_dir: Path | None, as_json: bool) -> None:
     """Measure how fast a fresh mailbox takes over everything.
 
     Starts one full mailbox, or several that hold the same, and a fresh one that knows them. Beside the transfer stands
     what bounds it, from the same run: one libp2p stream between two processes, and the store alone taking in the same
-    messages. Fails if the mailboxes do not hold the same in the end.
+    messages, before and after, as a machine's own speed drifts. Fails if the mailboxes do not hold the same in the end.
 
     \b
     Examples:
       mailboxd bench transfer
       mailboxd bench transfer --messages 1000000 --data-dir /srv
-      mailboxd bench transfer --peers 3 --bytes 300 --json
+      mailboxd bench transfer --peers 3 --bytes 300 --rounds 5 --json
     """
     from node.bench.transfer import measure_transfer  # noqa: PLC0415
     from node.cli.bench_tables import transfer_table  # noqa: PLC0415
 
-    work = partial(measure_transfer, messages=messages, blob_bytes=blob_bytes, peers=peers)
+    work = partial(measure_transfer, messages=messages, blob_bytes=blob_bytes, peers=peers, rounds=rounds)
     _show("transfer", _carried_out(work, data_dir), transfer_table, as_json=as_json)
 
 

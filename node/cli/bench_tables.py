@@ -180,13 +180,38 @@ def transfer_table(report: TransferReport) -> str:
         f"{report.messages:,} messages of {bytes_text(report.blob_bytes)} from {count_text(report.peers, 'mailbox')}: "
         f"{report.seconds:.1f} s, {bytes_text(report.sync_bytes)} in sync streams "
         f"({report.sync_bytes_per_content_byte:.3f} per byte of content)\n"
-        f"The limit is {report.limit}; {report.share_of_limit:.0%} of it is reached.\n\n"
+        f"The limit is {report.limit}; {report.share_of_limit:.0%} of it is reached{_spread(report)}.\n\n"
         + table(("SPEED", "MESSAGES/S>", "MB/S>"), speeds)
         + "\n\n"
         + table(("MAILBOX", "MEMORY BEFORE>", "PEAK>", "CPU S>"), costs)
         + f"\n\n{_processors(report)}"
+        + _rounds_table(report)
         + claims_table(report.claims)
     )
+
+
+def _spread(report: TransferReport) -> str:
+    if len(report.rounds) == 1:
+        return ""
+    lowest, highest = report.share_of_limit_lowest, report.share_of_limit_highest
+    return f" in the middle of {len(report.rounds)} rounds ({lowest:.0%} to {highest:.0%})"
+
+
+def _rounds_table(report: TransferReport) -> str:
+    """How much the rounds differ; a blank line before it."""
+    rows = [
+        (
+            str(number),
+            f"{one.messages_per_s:,.0f}",
+            f"{one.insert_before_messages_per_s:,.0f}",
+            f"{one.insert_after_messages_per_s:,.0f}",
+            f"{one.share_of_limit:.2f}",
+            _ratio(one.cpu_us_per_message, 1),
+        )
+        for number, one in enumerate(report.rounds, 1)
+    ]
+    heads = ("ROUND>", "MESSAGES/S>", "ALONE BEFORE>", "ALONE AFTER>", "SHARE>", "CPU µS>")
+    return "\n\n" + table(heads, rows) if len(rows) > 1 else ""
 
 
 def _processors(report: TransferReport) -> str:

@@ -26,7 +26,9 @@ from node.bench.messages import arrival_at, log_name, scattered
 from node.bench.raw_sqlite import RawSqlite
 from node.bench.stream import stream_bytes_per_s
 from node.bench.svg import Line, line_chart, si
+from node.bench.transfer import ProcessCost, _Carried, _Insert, _Plan, _report
 from node.cli.bench import bench
+from node.cli.bench_tables import transfer_table
 from node.cli.options import DATA_DIR
 from node.cli.program import main
 from protocols.model import LogName, digest_of
@@ -36,7 +38,7 @@ from tests.mailboxes import clean_environment, eventually
 
 SMALL: dict[str, list[str]] = {
     "store": ["--messages", "1000", "--bytes", "100", "--bulk", "50", "--clients", "4", "--rounds", "1"],
-    "transfer": ["--messages", "250", "--bytes", "100", "--peers", "2"],
+    "transfer": ["--messages", "250", "--bytes", "100", "--peers", "2", "--rounds", "2"],
     "http": ["--clients", "1,3", "--bulk", "10", "--bytes", "100", "--seconds", "0.1"],
 }
 
@@ -190,7 +192,7 @@ def test_reconcile_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
 def test_all_measures_shows_and_keeps_everything(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(suite, "FULL", suite.Plan((1000, 2000), (5, 50), 2000, 1, (1, 2), 0.05, 250))
+    monkeypatch.setattr(suite, "FULL", suite.Plan((1000, 2000), (5, 50), 2000, 1, (1, 2), 0.05, 250, 1))
     output, report = tmp_path / "figures" / "bench.json", tmp_path / "report"
     (work := tmp_path / "work").mkdir()
     with pytest.raises(SystemExit) as caught:
@@ -280,6 +282,15 @@ def test_transfer(measure: Callable[..., dict[str, Any]]) -> None:
     assert report["share_of_limit"] == pytest.approx(report["megabytes_per_s"] / min(ceilings.values()))
     assert report["commit_messages_per_s"] > report["insert_messages_per_s"], "the copying of the log counts"
     assert report["insert_cpu_us_per_message"] > 0
+    first, second = report["rounds"]
+    assert first["insert_after_messages_per_s"] == second["insert_before_messages_per_s"], "measured once in between"
+    shares = sorted(one["share_of_limit"] for one in (first, second))
+    assert shares == [report["share_of_limit_lowest"], report["share_of_limit_highest"]]
+    assert report["share_of_limit"] == shares[0], "of two, the worse"
+    counted = next(one for one in (first, second) if one["share_of_limit"] == shares[0])
+    assert (report["seconds"], report["cpu_us_per_message"]) == (counted["seconds"], counted["cpu_us_per_message"])
+    alone_s = [250 / counted[f"insert_{when}_messages_per_s"] for when in ("before", "after")]
+    assert report["insert_messages_per_s"] == pytest.approx(2 * 250 / sum(alone_s))
     if sys.platform == "linux":
         for cost in (report["receiver"], *report["senders"]):
             assert 0 < cost["memory_before_bytes"] <= cost["memory_peak_bytes"]
@@ -289,6 +300,29 @@ def test_transfer(measure: Callable[..., dict[str, Any]]) -> None:
             assert report["cpu_us_per_message"] == pytest.approx(1e6 * together_s / 250)
             possible = 25_000 / 1e6 * report["cores"] / together_s / min(ceilings.values())
             assert report["share_possible"] == pytest.approx(possible)
+
+
+@pytest.mark.parametrize(("rounds", "shown"), [(1, False), (3, True)])
+def test_the_rounds_of_a_transfer_are_shown_if_there_are_some(rounds: int, shown: bool) -> None:
+    alone = [_Insert(seconds=1.0 + number, answered_s=0.5, cpu_s=0.5) for number in range(rounds + 1)]
+    cost = ProcessCost(1, 2, 1.0)
+    carried = [_Carried(seconds, 2000, cost, (cost,)) for seconds in (5.0, 2.0, 4.0)[:rounds]]
+    report = _report(_Plan(10, 100), 1000.0, alone, carried)
+    out = transfer_table(report)
+    assert ("ALONE BEFORE" in out, f"in the middle of {rounds} rounds" in out) == (shown, shown)
+    if shown:  # 1.5 s of 5, 2.5 of 2, 3.5 of 4
+        assert [one.share_of_limit for one in report.rounds] == pytest.approx([0.3, 1.25, 0.875])
+        assert (report.seconds, report.insert_messages_per_s) == (4.0, pytest.approx(10 / 3.5))
+        assert "88% of it is reached in the middle of 3 rounds (30% to 125%)" in out
+        assert report.claims[0].holds
+
+
+def test_a_share_is_of_the_lower_limit() -> None:
+    alone = [_Insert(seconds=1.0, answered_s=0.5, cpu_s=0.5)] * 2
+    none = ProcessCost(None, None, None)
+    report = _report(_Plan(1000, 1000), 0.25, alone, [_Carried(8.0, 2000, none, (none,))])
+    assert (report.limit, report.share_of_limit) == ("libp2p stream", pytest.approx(0.5))
+    assert (report.cpu_us_per_message, report.share_possible) == (None, None)
 
 
 async def test_one_stream_carries_at_least_one_piece_however_short_the_time() -> None:
@@ -338,6 +372,7 @@ def test_without_a_command_it_says_what_there_is(capsys: pytest.CaptureFixture[s
         (["store", "--bulk", "1"], "range"),
         (["store", "--messages", "1000", "--bulk", "501"], "two bulks"),
         (["transfer", "--peers", "0"], "range"),
+        (["transfer", "--rounds", "0"], "range"),
         (["reconcile", "--shape", "none", "--changed", "5"], "nothing differs"),
         (["reconcile", "--shape", "fresh", "--changed", "5"], "everything differs"),
         (["reconcile", "--messages", "10", "--changed", "11"], "more than there are messages (10)"),
