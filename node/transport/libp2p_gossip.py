@@ -75,7 +75,8 @@ class HardenedGossipSub(GossipSub):  # type: ignore[misc]
 
     Faults mended: every PRUNE made an entry for its topic, whatever that was, and had us dial whom it named; an IWANT
     could name one announcement a thousand times, and got it as often; scores and more of whoever came and went before
-    it was registered were kept for ever."""
+    it was registered were kept for ever; whoever subscribed was given the announcements of the last seconds, and those
+    made before it was registered, whoever it was."""
 
     def __init__(self, hears: Callable[[MailboxId], bool] = lambda _mailbox_id: True) -> None:
         self._hears = hears
@@ -123,6 +124,11 @@ class HardenedGossipSub(GossipSub):  # type: ignore[misc]
     async def publish(self, msg_forwarder: Any, pubsub_msg: Any) -> None:
         if msg_forwarder == self.pubsub.my_id:
             await super().publish(msg_forwarder, pubsub_msg)
+
+        self._pending_messages.clear()
+
+    async def send_recent_messages(self, peer_id: Any, topic: str) -> None:
+        """Nothing: two mailboxes that meet compare what they hold, and a stranger hears of no news."""
 
     def _get_peers_to_send(
         self, topic_ids: Iterable[str], msg_forwarder: Any, origin: Any, msg_id: bytes | None = None

@@ -193,6 +193,38 @@ async def test_networks_share_nothing(started: trio.Nursery) -> None:
     assert not heard
 
 
+async def test_who_is_not_to_hear_gets_no_announcement_however_it_comes(started: trio.Nursery) -> None:
+    """Nor those of the last seconds when it comes, nor those that are made while it does."""
+    mailbox, friend, stranger = make(), make(), make()
+    mailbox.hears = lambda peer: peer == friend.local
+    heard: list[tuple[str, bytes]] = []
+    friend.listen("news", lambda _, data: heard.append(("friend", data)))
+    stranger.listen("news", lambda _, data: heard.append(("stranger", data)))
+    mailbox.listen("news", lambda *_: None)
+    for transport in (mailbox, friend, stranger):
+        await started.start(transport.run)
+    await friend.connect(mailbox.addresses())
+    await trio.sleep(0.5)
+    await mailbox.publish("news", b"before")
+    await until(lambda: heard)
+
+    async def speak(count: int) -> None:
+        for number in range(count):
+            await mailbox.publish("news", b"%d" % number)
+            await trio.sleep(0.01)
+
+    for _ in range(3):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(speak, 50)
+            await stranger.connect(mailbox.addresses())
+        await stranger.disconnect(mailbox.local)
+    assert len(heard) > 30  # gossip bounds what one publisher may say
+    assert not [data for who, data in heard if who == "stranger"]
+    pubsub = mailbox._pubsub
+    assert pubsub is not None
+    assert not pubsub.router._pending_messages
+
+
 async def test_the_host_is_restarted_with_everything_kept(
     started: trio.Nursery, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
