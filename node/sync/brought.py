@@ -6,7 +6,7 @@ Nothing depends on it: whatever is not taken here (the clocks differ, there is n
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import trio
 
@@ -18,7 +18,7 @@ from node.sync.index import LogIndex
 from node.sync.peers import EngineCounters
 from protocols.limits.data import CLOCK_SKEW_MAX_S
 from protocols.limits.sync import HINTS_WAITING_MAX
-from protocols.model import MailboxId, digest_of, handle_of
+from protocols.model import LogName, MailboxId, digest_of, handle_of
 from protocols.sync.effects import Span
 from protocols.sync.hints import STATE_PREFIX_BYTES, Hint
 from protocols.sync.interest import Interest
@@ -78,7 +78,9 @@ class Brought:
             return  # nothing is, or somebody else was quicker
         if self._mailbox.is_full or self._budgets.pause_s(publisher):
             return
-        spans = [Span(name, seq, seq) for name, seq in sorted({(one.name, one.seq) for one in offered})]
+        unmet = await self._unmet(offered)
+        keys = sorted({(one.name, one.seq) for one in offered if one.name not in unmet})
+        spans = [Span(name, seq, seq) for name, seq in keys]
         admitted = await self._mailbox.store.admit(
             spans, origin=publisher, is_full=self._mailbox.is_at_limit, is_news=True
         )
@@ -98,6 +100,20 @@ class Brought:
             self._counters.synced_in += stored
             size = sum(len(one.blob) for one in offered)
             self._budgets.charge_hint(publisher, messages=len(offered), size=size, useful=stored)
+
+    async def _unmet(self, offered: Sequence[Arrival]) -> Collection[LogName]:
+        """Logs of which these are not the beginning, and of which nothing is held here nor was up to where these begin.
+        What came before may be dead everywhere: the watermark that tells so comes with a session. Without it phones
+        would be asked for all of that, and it would live once more."""
+        first: dict[LogName, int] = {}
+        for one in offered:
+            if not self._index.holds(handle_of(one.name)):
+                first[one.name] = min(one.seq, first.get(one.name, one.seq))
+        later = [name for name, seq in first.items() if seq > 0]
+        if not later:
+            return ()
+        watermarks = await self._mailbox.store.watermarks(later)
+        return {name for name in later if (known := watermarks[name]) is None or first[name] > known + 1}
 
     def _alive(self, hint: Hint) -> Sequence[Arrival]:
         """Those of a topic that we keep that are alive here. None at all if we don't agree on the time: their age would

@@ -92,6 +92,10 @@ class LogIndex:
         view = self._view
         return all((view.state(handle) or b"")[:prefix_bytes] == prefix for handle, prefix in states.items())
 
+    def holds(self, handle: bytes) -> bool:
+        """Whether the last picture, which may be a moment old, has anything of a log, be it too old to be served."""
+        return self._view.state(handle) is not None
+
     def blocks_held(self) -> int:
         """How many blocks there are, as of the last picture."""
         return sum(leaf.blocks_held() for leaf in self._view.leaves)

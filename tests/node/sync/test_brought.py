@@ -145,6 +145,32 @@ async def test_what_is_missing_before_it_is_asked_for(
     assert sessions(b) == before + 1
 
 
+async def test_phones_are_not_asked_for_what_died_before_the_log_was_met(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """The watermark comes with a session, and with the hints only what begins right above it."""
+    retention = Retention(2 * HOUR_S)
+    a = await world.start("a", sync_interval_s=1e6, retention=retention)
+    await a.core.mailbox.deliver([(LOG, seq, b"%d" % seq) for seq in range(3)])
+    await trio.sleep(4 * HOUR_S)
+    b = await world.start("b", peers=(a,), sync_interval_s=1e6, retention=retention)
+    await met(a, b)
+    for seq, asked in ((3, 1), (4, 0)):
+        before = sessions(b)
+        await a.core.mailbox.deliver([(LOG, seq, b"news")])
+        await trio.sleep(2)
+        assert await held(b) == dict.fromkeys(range(3, seq + 1), b"news")
+        page = await b.core.mailbox.read({LOG.topic: {LOG.log: seq}})
+        assert [entry.missing for entry in page.entries] in ([], [[]])
+        assert sessions(b) == before + asked
+    await trio.sleep(4 * HOUR_S)
+    before = sessions(b)
+    await a.core.mailbox.deliver([(LOG, 5, b"news")])
+    await trio.sleep(2)
+    assert await held(b) == {5: b"news"}
+    assert sessions(b) == before  # nothing is held of the log, but everything was
+
+
 async def test_of_those_who_were_given_the_same_mostly_one_speaks(
     world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,10 +285,10 @@ async def test_what_is_too_old_or_from_the_future(
     world: World, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     teller = await teller_of(world, nursery)
-    old, young = teller.message(0, b"old", age_s=WEEK_S), teller.message(1, b"young", age_s=WEEK_S - 2 * HOUR_S)
+    young, old = teller.message(0, b"young", age_s=WEEK_S - 2 * HOUR_S), teller.message(1, b"old", age_s=WEEK_S)
     future = teller.message(2, b"future", age_s=-1000 * HOUR_S)
-    await teller.tell(old, young, future)
-    assert await held(teller.mailbox) == {1: b"young", 2: b"future"}
+    await teller.tell(young, old, future)
+    assert await held(teller.mailbox) == {0: b"young", 2: b"future"}
     stamps = await first_stored(teller.mailbox)
     assert all(stamp % HOUR_S == 0 and stamp <= teller.now_s() for stamp in stamps)
 
@@ -303,7 +329,7 @@ async def test_what_was_let_go_does_not_come_back(
     for message in lost:
         await teller.tell(message)
     gone: set[int] = set()
-    seq = 1000
+    seq = 0
     while not gone:
         await teller.tell(*[teller.message(seq + n, bytes(1500), name=LogName("topic", "more")) for n in range(5)])
         seq += 5
