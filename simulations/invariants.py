@@ -48,7 +48,8 @@ _INSIDE_BYTES: Final = 24 * INSIDE_ROWS_MAX
 ask about."""
 
 _SHORT_ROUND_TRIPS: Final = 2
-"""A survey and a farewell: such a session had nothing to ask about."""
+"""A survey and a farewell: such a session had nothing to ask about. The farewell of whoever began is one for the other
+side only."""
 
 _MESSAGE_BYTES: Final = 500
 """What finding and moving one message costs beside its blob, at the most, when it is alone in its log."""
@@ -184,7 +185,8 @@ class Frugality(Invariant):
         size = end.bytes_in + end.bytes_out
         # What was found may have come from a third one before it was this session's turn to move it.
         told = max(moved, result.described)
-        inside = _INSIDE_BYTES if result.round_trips > _SHORT_ROUND_TRIPS else 0
+        short = _SHORT_ROUND_TRIPS if end.incoming else _SHORT_ROUND_TRIPS - 1
+        inside = _INSIDE_BYTES if result.round_trips > short else 0
         if size > _SESSION_BYTES + inside + blobs + told * _MESSAGE_BYTES:
             self.broken(f"{host.name} took {size} bytes to tell {told} messages and move {moved} of {blobs} bytes")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import trio
@@ -18,12 +19,14 @@ from node.sync.driver import SessionTraffic
 from node.sync.engine import SyncEngine
 from node.sync.index import LogIndex
 from node.sync.news import News
+from node.sync.peers import SessionEnd
 from protocols.limits.data import RETENTION_DEFAULT_S
 from protocols.limits.replication import HINT_HEARD_MAX
-from protocols.model import LogName, Retention
+from protocols.model import LogName, MailboxId, Retention
 from protocols.sync.session import SessionResult
 from protocols.sync.tables import KeyedTable
 from simulations.disk import Disk, SimulatedStore
+from simulations.invariants import Frugality
 from simulations.play import play
 from simulations.recording import Verdict
 from simulations.scenario import Behaviour, Crash, Lan, Mailboxes, Phones, Route, Scenario, Walk
@@ -236,3 +239,30 @@ def test_a_bug_is_found(
     verdict = verdict_of(name, scenario)
     assert verdict.counterexample is not None
     assert verdict.counterexample.startswith("at ")
+
+
+class Watched:
+    """What frugality asks of a world: whether those who talk are correct, and a place for what it finds."""
+
+    def __init__(self) -> None:
+        self.recorder = self
+
+    def is_correct(self, _peer: MailboxId) -> bool:
+        return True
+
+    def happened(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("incoming", "round_trips", "holds"), [(False, 1, False), (False, 2, True), (True, 2, False), (True, 3, True)]
+)
+async def test_frugality_lets_only_those_say_much_who_had_something_to_ask(
+    incoming: bool, round_trips: int, holds: bool
+) -> None:
+    """The farewell is a round trip for the side that has not begun."""
+    frugality = Frugality(cast(Any, Watched()))
+    result = SessionResult(round_trips=round_trips, equal=True, full=True)
+    end = SessionEnd(MailboxId(bytes(32)), incoming, 0.0, result, 5_000, 5_000, None)
+    frugality.session_ended(cast(Any, SimpleNamespace(name="m")), end)
+    assert (frugality.counterexample is None) is holds
