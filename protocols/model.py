@@ -11,6 +11,7 @@ import binascii
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import base58
@@ -19,6 +20,7 @@ from blake3 import blake3
 from protocols.limits.data import (
     HANDLE_BYTES,
     ID_BYTES_MAX,
+    MAILBOX_TEXTS_KEPT,
     RETENTION_DEFAULT_S,
     RETENTION_MAX_S,
     RETENTION_MIN_S,
@@ -61,7 +63,7 @@ class MailboxId:
         return hash(self.public_key)  # bytes remember theirs
 
     def __str__(self) -> str:
-        return base64.urlsafe_b64encode(self.public_key).rstrip(b"=").decode("ascii")
+        return _text_of(self.public_key)
 
     @property
     def short(self) -> str:
@@ -123,6 +125,11 @@ class MailboxId:
         if spell(mailbox_id) != text:
             raise ValueError(f"{text!r} is not the canonical spelling of a mailbox id")
         return mailbox_id
+
+
+@lru_cache(maxsize=MAILBOX_TEXTS_KEPT)
+def _text_of(public_key: bytes) -> str:
+    return base64.urlsafe_b64encode(public_key).rstrip(b"=").decode("ascii")
 
 
 class LogName(NamedTuple):

@@ -299,14 +299,12 @@ class Network:
         key = (source, target)
         state = self._blocked.get(key)
         if state is None:
-            rules = [rule for rule in self._rules if rule.holds(source, target)]
-            cut = (
-                source.asleep
-                or target.asleep
-                or self._way(source.lan, target.lan) is None
-                or any(not rule.is_clog for rule in rules)
-            )
-            state = self._blocked[key] = (cut, any(rule.is_clog for rule in rules))
+            cut = source.asleep or target.asleep or self._way(source.lan, target.lan) is None
+            clogged = False
+            for rule in self._rules:
+                if rule.holds(source, target):
+                    cut, clogged = cut or not rule.is_clog, clogged or rule.is_clog
+            state = self._blocked[key] = (cut, clogged)
         return state
 
     def add_rule(self, rule: Rule, *, silently: bool) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Generator
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from math import inf
 from types import coroutine
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import trio
 from blake3 import blake3
@@ -94,29 +94,50 @@ def _until(alarm: Alarm) -> Generator[Alarm, Any, None]:
         why.unwrap()
 
 
+_Entry: TypeAlias = tuple[float, int, Callable[[], None]]
+"""When, in which order among those of the same time, and what."""
+
+
 class Timeline:
     """Calls functions at their times, in the order in which they were given: what packets, disks and faults are made
     of. A task for each of them would cost twenty times as much.
 
     They are called when every task waits, by the clock that would jump otherwise.
+
+    What is due soon lies in a heap, the rest by the second, unsorted until it is near: most of it are pauses and time
+    limits of a whole crowd, and a heap with all of them in it was a twentieth of what a large world costs.
     """
 
     def __init__(self) -> None:
         self.now_at = 0.0
         """Trio's time, from the clock itself."""
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._soon: list[_Entry] = []
+        self._later: dict[int, list[_Entry]] = {}
+        self._seconds: list[int] = []
+        """A heap of the keys of `_later`."""
+        self._later_from = 0.0
+        """What is due from then on lies in `_later`."""
         self._count = 0
         self._task: trio.lowlevel.Task | None = None
 
     def at(self, when: float, action: Callable[[], None]) -> None:
-        """Calls `action` at trio's time `when`; soon if that is past, but never within this call."""
+        """Calls `action` at trio's time `when`; soon if that is past, but never within this call, and never
+        if that is infinite."""
         self._count += 1
-        heappush(self._heap, (when, self._count, action))
+        if when < self._later_from:
+            heappush(self._soon, (when, self._count, action))
+        elif when < inf:
+            second = int(when)
+            entries = self._later.get(second)
+            if entries is None:
+                self._later[second] = [(when, self._count, action)]
+                heappush(self._seconds, second)
+            else:
+                entries.append((when, self._count, action))
 
     def after(self, delay_s: float, action: Callable[[], None]) -> None:
         """Calls `action` so many seconds from now."""
-        self._count += 1
-        heappush(self._heap, (self.now_at + delay_s, self._count, action))
+        self.at(self.now_at + delay_s, action)
 
     async def wait_until(self, when: float) -> None:
         """As `trio.sleep_until`, without the scope and the exception of which that is made: a third of the cost."""
@@ -142,15 +163,22 @@ class Timeline:
     @property
     def waiting(self) -> int:
         """How many are yet to be called."""
-        return len(self._heap)
+        return len(self._soon) + sum(map(len, self._later.values()))
 
     def next_at(self) -> float:
         """When the next one is due."""
-        return self._heap[0][0] if self._heap and self._task is not None else inf
+        if not self._soon:
+            if not self._seconds:
+                return inf
+            second = heappop(self._seconds)
+            self._soon = self._later.pop(second)
+            heapify(self._soon)
+            self._later_from = second + 1.0
+        return inf if self._task is None else self._soon[0][0]
 
     def call_next(self) -> None:
-        """Calls the next one, as if the task of `run` did so; it is that one's time now."""
-        at, _, action = heappop(self._heap)
+        """Calls the next one, as if the task of `run` did so; it is that one's time now. Ask `next_at` first."""
+        at, _, action = heappop(self._soon)
         if at > self.now_at:
             self.now_at = float(at)
         scheduler.GLOBAL_RUN_CONTEXT.task = self._task  # type: ignore[assignment]

@@ -91,6 +91,10 @@ class _Entry:
     failures: int = 0
     left_at: float = float("-inf")
 
+    def says(self, port: int, peer: PeerInfo | None, announced: tuple[str, ...]) -> bool:
+        """Whether this is what was announced last."""
+        return self.announced == announced and self.offer.port == port and self.offer.peer == peer
+
     def is_at(self, source: str) -> bool:
         """Whether a packet from `source` comes from an address at which the mailbox is known to be. Over IPv6 packets
         come from link-local addresses, which can't be compared; that has to do for a mailbox without IPv4."""
@@ -109,6 +113,7 @@ class NeighbourTable:
         self._network = network
         self._timing = timing
         self._interfaces: tuple[Interface, ...] = ()
+        self._own_hosts: frozenset[str] = frozenset()
         self._own_ports: frozenset[int] = frozenset()
         self._live: dict[MailboxId, _Entry] = {}
         self._waiting: dict[MailboxId, _Entry] = {}
@@ -124,6 +129,7 @@ class NeighbourTable:
         """Our addresses are now these. Everything is tried again at once: it may be reachable in another way, or not
         at all. `own_ports` are those on which we listen: at our own addresses they are nobody else's."""
         self._interfaces = tuple(interfaces)
+        self._own_hosts = frozenset(str(i.ip) for i in interfaces)
         self._own_ports = frozenset(own_ports)
         for entry in [*self._live.values(), *self._waiting.values()]:
             entry.offer = self._offer(entry.offer.port, entry.offer.peer, entry.announced)
@@ -132,9 +138,9 @@ class NeighbourTable:
 
     def sighted(self, sighting: Sighting, now_s: float) -> None:
         """Takes in what a packet says of one mailbox."""
-        if str(sighting.mailbox_id).lower() == self._own:
-            return
         entry = self._live.get(sighting.mailbox_id) or self._waiting.get(sighting.mailbox_id)
+        if entry is None and str(sighting.mailbox_id).lower() == self._own:
+            return
         if sighting.goodbye:
             if entry is not None:
                 self._goodbye(entry, sighting.source, now_s)
@@ -147,7 +153,10 @@ class NeighbourTable:
         if self._network is not None and _network_of(peer) != self._network:
             return
         announced = tuple(dict.fromkeys((*sighting.addresses, sighting.source)))
-        offer = self._offer(sighting.port, peer, announced)
+        if entry is not None and entry.says(sighting.port, peer, announced):
+            offer = entry.offer  # as mostly
+        else:
+            offer = self._offer(sighting.port, peer, announced)
         if not offer.hosts:
             return
         if entry is None:
@@ -353,8 +362,7 @@ class NeighbourTable:
     def _offer(self, port: int, peer: PeerInfo | None, announced: tuple[str, ...]) -> _Offer:
         hosts = lan_targets(announced, self._interfaces)
         if port in self._own_ports:
-            ours = {str(i.ip) for i in self._interfaces}
-            hosts = tuple(host for host in hosts if host not in ours)
+            hosts = tuple(host for host in hosts if host not in self._own_hosts)
         return _Offer(port, peer, hosts)
 
 

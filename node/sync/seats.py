@@ -144,7 +144,13 @@ class Seats:
 
     def _is_next(self, ticket: _Ticket) -> bool:
         """Whether it is the turn of `ticket`: the one that waits longest of those for whom there is room."""
-        return next((one for one in self._waiting if self._free(one.proven)), None) is ticket
+        free: dict[bool, bool] = {}
+        for one in self._waiting:
+            if one.proven not in free:
+                free[one.proven] = self._free(one.proven)
+            if free[one.proven]:
+                return one is ticket
+        return False
 
     def _wake(self) -> None:
         for ticket in self._waiting:

@@ -14,6 +14,10 @@ SEQ_MAX: Final = 2**64 - 1
 ID_BYTES_MAX: Final = 256
 """Longest topic or log id in UTF-8 bytes: real ones have 64; four times that leaves room for other apps."""
 
+MAILBOX_TEXTS_KEPT: Final = 2048
+"""Ids of mailboxes whose 43 characters are remembered (some 400 kB): eight times PEERS_MAX, as every line of
+a log and every announcement has one in it."""
+
 DIGEST_BYTES: Final = 32
 """BLAKE3-256 of a blob: collision resistant, so equal digests mean equal content."""
 

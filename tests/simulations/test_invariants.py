@@ -26,7 +26,8 @@ from protocols.model import LogName, MailboxId, Retention
 from protocols.sync.session import SessionResult
 from protocols.sync.tables import KeyedTable
 from simulations.disk import Disk, SimulatedStore
-from simulations.invariants import Frugality
+from simulations.invariants import Bounds, Frugality
+from simulations.machines import Host
 from simulations.play import play
 from simulations.recording import Verdict
 from simulations.scenario import Behaviour, Crash, Lan, Mailboxes, Phones, Route, Scenario, Walk
@@ -266,3 +267,18 @@ async def test_frugality_lets_only_those_say_much_who_had_something_to_ask(
     end = SessionEnd(MailboxId(bytes(32)), incoming, 0.0, result, 5_000, 5_000, None)
     frugality.session_ended(cast(Any, SimpleNamespace(name="m")), end)
     assert (frugality.counterexample is None) is holds
+
+
+def test_the_queues_of_a_crowd_are_measured_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[str] = []
+    measure = Bounds._sizes
+
+    def note(host: Host) -> tuple[int, ...]:
+        measured.append(host.name)
+        return measure(host)
+
+    monkeypatch.setattr(Bounds, "_sizes", staticmethod(note))
+    monkeypatch.setattr("simulations.invariants._MAILBOXES_A_SAMPLE", 1)
+    assert verdict_of("bounds", replace(QUIET, duration_s=200)).holds
+    assert set(measured[-3:]) == {"m-1", "m-2", "m-3"}
+    assert len(measured) <= 240
