@@ -94,6 +94,7 @@ class News:
         self._pending.update([name for name, _ in change.merged])
         if len(self._pending) > HINT_LOGS_PENDING_MAX:
             self._pending.clear()
+            self._small = _Small()
             self._overflow = True
         if self._pending or self._overflow:
             self._wake.set()
@@ -107,6 +108,11 @@ class News:
         else:
             self._note(publisher, hint)
             self._heard(publisher, hint)
+
+    @property
+    def logs_waiting(self) -> int:
+        """Of how many logs the news has yet to be announced, or is remembered to be more than comes with a hint."""
+        return max(len(self._pending), len(self._small))
 
     @property
     def states_remembered(self) -> int:
@@ -196,6 +202,9 @@ class _Small:
         """None for a log of which more has come than fits: it takes a session anyway."""
         self._count = 0
         self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._logs)
 
     def add(self, stretch: Stretch) -> None:
         """Takes these messages, if there is room for all of them."""

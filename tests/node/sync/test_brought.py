@@ -122,6 +122,30 @@ async def test_what_does_not_fit_takes_a_session(
     assert sessions(b) == before + 1
 
 
+async def test_while_nothing_can_be_announced_no_more_than_its_bound_waits(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.sync.news.HINT_LOGS_PENDING_MAX", 10)
+    a = await world.start("a", sync_interval_s=1e6)
+    b = await world.start("b", peers=(a,), sync_interval_s=1e6)
+    await met(a, b)
+    go_on = trio.Event()
+    publish = a.core.transport.publish
+
+    async def wait(channel: str, data: bytes) -> None:
+        await go_on.wait()
+        await publish(channel, data)
+
+    monkeypatch.setattr(a.core.transport, "publish", wait)
+    for number in range(100):
+        await a.core.mailbox.deliver([(LogName("topic", f"log {number}"), 0, b"news")])
+        await trio.sleep(HINT_COALESCE_S / 10)
+        assert a.core.engine.news.logs_waiting <= 10
+    go_on.set()
+    await trio.sleep(5)
+    assert await b.fingerprint() == await a.fingerprint()
+
+
 async def test_what_is_missing_before_it_is_asked_for(
     world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
