@@ -110,6 +110,7 @@ async def run_mailbox(
                     keep_awake=keep_awake,
                 )
                 await nursery.start(desk.run, ground.ports.admin)
+                _freeze_what_is_loaded()  # before anybody counts on us: nothing else is done meanwhile
                 _announce(nursery, parts, config, ground.ports, p2p_port=p2p_port)
                 info = _publish(parts, ground)
                 on_ready(info)
@@ -118,7 +119,6 @@ async def run_mailbox(
                     "READY=1", f"STATUS=mailbox {parts.identity.mailbox_id.short} serves phones at {info.http[0]}"
                 )
                 nursery.start_soon(supervise, "watchdog", partial(manager.keep_alive, store))
-                _freeze_what_is_loaded()
 
 
 # --- the ground -------------------------------------------------------------------------------------------------------

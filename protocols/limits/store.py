@@ -107,9 +107,10 @@ STATEMENTS_PREPARED: Final = 4 * INSERT_ROWS
 BLOBS_TOGETHER_BYTES: Final = 8 * KIB
 """Size of a blob above which each is inserted by itself: SQLite copies what a statement is given, 4 MiB at most."""
 
-THREAD_SWITCH_S: Final = 0.001
-"""Longest that a thread computes while another one waits for Python's lock (its own default is five times as long): the
-store's threads give the lock up for every statement, and would wait so long to get it back each time."""
+THREAD_SWITCH_S: Final = 0.0002
+"""Longest that a thread computes while another one waits for Python's lock (its own default is 25 times as long): the
+store's threads give the lock up for every statement, and would wait so long to get it back each time. Where a session
+brings a hundred thousand messages, the writer waits for a thousand statements, and everybody else for the writer."""
 
 SCAN_PAGE_MESSAGES: Final = 4096
 """Messages in one step of a scan: about 5 ms in a reader thread."""
