@@ -39,25 +39,30 @@ class Brought:
         budgets: Budgets,
         counters: EngineCounters,
         interest: Interest | None,
+        heeded: Callable[[MailboxId], object],
     ) -> None:
+        """`heeded` is None of those from whom nothing is taken now: hints of theirs may still be waiting."""
         self._mailbox = mailbox
         self._index = index
         self._claims = claims
         self._budgets = budgets
         self._interest = interest
         self._counters = counters
+        self._heeded = heeded
         self._waiting, self._next = trio.open_memory_channel[tuple[MailboxId, Hint, Callable[[], None]]](
             HINTS_WAITING_MAX
         )
 
-    def offer(self, publisher: MailboxId, hint: Hint, then: Callable[[], None]) -> bool:
-        """Whether the messages of a hint can wait to be taken; `then` is called when what is taken of them is stored,
-        and the index has it. It must not raise."""
+    def take_soon(self, publisher: MailboxId, hint: Hint, then: Callable[[], None]) -> None:
+        """Has the messages of a hint taken, and calls `then` when what is taken of them is stored and the index has it;
+        at once if there are none, or too many hints wait. `then` must not raise."""
         try:
-            self._waiting.send_nowait((publisher, hint, then))
+            if hint.messages:
+                self._waiting.send_nowait((publisher, hint, then))
+                return
         except trio.WouldBlock:
-            return False
-        return True
+            pass
+        then()
 
     async def run(self) -> None:
         """Takes them until cancelled."""
@@ -76,7 +81,7 @@ class Brought:
         states = {handle_of(one.name): hint.logs[handle_of(one.name)].state for one in offered}
         if self._index.has_states(states, STATE_PREFIX_BYTES):
             return  # nothing is, or somebody else was quicker
-        if self._mailbox.is_full or self._budgets.pause_s(publisher):
+        if self._heeded(publisher) is None or self._mailbox.is_full or self._budgets.pause_s(publisher):
             return
         unmet = await self._unmet(offered)
         keys = sorted({(one.name, one.seq) for one in offered if one.name not in unmet})

@@ -107,7 +107,7 @@ class SyncEngine:
         self.budgets = Budgets(mailbox.store, has_own_share=self._has_own_share)
         self.counters = EngineCounters()
         self._watchers: list[Callable[[SessionEnd], None]] = []
-        self._brought = Brought(mailbox, index, self._claims, self.budgets, self.counters, interest)
+        self._brought = Brought(mailbox, index, self._claims, self.budgets, self.counters, interest, self._heeded)
         self.news = News(
             mailbox=mailbox,
             index=index,
@@ -200,14 +200,15 @@ class SyncEngine:
         self._due_in(peer, 0.0 if self._transport.local < mailbox_id else PEER_DIAL_GRACE_S)
 
     def _on_hint(self, publisher: MailboxId, hint: Hint) -> None:
-        peer = self.table.get(publisher)
-        if peer is None or publisher not in self._transport.connected() or not self._door.is_admitted(publisher):
-            return  # someone nearer will have it soon and say so
-        if trio.current_time() < peer.shunned_until_at:
-            return
-        follow = partial(self._follow, peer, hint)
-        if not hint.messages or not self._brought.offer(publisher, hint, follow):
-            follow()
+        peer = self._heeded(publisher)
+        if peer is not None:  # else someone nearer will have it soon and say so
+            self._brought.take_soon(publisher, hint, partial(self._follow, peer, hint))
+
+    def _heeded(self, mailbox_id: MailboxId) -> Peer | None:
+        """A mailbox, if its news are listened to now."""
+        is_near = mailbox_id in self._transport.connected() and self._door.is_admitted(mailbox_id)
+        peer = self.table.get(mailbox_id) if is_near else None
+        return peer if peer is not None and trio.current_time() >= peer.shunned_until_at else None
 
     def _follow(self, peer: Peer, hint: Hint) -> None:
         """Has the peer asked for what a hint is about, if we don't hold it."""

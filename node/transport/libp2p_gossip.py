@@ -212,6 +212,8 @@ class HardenedPubsub(Pubsub):  # type: ignore[misc]
             self.router.forget(peer_id)
 
     async def push_msg(self, msg_forwarder: Any, msg: Any) -> None:
+        if msg.from_id != msg_forwarder.to_bytes():
+            return  # nobody forwards: somebody repeats what another one has said, at that one's expense
         if len(msg.topicIDs) == 1 and len(msg.data) <= ANNOUNCEMENT_BYTES_MAX and len(msg.seqno) <= 32:
             await super().push_msg(msg_forwarder, msg)
 

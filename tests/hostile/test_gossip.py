@@ -19,7 +19,7 @@ from protocols.limits.transport import (
     STREAM_WINDOW_BYTES,
 )
 from protocols.model import MailboxId
-from tests.hostile.libp2p_attacker import FIN, WINDOW_UPDATE, attack, data, frame, length_prefixed
+from tests.hostile.libp2p_attacker import FIN, WINDOW_UPDATE, Attacker, attack, data, frame, length_prefixed
 from tests.hostile.libp2p_victim import TOPIC, Victim, settle, task_count, victim
 
 __all__ = ["victim"]
@@ -195,3 +195,16 @@ async def test_5c_gossip_in_anothers_name_is_not_heard(victim: Victim) -> None:
         )
         await settle(lambda: victim.heard)
         assert victim.heard == [(MailboxId(attacker.key_pair.public_key.to_bytes()), b"own")]
+
+
+async def test_5d_what_others_said_is_not_heard_again(victim: Victim) -> None:
+    """Nobody forwards. Whoever repeats what another one has said uses up that one's rate, and what it may cost us."""
+    celebrity = Attacker(None, create_new_key_pair(os.urandom(32)))
+    async with attack(victim.transport.addresses()[0]) as attacker:
+        await attacker.open(1, "/meshsub/1.1.0")
+        await attacker.send(data(1, celebrity.gossip(TOPIC, b"yesterday's")), data(1, attacker.gossip(TOPIC, b"own")))
+        await settle(lambda: victim.heard)
+        assert victim.heard == [(MailboxId(attacker.key_pair.public_key.to_bytes()), b"own")]
+        pubsub = victim.transport._pubsub
+        assert pubsub is not None
+        assert celebrity.peer_id.to_bytes() not in pubsub._publishers

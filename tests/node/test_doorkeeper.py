@@ -36,9 +36,9 @@ from protocols.limits.admission import (
     GUESSES_TOTAL_INTERVAL_S,
 )
 from protocols.limits.replication import PEER_SHUN_FIRST_S
-from protocols.model import LogName, MailboxId
+from protocols.model import LogName, MailboxId, handle_of
 from protocols.sync.codec import decode, encode
-from protocols.sync.hints import HintedLog, encode_hints
+from protocols.sync.hints import HintedLog, HintedMessage, encode_hints
 from protocols.sync.messages import Refuse
 from protocols.sync.wire import FrameDecoder, encode_frame
 from tests.memory_world import SimulatedMailbox, World
@@ -201,6 +201,12 @@ async def test_a_stranger_hears_and_says_nothing(
     peer = mailbox.core.engine.table.get(mallory.transport.local)
     assert peer is not None
     assert not peer.hinted
+    news = HintedMessage(TOPIC, 7, int(mailbox.clock.now_s()), b"not from you")
+    logs = {handle_of(TOPIC): HintedLog.of(TOPIC.topic, b"s" * 16)}
+    for data in encode_hints(logs, clock_s=int(mailbox.clock.now_s()), messages=[news]):
+        await mallory.transport.publish(NEWS, data)
+    await trio.sleep(1)
+    assert mailbox.store.statistics().messages == 3
     # A sync that it opens ends with one frame, the same whatever it says.
     stream = await mallory.transport.open_stream(mailbox.mailbox_id, SYNC_PROTOCOL)
     decoder = FrameDecoder()

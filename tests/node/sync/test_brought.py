@@ -9,6 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from node.admission.policy import Admission
 from node.store.api import PutResult, Room, StoreUnavailable
 from node.store.memory import MemoryStore
 from node.sync.peers import PeerState
@@ -17,7 +18,7 @@ from node.transport.memory import MemoryTransport
 from protocols.limits.data import CLOCK_SKEW_MAX_S
 from protocols.limits.replication import COST_BYTE_S, COST_SESSION_S, HINT_COALESCE_S
 from protocols.limits.sync import HINT_CONTENT_BYTES_MAX, HINT_MESSAGES_MAX, HINTS_WAITING_MAX
-from protocols.model import LogName, MailboxId, Retention, handle_of
+from protocols.model import LogName, MailboxId, Retention, digest_of, handle_of
 from protocols.sync.effects import Span
 from protocols.sync.hints import Hint, HintedLog, HintedMessage, decode_hint, encode_hints
 from protocols.sync.interest import Interest
@@ -328,6 +329,33 @@ async def test_whoever_has_another_time_is_not_believed(
     assert await held(teller.mailbox) == {0: b"zero"}
 
 
+async def test_nobody_lives_longer_by_being_told_again(
+    world: World, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    teller = await teller_of(world, nursery)
+    await teller.tell(teller.message(0, b"zero", age_s=5 * HOUR_S))
+    (before,) = await first_stored(teller.mailbox)
+    for age_s in (0, 5 * HOUR_S, -1000 * HOUR_S):
+        await teller.tell(teller.message(0, b"zero", age_s=age_s))
+    assert await first_stored(teller.mailbox) == [before]
+
+
+async def test_a_false_copy_does_not_keep_the_true_one_out(
+    world: World, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """Whoever is first says what it likes under a name; what others bring comes all the same, and a session's too."""
+    teller = await teller_of(world, nursery)
+    honest = await world.start("friend", peers=(teller.mailbox,), sync_interval_s=1e6)
+    await met(honest, teller.mailbox)
+    for seq in range(3):
+        await teller.tell(teller.message(seq, b"false"))
+    await honest.core.mailbox.deliver([(LOG, seq, b"true") for seq in range(3)])
+    await trio.sleep(5)
+    blobs = [[item.digest for item in items] for items in await teller.mailbox.store.items_of([Span(LOG, 0, 2)])]
+    assert sorted(blobs[0]) == sorted([digest_of(b"false"), digest_of(b"true")] * 3)
+    assert await honest.fingerprint() == await teller.mailbox.fingerprint()
+
+
 async def test_topics_that_are_not_kept_are_not_taken(
     world: World, autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
@@ -412,6 +440,27 @@ async def test_saying_the_same_again_and_again_is_charged(
     budgets.charge_hint(teller.transport.local, messages=1, size=10**9, useful=0)
     await teller.tell(teller.message(100, b"not from you now"))
     assert 100 not in await held(teller.mailbox)
+
+
+async def test_what_waits_of_somebody_who_is_not_let_in_any_more(
+    world: World, autojump_clock: MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admission = Admission()
+    teller = await teller_of(world, nursery, admission=admission)
+    go_on = trio.Event()
+    put = teller.mailbox.store.put
+
+    async def wait(*args: Any, **options: Any) -> PutResult:
+        await go_on.wait()
+        return await put(*args, **options)
+
+    monkeypatch.setattr(teller.mailbox.store, "put", wait)
+    for seq in range(3):
+        await teller.tell(teller.message(seq, b"%d" % seq))
+    admission.distrust(teller.transport.local)
+    go_on.set()
+    await trio.sleep(1)
+    assert await held(teller.mailbox) == {0: b"0"}  # which was on its way to the disk
 
 
 async def test_more_than_can_wait_is_asked_for(
