@@ -6,7 +6,10 @@ Nothing depends on it: whatever is not taken here (the clocks differ, there is n
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import chain
 
 import trio
 
@@ -26,6 +29,9 @@ from protocols.sync.interest import Interest
 __all__ = ["Brought"]
 
 log = logging.getLogger(__name__)
+
+_Waiting = tuple[MailboxId, Hint, Callable[[], None]]
+"""Who says what, and what is to be done then."""
 
 
 class Brought:
@@ -49,32 +55,44 @@ class Brought:
         self._interest = interest
         self._counters = counters
         self._heeded = heeded
-        self._waiting, self._next = trio.open_memory_channel[tuple[MailboxId, Hint, Callable[[], None]]](
-            HINTS_WAITING_MAX
-        )
+        self._waiting, self._next = trio.open_memory_channel[_Waiting](HINTS_WAITING_MAX)
 
     def take_soon(self, publisher: MailboxId, hint: Hint, then: Callable[[], None]) -> None:
         """Has the messages of a hint taken, and calls `then` when what is taken of them is stored and the index has it;
         at once if there are none, or too many hints wait. `then` must not raise."""
-        try:
-            if hint.messages:
+        if hint.messages:
+            with suppress(trio.WouldBlock):
                 self._waiting.send_nowait((publisher, hint, then))
                 return
-        except trio.WouldBlock:
-            pass
         then()
 
     async def run(self) -> None:
         """Takes them until cancelled."""
-        async for publisher, hint, then in self._next:
-            try:
-                await self._take(publisher, hint)
-                await self._index.view(self._mailbox.alive_from_s())
-            except StoreError as error:
-                log.debug("what a hint of %s brought was not stored: %s", publisher.short, error)
-            except Exception:  # a fault of ours: it must not end what others depend on
-                log.exception("what a hint of %s brought could not be taken", publisher.short)
-            then()
+        async for first in self._next:
+            waiting = {first[0]: [first]}
+            with suppress(trio.WouldBlock):
+                while True:
+                    one = self._next.receive_nowait()
+                    waiting.setdefault(one[0], []).append(one)
+            # What waits of several shares commits, and one look at the index.
+            if len(waiting) == 1:
+                await self._take_all(waiting[first[0]])
+            else:
+                async with trio.open_nursery() as nursery:
+                    for theirs in waiting.values():
+                        nursery.start_soon(self._take_all, theirs)
+            await _tried("what hints brought is not in the index", self._look)
+            for _, _, then in chain.from_iterable(waiting.values()):
+                then()
+
+    async def _take_all(self, theirs: Sequence[_Waiting]) -> None:
+        """What waits of one mailbox, one after the other."""
+        for publisher, hint, _ in theirs:
+            what = f"what a hint of {publisher.short} brought was not stored"
+            await _tried(what, partial(self._take, publisher, hint))
+
+    async def _look(self) -> None:
+        await self._index.view(self._mailbox.alive_from_s())
 
     async def _take(self, publisher: MailboxId, hint: Hint) -> None:
         offered = self._alive(hint)
@@ -132,3 +150,13 @@ class Brought:
             for name, seq, first_stored_s, blob in hint.messages
             if first_stored_s >= alive_from_s and (self._interest is None or self._interest.covers(name.topic))
         ]
+
+
+async def _tried(failing: str, work: Callable[[], Awaitable[None]]) -> None:
+    """Does something of which nobody depends on whether it succeeds."""
+    try:
+        await work()
+    except StoreError as error:
+        log.debug("%s: %s", failing, error)
+    except Exception:  # a fault of ours: it must not end what others depend on
+        log.exception("%s", failing)

@@ -252,8 +252,8 @@ async def test_what_others_do_not_keep_is_not_sent_to_them(
 class Teller:
     """A mailbox that announces what it is told to, and hangs up on whoever asks."""
 
-    def __init__(self, world: World, mailbox: SimulatedMailbox) -> None:
-        self.transport = MemoryTransport(world.network, MailboxId(b"\xff" * 32))
+    def __init__(self, world: World, mailbox: SimulatedMailbox, number: int = 255) -> None:
+        self.transport = MemoryTransport(world.network, MailboxId(bytes([number]) * 32))
         self.mailbox = mailbox
         self.asked = 0
         self.transport.serve("/mailboxd/sync/1", self._on_stream)
@@ -281,7 +281,12 @@ class Teller:
 
 async def teller_of(world: World, nursery: trio.Nursery, **options: Any) -> Teller:
     mailbox = await world.start("honest", sync_interval_s=1e6, **options)
-    teller = Teller(world, mailbox)
+    return await introduced(Teller(world, mailbox), nursery)
+
+
+async def introduced(teller: Teller, nursery: trio.Nursery) -> Teller:
+    """A teller that its mailbox knows."""
+    mailbox = teller.mailbox
     await nursery.start(teller.transport.run)
     await teller.transport.connect(mailbox.core.transport.addresses())
     await trio.sleep(5)
@@ -461,6 +466,38 @@ async def test_what_waits_of_somebody_who_is_not_let_in_any_more(
     go_on.set()
     await trio.sleep(1)
     assert await held(teller.mailbox) == {0: b"0"}  # which was on its way to the disk
+
+
+async def test_what_waits_of_several_is_stored_together(
+    world: World, autojump_clock: MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await teller_of(world, nursery)
+    tellers = [await introduced(Teller(world, first.mailbox, number), nursery) for number in range(1, 7)]
+    store, go_on = first.mailbox.store, trio.Event()
+    put, under_way, most = store.put, 0, 0
+
+    async def wait(*args: Any, **options: Any) -> PutResult:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await go_on.wait()
+        result = await put(*args, **options)
+        await trio.sleep(0.01)
+        under_way -= 1
+        return result
+
+    monkeypatch.setattr(store, "put", wait)
+    await first.tell(first.message(0, b"0"))
+    for number, teller in enumerate(tellers, 1):
+        log = LogName("topic", f"log {number}")
+        await teller.tell(teller.message(0, b"first", name=log))
+        await teller.tell(teller.message(1, b"second", name=log))
+    assert most == 1
+    go_on.set()
+    await trio.sleep(1)
+    assert most == len(tellers)  # of each its first; its second only then, as it follows it
+    for number in range(1, 7):
+        assert await held(first.mailbox, LogName("topic", f"log {number}")) == {0: b"first", 1: b"second"}
 
 
 async def test_more_than_can_wait_is_asked_for(
