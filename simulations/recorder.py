@@ -169,12 +169,14 @@ class Recorder:
         now = holding.changed_at = trio.current_time()
         self.trace.note(f"put {host.name} {len(change.stored)} {len(change.merged)} {len(change.removed)}")
         for name, seq, blob, digest, first_stored_s in change.stored:
-            stored = StoredItem(name, Item(seq, digest, first_stored_s, len(blob)))
-            self.judge.stored(host, stored, change.origin, again=_key(stored) in holding.items)
-            holding.keys[name, seq] += _key(stored) not in holding.items
-            holding.items[_key(stored)] = stored.item.first_stored_s
-            holding.total ^= self._sum(_key(stored))
-            way = self.ways.get((stored.name, stored.item.seq))
+            stored, held = StoredItem(name, Item(seq, digest, first_stored_s, len(blob))), (name, seq, digest)
+            again = held in holding.items
+            self.judge.stored(host, stored, change.origin, again=again)
+            if not again:
+                holding.keys[name, seq] += 1
+            holding.items[held] = first_stored_s
+            holding.total ^= self._sum(held)
+            way = self.ways.get((name, seq))
             if way is not None:
                 if change.origin is None:
                     way.delivered_s = now
@@ -182,7 +184,7 @@ class Recorder:
                     way.cut_short.clear()
                     way.is_dated_well = way.is_dated_well and host.knows_the_date
                 way.by.setdefault(host.name, now)
-                way.first_stored_s = min(way.first_stored_s or stored.item.first_stored_s, stored.item.first_stored_s)
+                way.first_stored_s = min(way.first_stored_s or first_stored_s, first_stored_s)
         for merged in change.merged:
             holding.items[_key(merged)] = merged.item.first_stored_s
         if change.is_eviction:

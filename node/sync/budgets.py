@@ -51,6 +51,9 @@ _MESSAGE_BYTES = WORTH_MESSAGE_S / COST_BYTE_S
 _CHARGED_AT_LEAST_S = COST_SESSION_S
 """What a session costs is charged in portions, as to do so costs something, too."""
 
+_RATE_MIN = STRANGERS_SHARE / ACCOUNTS_MAX
+"""Seconds of budget that any account gets back per second, however many are in need."""
+
 
 @dataclass(eq=False, slots=True)
 class _Account:
@@ -183,7 +186,10 @@ class Budgets:
         """Adds what came to an account by itself since it was looked at last."""
         now_at = trio.current_time()
         passed_s, account.at = now_at - account.at, now_at
-        account.left_s = min(PEER_BUDGET_S, account.left_s + passed_s * self._rate(account))
+        if account.left_s + passed_s * _RATE_MIN >= PEER_BUDGET_S:
+            account.left_s = PEER_BUDGET_S  # as mostly, and then nobody needs to be counted
+        else:
+            account.left_s = min(PEER_BUDGET_S, account.left_s + passed_s * self._rate(account))
         if account.left_s >= PEER_RESUME_S:
             account.rests = False
         held_bytes = self._held()
@@ -221,7 +227,7 @@ class Budgets:
         now_at = trio.current_time()
         if now_at - self._needy_at >= NEED_SEEN_S:
             self._needy_at = now_at
-            self._needy = sum(one.left_s < NEED_S and not one.has_own_share for one in self._accounts.values())
+            self._needy = sum([one.left_s < NEED_S and not one.has_own_share for one in self._accounts.values()])
         return min(PEER_SHARE, STRANGERS_SHARE / max(1, self._needy))
 
     def _held(self) -> float:

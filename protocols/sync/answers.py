@@ -49,6 +49,11 @@ def news(context: Context, said: News) -> Standing:
     """The answer to news: which of these logs are different here, our own news, and a fingerprint of all others."""
     table = context.table
     listing = said.listing
+    changed = _no_rows() if context.since is None else table.table.changed_since(context.since)
+    if not (len(listing) or changed.size):  # as in most sessions, of mailboxes that hold the same
+        return Standing(rest=table.rest(changed))
+    if len(changed) > NEWS_LOGS_MAX + len(listing):
+        return _NO_ANSWER
     matches = table.match(listing.width, listing.fragments)
     if matches.several.any() or len(listing) > NEWS_LOGS_MAX:
         return _NO_ANSWER
@@ -56,8 +61,8 @@ def news(context: Context, said: News) -> Standing:
     known = rows >= 0
     differs = ~known
     differs[known] = table.differing(rows[known], select(listing.entries, known))
-    changed = _no_rows() if context.since is None else table.table.changed_since(context.since)
-    own_news = np.setdiff1d(changed, rows[known]) if changed.size else changed
+    said_rows = set(rows.tolist())
+    own_news = np.array([row for row in changed.tolist() if row not in said_rows], np.int64)
     if len(own_news) > NEWS_LOGS_MAX:
         return _NO_ANSWER
     indices = differs.nonzero()[0]
@@ -66,7 +71,7 @@ def news(context: Context, said: News) -> Standing:
     size = len(listing) // 8 + int(entry_bytes(entries).sum()) + _listing_bytes(own)
     if size > CONTROL_BODY_BYTES:
         return _NO_ANSWER
-    rest = table.rest(np.union1d(rows[known & differs], own_news))
+    rest = table.rest(np.sort(np.concatenate((rows[known & differs], own_news))))
     return Standing(indices.tolist(), entries, own, rest)
 
 

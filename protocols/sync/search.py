@@ -10,7 +10,7 @@ from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,7 @@ from protocols.sync.effects import Rows
 from protocols.sync.inspection import Inspection
 from protocols.sync.listing import (
     FRAGMENT_BITS_MAX,
+    NO_LISTING,
     Entries,
     Listing,
     entry_bytes,
@@ -50,6 +51,8 @@ __all__ = ["Question", "Reply", "Search"]
 
 Question: TypeAlias = News | About | Survey | Names
 Reply: TypeAlias = Standing | Surveyed | Named
+
+_NO_ROWS: Final = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,7 @@ class Search:
 
         self.inspection = Inspection(context, work, only_there)
         self._asked: Question | None = None
-        self._asked_rows: Rows = np.zeros(0, np.int64)
+        self._asked_rows: Rows = _NO_ROWS
         self._asked_names: list[_Unnamed] = []
         self._doubted: set[bytes] = set()
         self._differing: list[tuple[bytes, int, Sequence[Seqs], Sequence[Seqs]]] = []
@@ -139,11 +142,15 @@ class Search:
         if self._context.since is None:
             return None
         rows = self._table.table.changed_since(self._context.since)
-        if self._context.given:
-            given = self._table.rows_of(sorted(self._context.given))
-            rows = np.union1d(rows, given[given >= 0])
-        if len(rows) > min(NEWS_LOGS_MAX, max(8, len(self._table) // 4)):
+        most = min(NEWS_LOGS_MAX, max(8, len(self._table) // 4))
+        if self._context.given and len(rows) <= most:
+            given = self._table.rows_of(sorted(self._context.given)).tolist()
+            rows = np.array(sorted({*rows.tolist(), *given} - {-1}), np.int64)
+        if len(rows) > most:
             return None
+        if not rows.size:
+            self._asked_rows = rows
+            return NO_LISTING
         listing = self._table.listing(rows)
         if listing_bytes(listing.width, len(listing)) + int(entry_bytes(listing.entries).sum()) > CONTROL_BODY_BYTES:
             return None
@@ -196,17 +203,25 @@ class Search:
         """Takes a reply to our news if the rest is the same on both sides; else makes a survey."""
         if reply.differing and reply.differing[-1] >= listed:
             raise RemoteProtocolError("unrequested", "a log that was not listed")
+        if not (reply.differing or len(reply.listing)):  # as in most sessions, of mailboxes that hold the same
+            if not reply.rest or self._table.rest(_NO_ROWS) != reply.rest:
+                self._begin_anew()
+            return
         matches = self._table.match(reply.listing.width, reply.listing.fragments)
         differing = self._asked_rows[list(reply.differing)]
         excluded = np.concatenate((differing, matches.rows[matches.rows >= 0]))
         is_sound = bool(reply.rest) and not matches.several.any() and len(np.unique(excluded)) == len(excluded)
         if not is_sound or self._table.rest(np.sort(excluded)) != reply.rest:
-            self._regions = self._first_regions()
-            self._again = False
+            self._begin_anew()
             return
         self._compare(differing, reply.entries)
         self._compare_listed(reply.listing, matches.rows, inspect_equal=True)
         self._note_unknown(reply.listing, matches)
+
+    def _begin_anew(self) -> None:
+        """News were in vain: a survey finds out."""
+        self._regions = self._first_regions()
+        self._again = False
 
     def _take_about(self, asked: About, reply: Standing) -> None:
         if len(reply.listing) or (reply.differing and reply.differing[-1] >= len(asked.handles)):
