@@ -21,8 +21,9 @@ from protocols.limits.replication import (
     SYNC_FEW_PEERS,
     SYNC_SESSIONS_IN_MAX,
 )
-from protocols.limits.sync import HINT_CONTENT_BYTES_MAX
-from simulations.analytic import costs
+from protocols.limits.sync import HINT_CONTENT_BYTES_MAX, HINT_MESSAGES_MAX
+from protocols.model import LogName
+from protocols.sync.hints import content_bytes
 from simulations.analytic.plan import Network, Plan
 
 __all__ = ["Flow", "Link", "comparisons", "flows_of", "session_s", "spread_s", "told_s"]
@@ -32,6 +33,9 @@ _ROUND_TRIPS: Final = 4
 
 _MOST: Final = 0.5
 """A message comes with its hint if such a share of those who hear it lack it."""
+
+_SOME_LOG: Final = LogName("0" * 64, "0" * 64)
+"""Names as the app's are."""
 
 _FIRST_OF_TWO: Final = 14 / 15
 """Both neighbours draw their next comparison from 0.8 to 1.2 of the pause; the earlier one counts for both."""
@@ -122,6 +126,11 @@ class Flow:
         return sum(link.count * (link.inward - link.asked_inward) for link in self.links)
 
     @property
+    def hints_taken(self) -> float:
+        """Hints that bring such messages."""
+        return sum(link.count * coalesced(link.inward - link.asked_inward, HINT_COALESCE_S) for link in self.links)
+
+    @property
     def compared(self) -> float:
         """Full sessions that find both equal, on both sides, once a pair has been calm for long."""
         return sum(link.count / self.comparison_pause_s(link) for link in self.links)
@@ -199,9 +208,16 @@ def _echo(plan: Plan, network: Network) -> float:
     return min(1.0, (HINT_ECHOES + needed + HINT_COALESCE_S / _turn_s(plan, is_far=False)) / others)
 
 
-def all_asked(link: Link) -> Link:
-    """The same link, if nothing comes with hints."""
-    return replace(link, asked_inward=link.inward, asked_outward=link.outward)
+def _left_out(plan: Plan, announced: float) -> float:
+    """The share of the messages that somebody announces which find no room in its hints."""
+    message_bytes = content_bytes(_SOME_LOG, b"") + plan.message_bytes
+    room = min(HINT_MESSAGES_MAX, HINT_CONTENT_BYTES_MAX // message_bytes)
+    return max(0.0, 1 - room / (1 + announced * HINT_COALESCE_S))
+
+
+def _asked(link: Link, share: float) -> Link:
+    """The same link, if such a share of its messages does not come with hints."""
+    return replace(link, asked_inward=share * link.inward, asked_outward=share * link.outward)
 
 
 def flows_of(plan: Plan, network: Network) -> list[Flow]:
@@ -216,32 +232,30 @@ def flows_of(plan: Plan, network: Network) -> list[Flow]:
     per_link = written * (network.lan_mailboxes - 1) / near if near else 0.0  # else it comes over others
     kept = lan + foreign
     gateway_near = near + has_gateway
-    fits = plan.message_bytes + costs.HINTED_MESSAGE_BYTES <= HINT_CONTENT_BYTES_MAX
 
     announced = written + echo * (kept - written)
     hints = coalesced(announced, HINT_COALESCE_S)
     gateway_hints = coalesced(kept, HINT_COALESCE_S)
-    asked = 0.0 if fits else per_link
+    asked = per_link * _left_out(plan, announced)
     member = Link(near, per_link, per_link, hints, near, asked_inward=asked, asked_outward=asked)
     if not has_gateway:
         return [Flow("in a LAN", plan.mailboxes, kept, announced, (member,), plan)]
 
     top = coalesced(everywhere, HINT_COALESCE_S)
+    of_gateway, of_top = _left_out(plan, kept), _left_out(plan, everywhere)
     # Of those who hear a gateway only the one above it lacks what another one of the LAN has written.
-    is_told_up = fits and near <= 1
-    asked_up = 0.0 if is_told_up else lan - written if fits else lan
+    asked_up = lan * of_gateway if near <= 1 else lan - written * (1 - of_gateway)
     # Of those below an internet mailbox so many keep a message's topic.
-    is_told_down = fits and plan.share >= _MOST
-    asked_down = 0.0 if is_told_down else foreign
+    asked_down = foreign * of_top if plan.share >= _MOST else foreign
     flows: list[Flow] = []
     if near:
-        from_gateway = 0.0 if fits else per_link + foreign
+        from_gateway = (per_link + foreign) * of_gateway
         to_gateway = replace(member, count=1, inward=per_link + foreign, hints=gateway_hints, neighbours=gateway_near)
         to_gateway = replace(to_gateway, asked_inward=from_gateway)
         others = replace(member, count=near - 1)
         flows.append(Flow("in a LAN", plan.mailboxes - network.lans, kept, announced, (others, to_gateway), plan))
     above = network.children(0) + (len(network.levels) > 1)
-    members = replace(member, outward=per_link + foreign, asked_outward=0.0 if fits else per_link + foreign)
+    members = replace(member, outward=per_link + foreign, asked_outward=(per_link + foreign) * of_gateway)
     upward = Link(1, foreign, lan, top, above, is_far=True, asked_inward=asked_down, asked_outward=asked_up)
     flows.append(Flow("gateway", network.lans, kept, kept, (members, upward), plan))
 
@@ -255,10 +269,10 @@ def flows_of(plan: Plan, network: Network) -> list[Flow]:
         if level + 1 < len(network.levels):
             parent_near = network.children(level + 1) + (level + 2 < len(network.levels))
             link = Link(1, others_wrote, subtree, top, parent_near, is_far=True)
-            links.append(link if fits else all_asked(link))
+            links.append(_asked(link, of_top))
             own_near += 1
         kind = "internet" if len(network.levels) == 1 else f"internet {level + 1}"
         flows.append(Flow(kind, count, everywhere, everywhere, tuple(links), plan))
         link = Link(0, subtree, others_wrote, top, own_near, is_far=True)
-        below = link if fits else all_asked(link)
+        below = _asked(link, of_top)
     return flows

@@ -81,21 +81,29 @@ def spread_to_all_s(plan: Plan, network: Network) -> float:
     near = network.lan_neighbours
     in_lan = 0.0
     if near:
-        comes_with_hint = not flows["in a LAN"].links[0].asked_inward
-        hop_s = told_s(plan, is_far=False) if comes_with_hint else spread_s(plan, near, near, is_far=False)
+        member = flows["in a LAN"].links[0]
+        is_asked = _is_most(member.asked_inward, member.inward)
+        hop_s = spread_s(plan, near, near, is_far=False) if is_asked else told_s(plan, is_far=False)
         in_lan = network.lan_hops * hop_s
     if not network.levels:
         return in_lan
     upward = flows["gateway"].links[1]
-    up = [spread_s(plan, near + 1, 1, is_far=True) if upward.asked_outward else told_s(plan, is_far=True)]
+    told = told_s(plan, is_far=True)
+    is_asked = _is_most(upward.asked_outward, upward.outward)
+    up = [spread_s(plan, near + 1, 1, is_far=True) if is_asked else told]
     down: list[float] = []
     for level, flow in enumerate(flow for kind, flow in flows.items() if kind.startswith("internet")):
-        children = network.children(level)
-        told = told_s(plan, is_far=True)
-        down.append(spread_s(plan, children, children, is_far=True) if flow.links[0].asked_outward else told)
+        children, link = network.children(level), flow.links[0]
+        is_asked = _is_most(link.asked_outward, link.outward)
+        down.append(spread_s(plan, children, children, is_far=True) if is_asked else told)
         if level:
-            up.append(spread_s(plan, plan.branch, 1, is_far=True) if flow.links[0].asked_inward else told)
+            is_asked = _is_most(link.asked_inward, link.inward)
+            up.append(spread_s(plan, plan.branch, 1, is_far=True) if is_asked else told)
     return 2 * in_lan + sum(up) + sum(down)
+
+
+def _is_most(some: float, of_all: float) -> bool:
+    return 2 * some > of_all
 
 
 def _row(plan: Plan, network: Network, flow: Flow, all_hold_s: float) -> Row:
@@ -146,7 +154,7 @@ def hint_bytes_per_s(flow: Flow, wire: Wire) -> float:
     logs = flow.announced / flow.hints if flow.hints else 1.0
     sent = flow.hints * flow.neighbours * (costs.hint_bytes(flow.neighbours, logs) + wire.hint_bytes)
     heard = sum(link.count * link.hints * (costs.hint_bytes(link.neighbours) + wire.hint_bytes) for link in flow.links)
-    return sent + heard + flow.moved_with_hints * costs.HINTED_MESSAGE_BYTES
+    return sent + heard + flow.moved_with_hints * (costs.HINTED_MESSAGE_BYTES + wire.names_bytes)
 
 
 def session_bytes_per_s(flow: Flow, wire: Wire) -> float:
@@ -163,8 +171,8 @@ def _core_share(flow: Flow, copies: float, polls: float) -> float:
         + copies * costs.HINT_CPU_S
         + flow.compared * costs.IDLE_SESSION_CPU_S
         + sessions * costs.NEWS_SESSION_CPU_S
-        + flow.moved_in_sessions * costs.BULK_MESSAGE_CPU_S
-        + flow.received_with_hints * costs.HINTED_MESSAGE_CPU_S
+        + (flow.moved_in_sessions + flow.received_with_hints) * costs.BULK_MESSAGE_CPU_S
+        + flow.hints_taken * costs.HINTED_MESSAGES_CPU_S
         + polls * costs.POLL_CPU_S
     )
 

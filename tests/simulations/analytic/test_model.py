@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from protocols.limits.replication import PEERS_MAX
+from protocols.limits.sync import HINT_CONTENT_BYTES_MAX
 from simulations.analytic import Plan, Row, analyse
 from simulations.analytic.flows import flows_of
 from simulations.analytic.plan import Network
@@ -79,6 +80,17 @@ def test_keeping_few_topics_relieves_the_lans_but_not_the_internet() -> None:
         assert little[kind].bytes_per_s < everything[kind].bytes_per_s
         assert "disk of 32 GB" in broken(everything[kind]) - broken(little[kind])
     assert little["internet 2"].storage_bytes == everything["internet 2"].storage_bytes
+
+
+def test_messages_that_do_not_fit_into_hints_are_asked_for() -> None:
+    plan = Plan(1_000, lan_mailboxes=1_000)
+    told, asked = (by_kind(replace(plan, message_bytes=size))["in a LAN"] for size in (300, HINT_CONTENT_BYTES_MAX))
+    assert told.sessions_per_hour == 0
+    assert asked.sessions_per_hour > 1_000
+    assert asked.all_hold_s > told.all_hold_s
+    # More than fits into all the hints that a busy mailbox publishes.
+    busy = by_kind(Plan(200_000))["internet 2"]
+    assert busy.sessions_per_hour > 10 * by_kind(Plan(20_000))["internet 2"].sessions_per_hour
 
 
 def test_all_costs_grow_with_the_network() -> None:
