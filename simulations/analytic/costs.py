@@ -79,9 +79,9 @@ other things. With the hint before it, and a message that is too large for one, 
 
 HINTED_MESSAGES_CPU_S: Final = 0.0036
 """What a hint costs the one that takes messages from it, beside the hint itself: a commit, and the index brought up to
-date. Measured with a hundred messages of 300 B, 0.3 s apart, between processes with SQLite: 3.1 to 4.2 ms with the hint,
-less what the receiver takes idle, on a machine that was busy with other things. Where several come at once they share
-commits, and it is less by half."""
+date. Measured with a hundred messages of 300 B, 0.3 s apart, between processes with SQLite: 3.1 to 4.2 ms less what the
+receiver takes idle, on a machine that was busy with other things. Where several come at once they share commits, and
+it is less by half."""
 
 BULK_MESSAGE_CPU_S: Final = 0.00003
 """What one more message adds to a session or a hint: 100,000 of 1000 B took a fresh mailbox 2.5 s."""
