@@ -119,14 +119,14 @@ GOSSIP_IDS_MAX: Final = 64
 seen."""
 
 GOSSIP_MESSAGES_PER_S: Final = 50.0
-"""Gossip messages accepted from one neighbour, sustained. Mailboxes send a few per second each and forward others'."""
+"""Gossip messages accepted from one neighbour, sustained. Mailboxes send a few per second each and forward none."""
 
 GOSSIP_MESSAGES_BURST: Final = 200
 """The same for a moment."""
 
 GOSSIP_PUBLISHER_MESSAGES_PER_S: Final = 12.0
-"""Messages of one publisher that are taken and passed on, sustained, whoever forwards them: a mailbox with news all the
-time sends ten. What is over it is dropped here, so that one mailbox can't use up what its neighbours take of us."""
+"""Messages of one publisher that are taken, sustained, over all connections: one with news all the time sends ten.
+What is over it is dropped here."""
 
 GOSSIP_PUBLISHER_MESSAGES_BURST: Final = 60
 """The same for a moment."""

@@ -166,9 +166,12 @@ def decode_hint(data: bytes) -> Hint:
     near = as_bytes(audience, "audience", length_max=HINT_AUDIENCE_MAX * SHORT_ID_BYTES)
     if len(near) % SHORT_ID_BYTES:
         raise RemoteProtocolError("malformed", "ids of a wrong length")
+    is_overflow = as_int(overflow, "overflow", maximum=1) == 1
+    if is_overflow and logs:
+        raise RemoteProtocolError("malformed", "an overflow that lists logs")
     return Hint(
         logs,
-        as_int(overflow, "overflow", maximum=1) == 1,
+        is_overflow,
         frozenset(_split(near, SHORT_ID_BYTES)),
         as_int(clock_s, "clock", maximum=TIME_MAX_S),
         _messages(messages, logs),

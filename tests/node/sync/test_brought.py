@@ -15,7 +15,7 @@ from node.store.memory import MemoryStore
 from node.sync.peers import PeerState
 from node.transport.api import Stream
 from node.transport.memory import MemoryTransport
-from protocols.limits.data import CLOCK_SKEW_MAX_S
+from protocols.limits.data import CLOCK_SKEW_MAX_S, VARIANTS_MAX
 from protocols.limits.replication import COST_BYTE_S, COST_SESSION_S, HINT_COALESCE_S
 from protocols.limits.sync import HINT_CONTENT_BYTES_MAX, HINT_MESSAGES_MAX, HINTS_WAITING_MAX
 from protocols.model import LogName, MailboxId, Retention, digest_of, handle_of
@@ -359,6 +359,18 @@ async def test_a_false_copy_does_not_keep_the_true_one_out(
     blobs = [[item.digest for item in items] for items in await teller.mailbox.store.items_of([Span(LOG, 0, 2)])]
     assert sorted(blobs[0]) == sorted([digest_of(b"false"), digest_of(b"true")] * 3)
     assert await honest.fingerprint() == await teller.mailbox.fingerprint()
+
+
+async def test_more_of_one_message_than_is_kept(world: World, autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    """The same again in one hint is nothing more, and variants have their bound, with or without a session."""
+    teller = await teller_of(world, nursery)
+    again = teller.message(0, b"zero")
+    await teller.tell(again, again, again._replace(first_stored_s=again.first_stored_s - HOUR_S))
+    assert teller.mailbox.store.statistics().messages == 1
+    assert await first_stored(teller.mailbox) == [again.first_stored_s // HOUR_S * HOUR_S - HOUR_S]
+    for start in (0, 20):
+        await teller.tell(*[teller.message(0, b"variant %d" % number) for number in range(start, start + 20)])
+    assert teller.mailbox.store.statistics().messages == VARIANTS_MAX
 
 
 async def test_topics_that_are_not_kept_are_not_taken(

@@ -503,6 +503,10 @@ def test_messages_of_hints_that_are_refused() -> None:
     ):
         with pytest.raises(RemoteProtocolError):
             decode_hint(_hint_with(wrong))
+    with pytest.raises(RemoteProtocolError, match="overflow"):
+        decode_hint(msgpack.packb([4, 1, handle_of(LogName("t", "l")), bytes(8), bytes(4), b"", 1, []]))
+    with pytest.raises(RemoteProtocolError, match="not about"):
+        decode_hint(msgpack.packb([4, 1, b"", b"", b"", b"", 1, [["t", "l", 0, 1, b"x"]]]))
     with pytest.raises(RemoteProtocolError, match="allowed"):
         decode_hint(_hint_with(*[["t", "l", seq, 1, b""] for seq in range(HINT_MESSAGES_MAX + 1)]))
 
