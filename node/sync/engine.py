@@ -350,7 +350,7 @@ class SyncEngine:
         elif not peer.addresses and now_at - peer.last_seen_at > PEER_FORGET_S:
             self.table.remove(peer)
             return
-        full = bool(peer.waiting) or now_at >= peer.due_at
+        full = peer.is_due(now_at)
         waits_until_at = max(peer.shunned_until_at, peer.asks_until_at)
         if pause_s := self.budgets.pause_s(peer.mailbox_id):
             waits_until_at = max(waits_until_at, now_at + pause_s)

@@ -20,6 +20,7 @@ from protocols.limits.replication import (
     HINT_PAUSE_MAX_S,
     HINT_SPREAD_S,
     HINTS_VAIN_MAX,
+    PEER_DIAL_GRACE_S,
     PEER_IDLE_DOUBLINGS_MAX,
     PEER_SHUN_FIRST_S,
     PEER_SHUN_MAX_S,
@@ -248,6 +249,13 @@ class Peer:
     def next_at(self) -> float:
         """When there is something to do with it."""
         return min(self.due_at, self.ask_at) if self.hinted else self.due_at
+
+    def is_due(self, now_at: float) -> bool:
+        """Whether a full sync is to begin. Not while one is under way that the other side has begun, unless somebody
+        waits for it: it counts for both, and a second one would have all compared again in the middle of a transfer."""
+        if now_at >= self.due_at and any(one.full for one in self.under_way):
+            self.due_at = now_at + PEER_DIAL_GRACE_S
+        return bool(self.waiting) or now_at >= self.due_at
 
     def poke(self) -> None:
         """Has the peer's task look at once whether there is something to do."""

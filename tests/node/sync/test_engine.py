@@ -6,17 +6,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from node.store.api import PutResult
 from node.store.memory import MemoryStore
 from node.sync.peers import Peer, PeerState, SyncProgress, SyncReport
 from node.transport.api import PeerUnreachable, Stream, StreamBroken
 from node.transport.memory import MemoryTransport
 from protocols.limits.data import SEQ_MAX
-from protocols.limits.replication import CLAIM_PATIENCE_S, HINT_PAUSE_MAX_S, HINTS_VAIN_MAX
+from protocols.limits.replication import CLAIM_PATIENCE_S, HINT_PAUSE_MAX_S, HINTS_VAIN_MAX, PEER_DIAL_GRACE_S
 from protocols.model import LogName, MailboxId, Retention, handle_of
 from protocols.sync.codec import encode
 from protocols.sync.hints import HintedLog, encode_hints
@@ -285,6 +287,38 @@ async def test_a_long_sync_shows_how_far_it_is(world: World, autojump_clock: Moc
     assert 0 < told[0].received < 400
     peer = b_peer()
     assert peer and peer.progress is None
+
+
+@pytest.mark.parametrize("asked", [False, True])
+async def test_while_one_side_compares_the_other_does_not_begin_to(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
+    """Not even after the time in which it would step in; but it does if its user asks."""
+    a = await world.start("a", sync_interval_s=1e6)
+    for number in range(20):
+        name = LogName("topic", f"log {number}")
+        await a.core.mailbox.deliver([(name, seq, b"x" * 100_000) for seq in range(20)])
+    b = await world.start("b", sync_interval_s=1e6)
+    put = b.store.put
+
+    async def slowly(*args: Any, **options: Any) -> PutResult:
+        await trio.sleep(5 * PEER_DIAL_GRACE_S)
+        return await put(*args, **options)
+
+    monkeypatch.setattr(b.store, "put", slowly)
+    begun_at: list[float] = []
+    for mailbox in (a, b):
+        mailbox.core.engine.on_session(lambda end: None if end.incoming else begun_at.append(end.began_at))
+    await b.core.transport.connect(a.core.transport.addresses())
+    met_at = trio.current_time()
+    if asked:
+        await trio.sleep(2 * PEER_DIAL_GRACE_S)
+        await a.core.engine.sync_now(b.mailbox_id)
+    await within(100, lambda: equal(a, b))
+    assert trio.current_time() >= met_at + 5 * PEER_DIAL_GRACE_S
+    assert b.core.engine.counters.synced_in == 400
+    await trio.sleep(100)
+    assert len(begun_at) == 1 + asked
 
 
 async def test_several_mailboxes_are_asked_for_different_parts(world: World, autojump_clock: MockClock) -> None:
