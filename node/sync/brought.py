@@ -6,6 +6,7 @@ Nothing depends on it: whatever is not taken here (the clocks differ, there is n
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
@@ -20,7 +21,7 @@ from node.sync.claims import Claims
 from node.sync.index import LogIndex
 from node.sync.peers import EngineCounters
 from protocols.limits.data import CLOCK_SKEW_MAX_S
-from protocols.limits.sync import HINTS_WAITING_MAX
+from protocols.limits.sync import HINTS_OF_ONE_WAITING_MAX, HINTS_WAITING_MAX
 from protocols.model import LogName, MailboxId, digest_of, handle_of
 from protocols.sync.effects import Span
 from protocols.sync.hints import STATE_PREFIX_BYTES, Hint
@@ -56,13 +57,15 @@ class Brought:
         self._counters = counters
         self._heeded = heeded
         self._waiting, self._next = trio.open_memory_channel[_Waiting](HINTS_WAITING_MAX)
+        self._waiting_of: Counter[MailboxId] = Counter()
 
     def take_soon(self, publisher: MailboxId, hint: Hint, then: Callable[[], None]) -> None:
         """Has the messages of a hint taken, and calls `then` when what is taken of them is stored and the index has it;
         at once if there are none, or too many hints wait. `then` must not raise."""
-        if hint.messages:
+        if hint.messages and self._waiting_of[publisher] < HINTS_OF_ONE_WAITING_MAX:
             with suppress(trio.WouldBlock):
                 self._waiting.send_nowait((publisher, hint, then))
+                self._waiting_of[publisher] += 1
                 return
         then()
 
@@ -74,6 +77,7 @@ class Brought:
                 while True:
                     one = self._next.receive_nowait()
                     waiting.setdefault(one[0], []).append(one)
+            self._waiting_of.clear()
             # What waits of several shares commits, and one look at the index.
             if len(waiting) == 1:
                 await self._take_all(waiting[first[0]])

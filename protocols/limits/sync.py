@@ -188,6 +188,10 @@ what is missing and no more, and which wait for whoever is slow."""
 HINTS_WAITING_MAX: Final = 64
 """Hints whose messages wait for the store. Those of others that come meanwhile are asked for in sessions."""
 
+HINTS_OF_ONE_WAITING_MAX: Final = 8
+"""Of them so many of one mailbox, as what it says is stored one after the other: an honest one has another every tenth
+of a second, and whoever has sixty at once must not have all others wait for as many commits."""
+
 # --- sneakernet (wire) -------------------------------------------------------------------------------------------
 
 SEALED_HEAD_BYTES_MAX: Final = 512 * KIB

@@ -17,7 +17,12 @@ from node.transport.api import Stream
 from node.transport.memory import MemoryTransport
 from protocols.limits.data import CLOCK_SKEW_MAX_S, VARIANTS_MAX
 from protocols.limits.replication import COST_BYTE_S, COST_SESSION_S, HINT_COALESCE_S
-from protocols.limits.sync import HINT_CONTENT_BYTES_MAX, HINT_MESSAGES_MAX, HINTS_WAITING_MAX
+from protocols.limits.sync import (
+    HINT_CONTENT_BYTES_MAX,
+    HINT_MESSAGES_MAX,
+    HINTS_OF_ONE_WAITING_MAX,
+    HINTS_WAITING_MAX,
+)
 from protocols.model import LogName, MailboxId, Retention, digest_of, handle_of
 from protocols.sync.effects import Span
 from protocols.sync.hints import Hint, HintedLog, HintedMessage, decode_hint, encode_hints
@@ -515,18 +520,32 @@ async def test_what_waits_of_several_is_stored_together(
 async def test_more_than_can_wait_is_asked_for(
     world: World, autojump_clock: MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    teller = await teller_of(world, nursery)
+    """Of all together, and sooner of one alone: it must not have the others wait for what it says without end."""
+    first = await teller_of(world, nursery)
+    count = HINTS_WAITING_MAX // HINTS_OF_ONE_WAITING_MAX
+    tellers = [await introduced(Teller(world, first.mailbox, number), nursery) for number in range(1, count + 2)]
     go_on = trio.Event()
-    put = teller.mailbox.store.put
+    put = first.mailbox.store.put
 
     async def wait(*args: Any, **options: Any) -> PutResult:
         await go_on.wait()
         return await put(*args, **options)
 
-    monkeypatch.setattr(teller.mailbox.store, "put", wait)
-    asked = [await teller.tell(teller.message(seq, b"x")) for seq in range(HINTS_WAITING_MAX + 5)]
-    assert sum(asked[:HINTS_WAITING_MAX]) == 0
-    assert sum(asked) > 0
+    monkeypatch.setattr(first.mailbox.store, "put", wait)
+    await first.tell(first.message(0, b"on its way to the disk"))
+    asked: list[bool] = []
+    for number, teller in enumerate(tellers):
+        for seq in range(HINTS_OF_ONE_WAITING_MAX + 1):
+            log = LogName("topic", f"log {number}")
+            asked.append(bool(await teller.tell(teller.message(seq, b"x", name=log))))
+            peer = first.mailbox.core.engine.table.get(teller.transport.local)
+            assert peer is not None
+            peer.due_at = trio.current_time() + 1e5
+    of_each = [False] * HINTS_OF_ONE_WAITING_MAX + [True]
+    assert asked == of_each * count + [True] * (HINTS_OF_ONE_WAITING_MAX + 1)
     go_on.set()
     await trio.sleep(1)
-    assert len(await held(teller.mailbox)) >= HINTS_WAITING_MAX
+    for number in range(count):
+        assert len(await held(first.mailbox, LogName("topic", f"log {number}"))) == HINTS_OF_ONE_WAITING_MAX
+    await tellers[0].tell(tellers[0].message(99, b"later", name=LogName("topic", "log 0")))
+    assert 99 in await held(first.mailbox, LogName("topic", "log 0"))
