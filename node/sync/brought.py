@@ -115,12 +115,12 @@ class Brought:
         holder = self._claims.begin()
         stored, is_over = 0, False
         try:
-            granted = self._claims.take(holder, affordable)
-            wanted = {(span.name, span.first) for span in granted}
+            wanted = {(span.name, span.first) for span in affordable}
             arrivals = [one for one in offered if (one.name, one.seq) in wanted]
             if arrivals:
                 stored = (await self._mailbox.take(arrivals, origin=publisher)).stored
-            self._claims.release(holder, (), granted)
+            # Also what a session is fetching: it is here now, and whoever claims may never deliver.
+            self._claims.release(holder, (), affordable)
             is_over = True
         finally:
             self._claims.end(holder, in_good_order=is_over)

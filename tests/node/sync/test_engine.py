@@ -19,6 +19,7 @@ from node.transport.api import PeerUnreachable, Stream, StreamBroken
 from node.transport.memory import MemoryTransport
 from protocols.limits.data import SEQ_MAX
 from protocols.limits.replication import CLAIM_PATIENCE_S, HINT_PAUSE_MAX_S, HINTS_VAIN_MAX, PEER_DIAL_GRACE_S
+from protocols.limits.sync import HINT_CONTENT_BYTES_MAX
 from protocols.model import LogName, MailboxId, Retention, handle_of
 from protocols.sync.codec import encode
 from protocols.sync.hints import HintedLog, encode_hints
@@ -438,8 +439,12 @@ async def test_claims_that_are_not_redeemed_hold_nobody_up(world: World, autojum
         for _ in range(3):
             nursery.start_soon(claim_for_ever)
         await trio.sleep(1)
-        await honest.core.mailbox.deliver([(NAME, 0, b"news")])
-        await within(CLAIM_PATIENCE_S + 5, lambda: holds(victim, NAME, 0, b"news"))
+        large = bytes(HINT_CONTENT_BYTES_MAX)
+        await honest.core.mailbox.deliver([(NAME, 0, large)])
+        await within(CLAIM_PATIENCE_S + 5, lambda: holds(victim, NAME, 0, large))
+        # What comes with its hint is there: whoever claims to bring it can't keep it out at all.
+        await honest.core.mailbox.deliver([(NAME, 1, b"news")])
+        await within(1, lambda: holds(victim, NAME, 1, b"news"))
         nursery.cancel_scope.cancel()
 
 
