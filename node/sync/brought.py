@@ -119,8 +119,11 @@ class Brought:
             arrivals = [one for one in offered if (one.name, one.seq) in wanted]
             if arrivals:
                 stored = (await self._mailbox.take(arrivals, origin=publisher)).stored
-            # Also what a session is fetching: it is here now, and whoever claims may never deliver.
-            self._claims.release(holder, (), affordable)
+            # Sessions that are under way leave out what has come, also what they are fetching: whoever claims may never
+            # deliver. Not what was dropped or held already: by saying another blob again and again under the name of
+            # one that they would bring, somebody could keep that from them.
+            if stored == len(arrivals):
+                self._claims.release(holder, (), affordable)
             is_over = True
         finally:
             self._claims.end(holder, in_good_order=is_over)

@@ -239,8 +239,8 @@ PEER_FORGET_S: Final = 3600.0
 """A peer without an address that has been away for so long is dropped from the table."""
 
 HINT_COALESCE_S: Final = 0.1
-"""What is stored within so long goes out as one hint: ten hints a second at the most, which gossip carries without
-loss, and still far below the second in which a neighbour should have a message."""
+"""What is stored within so long, give or take half, goes out as one hint: ten a second at the most on average, which
+gossip carries without loss, and still far below the second in which a neighbour should have a message."""
 
 HINT_LOGS_PENDING_MAX: Final = 2048
 """Logs with news that are remembered by name, and that one question is about (ABOUT_LOGS_MAX); above that a hint says

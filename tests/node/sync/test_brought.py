@@ -366,6 +366,20 @@ async def test_a_false_copy_does_not_keep_the_true_one_out(
     assert await honest.fingerprint() == await teller.mailbox.fingerprint()
 
 
+async def test_what_is_nothing_new_does_not_have_sessions_leave_out_the_true_one(
+    world: World, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """While a session looks for what to ask, somebody says something else under the name of what it would bring."""
+    teller = await teller_of(world, nursery)
+    claims = teller.mailbox.core.engine._claims
+    lie, wanted = teller.message(0, b"false"), [Span(LOG, 0, 0)]
+    for is_new in (True, False, False):
+        session = claims.begin()
+        await teller.tell(lie)
+        assert claims.take(session, wanted) == ([] if is_new else wanted)
+        claims.end(session, in_good_order=False)
+
+
 async def test_more_of_one_message_than_is_kept(world: World, autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     """The same again in one hint is nothing more, and variants have their bound, with or without a session."""
     teller = await teller_of(world, nursery)
