@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, groupby
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 
 import trio
 
@@ -43,6 +43,8 @@ class ClaimHolder:
     asked: _Spans = field(default_factory=dict)
     came: _Spans = field(default_factory=dict)
     held: int = 0
+    fetched: int = 0
+    """Messages, at the most, that it has brought, once it is over."""
 
     def change(self, claims: _Spans, name: LogName, spans: list[Seqs]) -> None:
         """Makes `spans` all that is claimed of a log in `claims`, one of the two above."""
@@ -58,7 +60,7 @@ class Claims:
         self._now_at = now_at
         self._clock = 0
         self._active: dict[ClaimHolder, None] = {}
-        self._over: deque[ClaimHolder] = deque(maxlen=CLAIMS_OVER_MAX)
+        self._over: deque[ClaimHolder] = deque()
         self._waited: dict[LogName, tuple[float, list[Seqs]]] = {}
         """Since when some session has asked in vain for these spans, which others are fetching."""
         self._refused: dict[LogName, tuple[float, list[Seqs]]] = {}
@@ -132,11 +134,15 @@ class Claims:
         self._clock += 1
         if in_good_order and holder.held:
             holder.ended = self._clock
+            holder.fetched = sum(last - first + 1 for first, last in chain.from_iterable(holder.came.values()))
             self._over.append(holder)
         if self._over:
             oldest = min((one.began for one in self._active), default=self._clock + 1)
             while self._over and (self._over[0].ended or 0) < oldest:
                 self._over.popleft()
+        if len(self._over) > CLAIMS_OVER_MAX:
+            # What took little to fetch: a few seconds' hints must not have a large transfer done twice.
+            self._over.remove(min(self._over, key=attrgetter("fetched")))
 
     def _others(self, holder: ClaimHolder) -> Iterator[ClaimHolder]:
         """Whose claims count for a session."""

@@ -97,7 +97,8 @@ CLAIMS_PER_LOG_MAX: Final = 1024
 few spans of a log."""
 
 CLAIMS_OVER_MAX: Final = 16
-"""Sessions that are over and of which it is remembered what they fetched, for those that began before."""
+"""Sessions and hints that are over and of which it is remembered what they brought, for sessions that began before.
+What brought least is forgotten first."""
 
 CLAIM_PATIENCE_S: Final = 10.0
 """How long a session may be denied what another one is fetching. Then it fetches it, too: a few megabytes twice are

@@ -120,6 +120,21 @@ def test_what_is_remembered_is_bounded() -> None:
     assert claims.held == 2 * CLAIMS_PER_LOG_MAX + CLAIMS_OVER_MAX
 
 
+def test_a_few_seconds_hints_do_not_have_a_large_transfer_done_twice() -> None:
+    claims = Claims(now_at=lambda: 0.0)
+    large, other = claims.begin(), claims.begin()
+    fetched = [Span(NAME, 0, 99_999)]
+    claims.release(large, (), claims.take(large, fetched))
+    claims.end(large, in_good_order=True)
+    for seq in range(2 * CLAIMS_OVER_MAX):
+        hint = claims.begin()
+        claims.release(hint, (), [Span(OTHER, seq, seq)])
+        claims.end(hint, in_good_order=True)
+    assert claims.held == CLAIMS_OVER_MAX
+    latest = 2 * CLAIMS_OVER_MAX - 1
+    assert claims.take(other, [*fetched, Span(OTHER, 0, 0), Span(OTHER, latest, latest)]) == [Span(OTHER, 0, 0)]
+
+
 def test_when_too_much_is_claimed_what_follows_is_granted_and_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims_module, "CLAIMS_MAX", 3)
     claims = Claims(now_at=lambda: 0.0)
