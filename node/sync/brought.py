@@ -105,8 +105,8 @@ class Brought:
             return  # nothing is, or somebody else was quicker
         if self._heeded(publisher) is None or self._mailbox.is_full or self._budgets.pause_s(publisher):
             return
-        unmet = await self._unmet(offered)
-        keys = sorted({(one.name, one.seq) for one in offered if one.name not in unmet})
+        torn = await self._torn(offered)
+        keys = sorted({(one.name, one.seq) for one in offered if one.name not in torn})
         spans = [Span(name, seq, seq) for name, seq in keys]
         admitted = await self._mailbox.store.admit(
             spans, origin=publisher, is_full=self._mailbox.is_at_limit, is_news=True
@@ -131,15 +131,14 @@ class Brought:
             size = sum(len(one.blob) for one in offered)
             self._budgets.charge_hint(publisher, messages=len(offered), size=size, useful=stored)
 
-    async def _unmet(self, offered: Sequence[Arrival]) -> Collection[LogName]:
-        """Logs of which these are not the beginning, and of which nothing is held here nor was up to where these begin.
-        What came before may be dead everywhere: the watermark that tells so comes with a session. Without it phones
-        would be asked for all of that, and it would live once more."""
+    async def _torn(self, offered: Sequence[Arrival]) -> Collection[LogName]:
+        """Logs of which something may be missing here before what is offered. It may have died or been let go wherever
+        it was: the watermark that tells so comes with a session. Without it we would ask phones for all of that, and it
+        would live once more."""
         first: dict[LogName, int] = {}
         for one in offered:
-            if not self._index.holds(handle_of(one.name)):
-                first[one.name] = min(one.seq, first.get(one.name, one.seq))
-        later = [name for name, seq in first.items() if seq > 0]
+            first[one.name] = min(one.seq, first.get(one.name, one.seq))
+        later = [name for name, seq in first.items() if seq > 0 and not self._index.holds(name, seq - 1)]
         if not later:
             return ()
         watermarks = await self._mailbox.store.watermarks(later)

@@ -21,13 +21,13 @@ from operator import itemgetter
 import trio
 
 from node.store.api import Change, ItemSource
-from node.sync.index_blocks import Block
+from node.sync.index_blocks import Block, few_bitmaps
 from node.sync.index_boundaries import Boundaries
 from node.sync.index_edit import edit, gather
 from node.sync.index_interests import Interests
 from node.sync.index_leaf import Entry, Leaf, entry_of
 from node.sync.index_load import load
-from node.sync.index_log import Log, length_of, spliced, work_bytes
+from node.sync.index_log import Log, length_of, spliced, taken, work_bytes
 from node.sync.index_reading import Pace, overlapped, read_blocks, sized
 from node.sync.index_view import IndexView
 from protocols.limits.replication import (
@@ -92,9 +92,10 @@ class LogIndex:
         view = self._view
         return all((view.state(handle) or b"")[:prefix_bytes] == prefix for handle, prefix in states.items())
 
-    def holds(self, handle: bytes) -> bool:
-        """Whether the last picture, which may be a moment old, has anything of a log, be it too old to be served."""
-        return self._view.state(handle) is not None
+    def holds(self, name: LogName, seq: int) -> bool:
+        """Whether the last picture, which may be a moment old, has a message, be it too old to be served."""
+        block = taken(self._view.log(handle_of(name)), seq // BLOCK_SEQS)
+        return block is not None and bool(few_bitmaps(block.tail)[0] >> seq % BLOCK_SEQS & 1)
 
     def blocks_held(self) -> int:
         """How many blocks there are, as of the last picture."""

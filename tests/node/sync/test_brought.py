@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from node.admission.policy import Admission
-from node.store.api import PutResult, Room, StoreUnavailable
+from node.store.api import Arrival, PutResult, Room, StoreUnavailable
 from node.store.memory import MemoryStore
 from node.sync.peers import PeerState
 from node.transport.api import Stream
@@ -199,6 +199,32 @@ async def test_phones_are_not_asked_for_what_died_before_the_log_was_met(
     await trio.sleep(2)
     assert await held(b) == {5: b"news"}
     assert sessions(b) == before  # nothing is held of the log, but everything was
+
+
+async def test_phones_are_not_asked_for_what_is_gone_where_it_was(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = await world.start("a", sync_interval_s=1e6)
+    b = await world.start("b", peers=(a,), sync_interval_s=1e6)
+    await met(a, b)
+    await a.core.mailbox.deliver([(LOG, 0, b"zero")])
+    await trio.sleep(2)
+
+    async def lose(*_: object) -> None:
+        await trio.lowlevel.checkpoint()
+
+    with monkeypatch.context() as lossy:
+        lossy.setattr(a.core.transport, "publish", lose)
+        old_s = a.core.mailbox.alive_from_s() + HOUR_S
+        await a.store.put([Arrival(LOG, 1, b"one", digest_of(b"one"), old_s)])
+        await trio.sleep(2)
+    await a.store.expire(old_s + 1, messages_max=10)
+    for seq in (2, 3):
+        await a.core.mailbox.deliver([(LOG, seq, b"news")])
+        await trio.sleep(2)
+    assert await held(b) == {0: b"zero", 2: b"news", 3: b"news"}
+    page = await b.core.mailbox.read({LOG.topic: {LOG.log: 3}})
+    assert [entry.missing for entry in page.entries] in ([], [[]])
 
 
 async def test_of_those_who_were_given_the_same_mostly_one_speaks(
@@ -419,7 +445,8 @@ async def test_what_was_let_go_does_not_come_back(
     gone: set[int] = set()
     seq = 0
     while not gone:
-        await teller.tell(*[teller.message(seq + n, bytes(1500), name=LogName("topic", "more")) for n in range(5)])
+        more = [LogName("topic", f"more {seq + n}") for n in range(5)]
+        await teller.tell(*[teller.message(0, bytes(1500), name=name) for name in more])
         seq += 5
         gone = {message.seq for message in lost} - (await held(teller.mailbox)).keys()
     await teller.tell(*[message for message in lost if message.seq in gone])
@@ -474,8 +501,8 @@ async def test_saying_the_same_again_and_again_is_charged(
         await trio.sleep(0.001)
     assert budgets.used_s(teller.transport.local) > used_s + 100 * (COST_SESSION_S + 15 * 400 * COST_BYTE_S)
     budgets.charge_hint(teller.transport.local, messages=1, size=10**9, useful=0)
-    await teller.tell(teller.message(100, b"not from you now"))
-    assert 100 not in await held(teller.mailbox)
+    await teller.tell(teller.message(15, b"not from you now"))
+    assert 15 not in await held(teller.mailbox)
 
 
 async def test_what_waits_of_somebody_who_is_not_let_in_any_more(
@@ -561,5 +588,5 @@ async def test_more_than_can_wait_is_asked_for(
     await trio.sleep(1)
     for number in range(count):
         assert len(await held(first.mailbox, LogName("topic", f"log {number}"))) == HINTS_OF_ONE_WAITING_MAX
-    await tellers[0].tell(tellers[0].message(99, b"later", name=LogName("topic", "log 0")))
-    assert 99 in await held(first.mailbox, LogName("topic", "log 0"))
+    await tellers[0].tell(tellers[0].message(HINTS_OF_ONE_WAITING_MAX, b"later", name=LogName("topic", "log 0")))
+    assert HINTS_OF_ONE_WAITING_MAX in await held(first.mailbox, LogName("topic", "log 0"))
