@@ -212,6 +212,9 @@ class _Small:
         kept = self._logs.get(name, [])
         size += len(seqs) * content_bytes(name, b"")
         if kept is None or self._count + len(seqs) > HINT_MESSAGES_MAX or self._bytes + size > HINT_CONTENT_BYTES_MAX:
+            # What had room until now stays out as well, and leaves it to other logs.
+            self._count -= len(kept or ())
+            self._bytes -= sum(content_bytes(name, one.blob) for one in kept or ())
             self._logs[name] = None
             return
         self._count += len(seqs)

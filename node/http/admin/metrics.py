@@ -99,7 +99,10 @@ class _Collector(Collector):
         for way in _WAYS:
             relayed.add_metric([way], status["relayed"][way])
         traffic = CounterMetricFamily(
-            "mailboxd_sync_bytes", "Bytes of syncs with other mailboxes.", labels=["direction"], unit="bytes"
+            "mailboxd_sync_bytes",
+            "Bytes of syncs with other mailboxes; messages that come with hints are not among them.",
+            labels=["direction"],
+            unit="bytes",
         )
         for direction in ("in", "out"):
             traffic.add_metric([direction], sessions[f"bytes_{direction}"])

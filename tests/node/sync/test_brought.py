@@ -128,6 +128,27 @@ async def test_what_does_not_fit_takes_a_session(
     assert sessions(b) == before + 1
 
 
+@pytest.mark.parametrize(
+    "burst",
+    [[b"many"] * (HINT_MESSAGES_MAX + 1), [bytes(HINT_CONTENT_BYTES_MAX // 3)] * 3],
+    ids=["many", "large"],
+)
+async def test_what_turns_out_not_to_fit_leaves_its_room_to_others(
+    world: World, autojump_clock: MockClock, burst: Sequence[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = await world.start("a", sync_interval_s=1e6)
+    b = await world.start("b", peers=(a,), sync_interval_s=1e6)
+    await met(a, b)
+    said, other = said_by(a, monkeypatch), LogName("topic", "other")
+    for seq, blob in enumerate(burst):
+        await a.core.mailbox.deliver([(LOG, seq, blob)])
+    await a.core.mailbox.deliver([(other, seq, bytes(1000)) for seq in range(7)])
+    await trio.sleep(2)
+    assert [{one.name for one in hint.messages} for hint in said] == [{other}]
+    assert len(await held(b)) == len(burst)
+    assert len(await held(b, other)) == 7
+
+
 async def test_while_nothing_can_be_announced_no_more_than_its_bound_waits(
     world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
