@@ -64,9 +64,9 @@ class PeerState(enum.Enum):
 
 @dataclass(slots=True)
 class EngineCounters:
-    """Messages that came in from, and went out to, other mailboxes since the start, in sessions or with hints (those that
-    went out with them: to whom lacked them as far as is known), and what the sessions took. A session and its round
-    trips count on both sides, whoever opened it, also if it broke."""
+    """Messages that came in from, and went out to, other mailboxes since the start, in sessions or with hints (they
+    count for each who lacked them as far as is known), and what the sessions took. A session and its round trips
+    count on both sides, whoever opened it, also if it broke."""
 
     synced_in: int = 0
     synced_out: int = 0

@@ -105,8 +105,9 @@ async def test_a_small_message_needs_no_session(world: World, autojump_clock: Mo
     [
         [(LOG, 0, bytes(HINT_CONTENT_BYTES_MAX))],
         [(LOG, seq, b"%d" % seq) for seq in range(HINT_MESSAGES_MAX + 1)],
+        [(LOG, seq, bytes(HINT_CONTENT_BYTES_MAX // 3)) for seq in range(3)],
     ],
-    ids=["large", "many"],
+    ids=["large", "many", "some of it would"],
 )
 async def test_what_does_not_fit_takes_a_session(
     world: World,
@@ -119,34 +120,15 @@ async def test_what_does_not_fit_takes_a_session(
     await met(a, b)
     said, before = said_by(a, monkeypatch), sessions(b)
     other = LogName("topic", "other")
-    await a.core.mailbox.deliver([*messages, (other, 0, b"small")])
-    await trio.sleep(2)
-    assert [[one.name for one in hint.messages] for hint in said] == [[other]]
-    assert await held(b) == {seq: blob for _, seq, blob in messages}
-    assert await held(b, other) == {0: b"small"}
-    assert b.core.engine.counters.synced_in == len(messages) + 1  # nothing came twice
-    assert sessions(b) == before + 1
-
-
-@pytest.mark.parametrize(
-    "burst",
-    [[b"many"] * (HINT_MESSAGES_MAX + 1), [bytes(HINT_CONTENT_BYTES_MAX // 3)] * 3],
-    ids=["many", "large"],
-)
-async def test_what_turns_out_not_to_fit_leaves_its_room_to_others(
-    world: World, autojump_clock: MockClock, burst: Sequence[bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    a = await world.start("a", sync_interval_s=1e6)
-    b = await world.start("b", peers=(a,), sync_interval_s=1e6)
-    await met(a, b)
-    said, other = said_by(a, monkeypatch), LogName("topic", "other")
-    for seq, blob in enumerate(burst):
-        await a.core.mailbox.deliver([(LOG, seq, blob)])
+    for message in messages:
+        await a.core.mailbox.deliver([message])
     await a.core.mailbox.deliver([(other, seq, bytes(1000)) for seq in range(7)])
     await trio.sleep(2)
-    assert [{one.name for one in hint.messages} for hint in said] == [{other}]
-    assert len(await held(b)) == len(burst)
+    assert [[one.name for one in hint.messages] for hint in said] == [[other] * 7]
+    assert await held(b) == {seq: blob for _, seq, blob in messages}
     assert len(await held(b, other)) == 7
+    assert b.core.engine.counters.synced_in == len(messages) + 7  # nothing came twice
+    assert sessions(b) == before + 1
 
 
 async def test_while_nothing_can_be_announced_no_more_than_its_bound_waits(
