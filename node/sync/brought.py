@@ -132,17 +132,20 @@ class Brought:
             self._budgets.charge_hint(publisher, messages=len(offered), size=size, useful=stored)
 
     async def _torn(self, offered: Sequence[Arrival]) -> Collection[LogName]:
-        """Logs of which something may be missing here before what is offered. It may have died or been let go wherever
-        it was: the watermark that tells so comes with a session. Without it we would ask phones for all of that, and it
-        would live once more."""
-        first: dict[LogName, int] = {}
-        for one in offered:
-            first[one.name] = min(one.seq, first.get(one.name, one.seq))
-        later = [name for name, seq in first.items() if seq > 0 and not self._index.holds(name, seq - 1)]
-        if not later:
+        """Logs of which something may be missing here before what is offered, or between. It may have died or been let
+        go wherever it was: the watermark that tells so comes with a session. Without it we would ask phones for all of
+        that, and it would live once more."""
+        keys = {(one.name, one.seq) for one in offered}
+        # Of each log the highest seq that follows none that is known.
+        loose = {
+            name: seq
+            for name, seq in sorted(keys)
+            if seq > 0 and (name, seq - 1) not in keys and not self._index.holds(name, seq - 1)
+        }
+        if not loose:
             return ()
-        watermarks = await self._mailbox.store.watermarks(later)
-        return {name for name in later if (known := watermarks[name]) is None or first[name] > known + 1}
+        watermarks = await self._mailbox.store.watermarks(list(loose))
+        return {name for name, seq in loose.items() if (known := watermarks[name]) is None or seq > known + 1}
 
     def _alive(self, hint: Hint) -> Sequence[Arrival]:
         """Those of a topic that we keep that are alive here. None at all if we don't agree on the time: their age would
