@@ -23,14 +23,14 @@ from protocols.discovery import PeerInfo
 from protocols.errors import RemoteProtocolError
 from protocols.limits.replication import SYNC_RECEIVE_BYTES
 from protocols.limits.sync import FRAME_BYTES_MAX
-from protocols.model import LogName, MailboxId
+from protocols.model import LogName, MailboxId, handle_of
 from protocols.sync.codec import decode, encode
-from protocols.sync.hints import HintedLog, encode_hints
+from protocols.sync.hints import HintedLog, HintedMessage, decode_hint, encode_hints
 from protocols.sync.messages import Parcel
 from protocols.sync.wire import FrameDecoder, encode_frame
 from simulations.multicast import Multicast
 from simulations.network import Machine
-from simulations.runtime import draw
+from simulations.runtime import EPOCH_S, draw
 from simulations.scenario import Behaviour
 from simulations.transport import P2P_PORT, Exchange, SimulatedTransport
 
@@ -39,8 +39,13 @@ __all__ = ["Deliver", "misbehave", "transport_of"]
 Deliver: TypeAlias = Callable[[Sequence[tuple[LogName, int, bytes]]], Awaitable[object]]
 """Has a mailbox's own store take messages as if a phone had brought them."""
 
+_NEWS: Final = "/mailboxd/news/4/sim"
+
 _LIE_SHARE: Final = 0.3
 """The share of a liar's frames that are not true: so that many sessions get far before they meet one."""
+
+_CLOCK_LIE_S: Final = 86_400
+"""By so much a liar's announcements are off."""
 
 _PAUSE_S: Final = 2.0
 """How long a hostile mailbox rests between two attacks on one peer; a faster one only gets shunned sooner."""
@@ -117,6 +122,33 @@ class _LyingTransport(SimulatedTransport):
     async def open_stream(self, peer: MailboxId, protocol: str) -> Stream:
         return _LyingStream(await super().open_stream(peer, protocol), self._behaviour, self._chance)
 
+    async def publish(self, channel: str, data: bytes) -> None:
+        for said in self._announced(data):
+            await super().publish(channel, said)
+
+    def _announced(self, data: bytes) -> Sequence[bytes]:
+        """What becomes of a hint: who withholds brings nothing along, who lies brings something else."""
+        is_silent = self._behaviour is Behaviour.WITHHOLDS
+        if not is_silent and self._chance.random() > _LIE_SHARE:
+            return [data]
+        hint = decode_hint(data)
+        messages = [] if is_silent else [self._untrue(one) for one in hint.messages]
+        clock_s = hint.clock_s + self._chance.choice((0, 0, 0, -_CLOCK_LIE_S, _CLOCK_LIE_S))
+        return encode_hints(
+            hint.logs, overflow=hint.overflow, audience=hint.audience, clock_s=clock_s, messages=messages
+        )
+
+    def _untrue(self, message: HintedMessage) -> HintedMessage:
+        """The same message with something in it that is not so."""
+        match self._chance.randrange(3):
+            case 0:  # it is older, by a second or a week: a later date is what any client could give it
+                older_s = self._chance.randrange(1 << self._chance.randint(1, 20))
+                return message._replace(first_stored_s=message.first_stored_s - older_s)
+            case 1:
+                return message._replace(blob=self._chance.randbytes(len(message.blob)))
+            case _:
+                return message._replace(seq=message.seq + self._chance.randint(1, 3))
+
 
 class _LyingStream(Stream):
     """A stream whose sender says otherwise than it knows."""
@@ -186,10 +218,13 @@ async def _stall(transport: SimulatedTransport, peer: MailboxId) -> None:
 
 
 async def _flood(transport: SimulatedTransport, peer: MailboxId, chance: random.Random) -> None:
-    """Sessions with nonsense in them, hints about logs that nobody has, as fast as one can."""
+    """Sessions with nonsense in them, hints about logs that nobody has, or with their ends, as fast as one can."""
     logs = {chance.randbytes(16): HintedLog(chance.randbytes(8), chance.randbytes(4)) for _ in range(40)}
-    for data in encode_hints(logs):
-        await transport.publish("/mailboxd/news/4/sim", data)
+    now_s = int(EPOCH_S + trio.current_time())
+    ends = [HintedMessage(LogName("nobody's", chance.randbytes(8).hex()), 100, now_s, bytes(100)) for _ in range(20)]
+    theirs = {handle_of(one.name): HintedLog.of(one.name.topic, chance.randbytes(8)) for one in ends}
+    for data in [*encode_hints(logs), *encode_hints(theirs, clock_s=now_s, messages=ends)]:
+        await transport.publish(_NEWS, data)
     for _ in range(6):
         try:
             stream = await transport.open_stream(peer, SYNC_PROTOCOL)
@@ -219,11 +254,20 @@ def _announce_nobodies(transport: SimulatedTransport, multicast: Multicast, chan
 
 
 class _ListeningTransport(SimulatedTransport):
-    """Remembers what others said in sessions."""
+    """Remembers what others said in sessions, and what they announced."""
 
     def __init__(self, exchange: Exchange, machine: Machine, mailbox_id: MailboxId) -> None:
         super().__init__(exchange, machine, mailbox_id)
         self.heard: list[bytes] = []
+        self.announced: list[bytes] = []
+
+    def listen(self, channel: str, handler: Callable[[MailboxId, bytes], None]) -> None:
+        def listening(publisher: MailboxId, data: bytes) -> None:
+            self.announced.append(data)
+            del self.announced[:-_REMEMBERED_FRAMES]
+            handler(publisher, data)
+
+        super().listen(channel, listening)
 
     def serve(self, protocol: str, handler: StreamHandler) -> None:
         async def listening(stream: Stream) -> None:
@@ -263,7 +307,12 @@ class _ListeningStream(Stream):
 
 
 async def _replay(transport: _ListeningTransport, peer: MailboxId, chance: random.Random) -> None:
-    """A session made of what others said before."""
+    """What others said before: announcements, as if they were of now, and a session."""
+    if transport.announced:
+        hint = decode_hint(chance.choice(transport.announced))
+        clock_s = int(EPOCH_S + trio.current_time())
+        for data in encode_hints(hint.logs, audience=hint.audience, clock_s=clock_s, messages=hint.messages):
+            await transport.publish(_NEWS, data)
     if not transport.heard:
         return
     start = chance.randrange(len(transport.heard))

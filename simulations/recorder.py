@@ -187,6 +187,9 @@ class Recorder:
                 way.first_stored_s = min(way.first_stored_s or first_stored_s, first_stored_s)
         for merged in change.merged:
             holding.items[_key(merged)] = merged.item.first_stored_s
+            way = self.ways.get((merged.name, merged.item.seq))
+            if way is not None and way.first_stored_s is not None:
+                way.first_stored_s = min(way.first_stored_s, merged.item.first_stored_s)
         if change.is_eviction:
             self.judge.evicted(host, change.removed)
             for removed in change.removed:

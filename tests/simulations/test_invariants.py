@@ -13,8 +13,9 @@ import trio
 
 from node.mailbox import Mailbox
 from node.store._shares import Shares, Victim
-from node.store.api import PutResult, StoreError
+from node.store.api import Arrival, PutResult, StoreError
 from node.store.memory import MemoryStore
+from node.sync.brought import Brought
 from node.sync.driver import SessionTraffic
 from node.sync.engine import SyncEngine
 from node.sync.index import LogIndex
@@ -22,7 +23,8 @@ from node.sync.news import News
 from node.sync.peers import SessionEnd
 from protocols.limits.data import RETENTION_DEFAULT_S
 from protocols.limits.replication import HINT_HEARD_MAX
-from protocols.model import LogName, MailboxId, Retention
+from protocols.model import LogName, MailboxId, Retention, digest_of
+from protocols.sync.hints import Hint
 from protocols.sync.session import SessionResult
 from protocols.sync.tables import KeyedTable
 from simulations.disk import Disk, SimulatedStore
@@ -53,6 +55,9 @@ EXPIRING = replace(
     phones=[*QUIET.phones, Phones("away", "elsewhere", messages_per_hour=0)],
     faults=[Walk(600, ["p"], "elsewhere"), Walk(1900, ["away"], "home")],
     duration_s=2000,
+)
+REPLAYED = replace(
+    EXPIRING, mailboxes=[*EXPIRING.mailboxes, Mailboxes("parrot", "home", behaviour=Behaviour.REPLAYS, retention_s=120)]
 )
 APART = replace(
     QUIET,
@@ -177,6 +182,13 @@ def is_put_off_by_one_flooder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SyncEngine, "_rest", rest)
 
 
+def takes_what_has_expired_from_hints(monkeypatch: pytest.MonkeyPatch) -> None:
+    def alive(_self: Brought, hint: Hint) -> Sequence[Arrival]:
+        return [Arrival(name, seq, blob, digest_of(blob), dated_s) for name, seq, dated_s, blob in hint.messages]
+
+    monkeypatch.setattr(Brought, "_alive", alive)
+
+
 def surveys_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(KeyedTable, "rest", lambda self, excluded: bytes([len(self), id(self) % 251] * 4))
 
@@ -224,6 +236,7 @@ def raises_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
         ("frugality", QUIET, talks_too_much),
         ("stored-once", QUIET, stores_twice),
         ("no-resurrection", EXPIRING, serves_what_has_expired),
+        ("no-resurrection", REPLAYED, takes_what_has_expired_from_hints),
         ("no-resurrection", QUIET, one_lets_messages_die_before_their_end),
         ("bounds", HOSTILE, remembers_without_bound),
         ("progress", HOSTILE, is_put_off_by_one_flooder),
