@@ -80,14 +80,15 @@ class Mailbox:
         self.stored += result.stored
         return result
 
-    async def take(self, arrivals: Sequence[Arrival], *, origin: object = None) -> PutResult:
-        """Stores what other mailboxes bring; what must be signed and is not counts as dropped. Durable on return.
+    async def take(self, arrivals: Sequence[Arrival], *, origin: object = None, asked: bool = True) -> PutResult:
+        """Stores what other mailboxes bring, `asked` or not; what must be signed and is not counts as dropped. Durable
+        on return.
 
         Raises StoreFull or StoreUnavailable.
         """
         if self.signed_only is None:
             return await self.store.put(arrivals, origin=origin)
-        genuine = await self.signed_only.genuine(arrivals)
+        genuine = await self.signed_only.genuine(arrivals, asked=asked)
         result = await self.store.put(genuine, origin=origin)
         return result._replace(dropped=result.dropped + len(arrivals) - len(genuine))
 

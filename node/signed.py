@@ -34,15 +34,16 @@ class SignedOnly:
                 self.refused += 1
                 raise
 
-    async def genuine(self, arrivals: Sequence[Arrival]) -> list[Arrival]:
-        """Those that are."""
+    async def genuine(self, arrivals: Sequence[Arrival], *, asked: bool = True) -> list[Arrival]:
+        """Those that are. What nobody `asked` for is not remembered: that would keep the true ones out."""
         taken: list[Arrival] = []
         for start in range(0, len(arrivals), JUDGE_SLICE_MESSAGES):
             some = arrivals[start : start + JUDGE_SLICE_MESSAGES]
             for arrival, verdict in zip(some, await aside(_verdicts, some), strict=True):
+                self.refused += not verdict
                 if verdict:
                     taken.append(arrival)
-                else:
+                elif asked:
                     self._remember(arrival.name, arrival.seq)
         return taken
 
@@ -51,7 +52,6 @@ class SignedOnly:
         return [span for span in spans if may_be_genuine(span.name) and not self._was_refused(span)]
 
     def _remember(self, name: LogName, seq: int) -> None:
-        self.refused += 1
         self._until_at.pop((name, seq), None)
         self._until_at[name, seq] = trio.current_time() + UNSIGNED_PAUSE_S
         if len(self._until_at) > UNSIGNED_REMEMBERED_MAX:

@@ -15,7 +15,7 @@ from itertools import chain
 import trio
 
 from node.mailbox import Mailbox
-from node.store.api import Arrival, StoreError
+from node.store.api import Arrival, StoreError, StoreFull
 from node.sync.budgets import Budgets
 from node.sync.claims import Claims
 from node.sync.index import LogIndex
@@ -118,18 +118,21 @@ class Brought:
             wanted = {(span.name, span.first) for span in affordable}
             arrivals = [one for one in offered if (one.name, one.seq) in wanted]
             if arrivals:
-                stored = (await self._mailbox.take(arrivals, origin=publisher)).stored
+                stored = (await self._mailbox.take(arrivals, origin=publisher, asked=False)).stored
             # Sessions that are under way leave out what has come, also what they are fetching: whoever claims may never
             # deliver. Not what was dropped or held already: by saying another blob again and again under the name of
             # one that they would bring, somebody could keep that from them.
             if stored == len(arrivals):
                 self._claims.release(holder, (), affordable)
             is_over = True
+        except StoreFull:
+            self._claims.refuse(affordable)
+            raise
         finally:
             self._claims.end(holder, in_good_order=is_over)
-            self._counters.synced_in += stored
-            size = sum(len(one.blob) for one in offered)
-            self._budgets.charge_hint(publisher, messages=len(offered), size=size, useful=stored)
+        self._counters.synced_in += stored
+        size = sum(len(one.blob) for one in offered)
+        self._budgets.charge_hint(publisher, messages=len(offered), size=size, useful=stored)
 
     async def _torn(self, offered: Sequence[Arrival]) -> Collection[LogName]:
         """Logs of which something may be missing here before what is offered, or between. It may have died or been let

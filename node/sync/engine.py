@@ -117,7 +117,7 @@ class SyncEngine:
             lied=self._on_bad_hint,
             interest=interest,
             hears=doorkeeper.is_admitted,
-            keeps=self.table.keeps,
+            peers=self.table,
             chance=jitter.random,
             counters=self.counters,
         )

@@ -16,7 +16,7 @@ import trio
 from node.mailbox import Mailbox
 from node.store.api import Change, StoreError
 from node.sync.index import LogIndex
-from node.sync.peers import EngineCounters
+from node.sync.peers import EngineCounters, PeerTable
 from node.transport.api import Transport
 from protocols.errors import RemoteProtocolError
 from protocols.limits.replication import HINT_COALESCE_S, HINT_ECHOES, HINT_HEARD_MAX, HINT_LOGS_PENDING_MAX
@@ -54,12 +54,11 @@ class News:
         lied: Callable[[MailboxId, RemoteProtocolError], None],
         interest: Interest | None,
         hears: Callable[[MailboxId], bool],
-        keeps: Callable[[MailboxId, str], bool],
+        peers: PeerTable,
         chance: Callable[[], float],
         counters: EngineCounters,
     ) -> None:
-        """`hears` says which mailboxes hear of news, `keeps` whether one of them keeps a topic, as far as is known,
-        `chance` draws from 0 to 1."""
+        """`hears` says which mailboxes hear of news, `chance` draws from 0 to 1."""
         self._mailbox = mailbox
         self._index = index
         self._transport = transport
@@ -68,7 +67,7 @@ class News:
         self._lied = lied
         self._interest = interest
         self._hears = hears
-        self._keeps = keeps
+        self._peers = peers
         self._chance = chance
         self._counters = counters
         self._told: OrderedDict[bytes, tuple[bytes, frozenset[bytes]]] = OrderedDict()
@@ -100,6 +99,7 @@ class News:
             self._wake.set()
 
     def _on_announcement(self, publisher: MailboxId, data: bytes) -> None:
+        self._peers.count(publisher, bytes_in=len(data))
         try:
             hint = decode_hint(data)
         except RemoteProtocolError as error:
@@ -182,7 +182,7 @@ class News:
                 continue
             logs[handle] = HintedLog.of(name.topic, state)
             if (ours := small.of(name)) and not overflow:
-                lacking = sum(_short(peer) not in told and self._keeps(peer, name.topic) for peer in audience)
+                lacking = sum(_short(peer) not in told and self._peers.keeps(peer, name.topic) for peer in audience)
                 if 2 * lacking >= len(audience):
                     messages += ours
                     self._counters.synced_out += lacking * len(ours)
@@ -190,6 +190,8 @@ class News:
         near_keys = [peer.public_key for peer in audience]
         for data in encode_hints(logs, overflow=overflow, audience=near_keys, clock_s=clock_s, messages=messages):
             await self._transport.publish(self._channel, data)
+            for peer in audience:
+                self._peers.count(peer, bytes_out=len(data))
 
 
 class _Small:

@@ -128,7 +128,7 @@ class Peer:
     last_sync_round_trips: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
-    """Over all sessions since the start, whoever opened them."""
+    """Over all sessions since the start, whoever opened them, and all hints."""
     software: str = ""
     due_at: float = 0.0
     failures: int = 0
@@ -307,6 +307,12 @@ class PeerTable:
         """Whether a mailbox keeps a topic, as far as is known."""
         peer = self._peers.get(mailbox_id)
         return peer is None or peer.keeps(topic)
+
+    def count(self, mailbox_id: MailboxId, *, bytes_in: int = 0, bytes_out: int = 0) -> None:
+        """Notes what came from a mailbox or went to it outside of sessions."""
+        if peer := self._peers.get(mailbox_id):
+            peer.bytes_in += bytes_in
+            peer.bytes_out += bytes_out
 
     def all(self) -> list[Peer]:
         """In the order of their ids."""

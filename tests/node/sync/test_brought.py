@@ -1,8 +1,8 @@
-"""Small messages come with the hint about them, under the rules of a session."""
+"""What a mailbox takes of the messages that come with hints: as a session would."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -10,28 +10,24 @@ import trio
 from trio.testing import MockClock
 
 from node.admission.policy import Admission
-from node.store.api import Arrival, PutResult, Room, StoreUnavailable
+from node.store.api import PutResult, Room, StoreFull, StoreUnavailable
 from node.store.memory import MemoryStore
-from node.sync.peers import PeerState
 from node.transport.api import Stream
 from node.transport.memory import MemoryTransport
 from protocols.limits.data import CLOCK_SKEW_MAX_S, VARIANTS_MAX
-from protocols.limits.replication import COST_BYTE_S, COST_SESSION_S, HINT_COALESCE_S
+from protocols.limits.replication import COST_BYTE_S, COST_SESSION_S, REFUSED_PAUSE_S
 from protocols.limits.sync import (
-    HINT_CONTENT_BYTES_MAX,
-    HINT_MESSAGES_MAX,
     HINTS_OF_ONE_WAITING_MAX,
     HINTS_WAITING_MAX,
 )
 from protocols.model import LogName, MailboxId, Retention, digest_of, handle_of
 from protocols.sync.effects import Span
-from protocols.sync.hints import Hint, HintedLog, HintedMessage, decode_hint, encode_hints
+from protocols.sync.hints import HintedLog, HintedMessage, encode_hints
 from protocols.sync.interest import Interest
 from tests.memory_world import SimulatedMailbox, World
+from tests.node.sync.hints_said import HOUR_S, LOG, held, met
 
 NEWS = "/mailboxd/news/4/sim"
-LOG = LogName("topic", "log")
-HOUR_S = 3600
 WEEK_S = Retention().retention_s
 
 
@@ -40,247 +36,6 @@ async def world() -> AsyncIterator[World]:
     async with trio.open_nursery() as nursery:
         yield World(nursery, seed=1)
         nursery.cancel_scope.cancel()
-
-
-async def met(*mailboxes: SimulatedMailbox) -> None:
-    """Waits until all have met all others, and nothing is due for long."""
-    with trio.fail_after(60):
-        for one in mailboxes:
-            for other in mailboxes:
-                while one is not other and standing(one, other) is not PeerState.IN_SYNC:  # noqa: ASYNC110
-                    await trio.sleep(0.1)
-    await trio.sleep(20)
-
-
-def standing(one: SimulatedMailbox, other: SimulatedMailbox) -> PeerState | None:
-    peer = one.core.engine.table.get(other.mailbox_id)
-    return None if peer is None else peer.state
-
-
-async def held(mailbox: SimulatedMailbox, name: LogName = LOG) -> dict[int, bytes]:
-    page = await mailbox.core.mailbox.read({name.topic: {}})
-    return {seq: blob for entry in page.entries if entry.name == name for seq, blob in entry.messages}
-
-
-def sessions(*mailboxes: SimulatedMailbox) -> int:
-    return sum(mailbox.core.engine.counters.sessions for mailbox in mailboxes)
-
-
-def said_by(mailbox: SimulatedMailbox, monkeypatch: pytest.MonkeyPatch) -> list[Hint]:
-    """What a mailbox announces from now on."""
-    said: list[Hint] = []
-    publish = mailbox.core.transport.publish
-
-    async def note(channel: str, data: bytes) -> None:
-        said.append(decode_hint(data))
-        await publish(channel, data)
-
-    monkeypatch.setattr(mailbox.core.transport, "publish", note)
-    return said
-
-
-# --- what is announced -----------------------------------------------------------------------------------------------
-
-
-async def test_a_small_message_needs_no_session(world: World, autojump_clock: MockClock) -> None:
-    a = await world.start("a", sync_interval_s=1e6)
-    b = await world.start("b", peers=(a,), sync_interval_s=1e6)
-    c = await world.start("c", peers=(a, b), sync_interval_s=1e6)
-    await met(a, b, c)
-    before = sessions(a, b, c)
-    await a.core.mailbox.deliver([(LOG, 0, b"zero"), (LOG, 1, b"one")])
-    await trio.sleep(2 * HINT_COALESCE_S)
-    for other in (b, c):
-        assert await held(other) == {0: b"zero", 1: b"one"}
-        assert await other.fingerprint() == await a.fingerprint()
-        assert other.core.engine.counters.synced_in == 2
-    await trio.sleep(100)
-    assert sessions(a, b, c) == before
-    assert a.core.engine.counters.synced_out == 4
-    assert b.core.engine.counters.synced_out == 0
-
-
-@pytest.mark.parametrize(
-    "messages",
-    [
-        [(LOG, 0, bytes(HINT_CONTENT_BYTES_MAX))],
-        [(LOG, seq, b"%d" % seq) for seq in range(HINT_MESSAGES_MAX + 1)],
-        [(LOG, seq, bytes(HINT_CONTENT_BYTES_MAX // 3)) for seq in range(3)],
-    ],
-    ids=["large", "many", "some of it would"],
-)
-async def test_what_does_not_fit_takes_a_session(
-    world: World,
-    autojump_clock: MockClock,
-    messages: Sequence[tuple[LogName, int, bytes]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    a = await world.start("a", sync_interval_s=1e6)
-    b = await world.start("b", peers=(a,), sync_interval_s=1e6)
-    await met(a, b)
-    said, before = said_by(a, monkeypatch), sessions(b)
-    other = LogName("topic", "other")
-    for message in messages:
-        await a.core.mailbox.deliver([message])
-    await a.core.mailbox.deliver([(other, seq, bytes(1000)) for seq in range(7)])
-    await trio.sleep(2)
-    assert [[one.name for one in hint.messages] for hint in said] == [[other] * 7]
-    assert await held(b) == {seq: blob for _, seq, blob in messages}
-    assert len(await held(b, other)) == 7
-    assert b.core.engine.counters.synced_in == len(messages) + 7  # nothing came twice
-    assert sessions(b) == before + 1
-
-
-async def test_while_nothing_can_be_announced_no_more_than_its_bound_waits(
-    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("node.sync.news.HINT_LOGS_PENDING_MAX", 10)
-    a = await world.start("a", sync_interval_s=1e6)
-    b = await world.start("b", peers=(a,), sync_interval_s=1e6)
-    await met(a, b)
-    go_on = trio.Event()
-    publish = a.core.transport.publish
-
-    async def wait(channel: str, data: bytes) -> None:
-        await go_on.wait()
-        await publish(channel, data)
-
-    monkeypatch.setattr(a.core.transport, "publish", wait)
-    for number in range(100):
-        await a.core.mailbox.deliver([(LogName("topic", f"log {number}"), 0, b"news")])
-        await trio.sleep(HINT_COALESCE_S / 10)
-        assert a.core.engine.news.logs_waiting <= 10
-    go_on.set()
-    await trio.sleep(5)
-    assert await b.fingerprint() == await a.fingerprint()
-
-
-async def test_what_is_missing_before_it_is_asked_for(
-    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    a = await world.start("a", sync_interval_s=1e6)
-    b = await world.start("b", peers=(a,), sync_interval_s=1e6)
-    await met(a, b)
-
-    async def lose(*_: object) -> None:
-        await trio.lowlevel.checkpoint()
-
-    with monkeypatch.context() as lossy:
-        lossy.setattr(a.core.transport, "publish", lose)
-        await a.core.mailbox.deliver([(LOG, 0, b"zero")])
-        await trio.sleep(1)
-        assert await held(b) == {}
-    before = sessions(b)
-    await a.core.mailbox.deliver([(LOG, 1, b"one")])
-    await trio.sleep(1)
-    assert await held(b) == {0: b"zero", 1: b"one"}
-    assert b.core.engine.counters.synced_in == 2
-    assert sessions(b) == before + 1
-
-
-async def test_phones_are_not_asked_for_what_died_before_the_log_was_met(
-    world: World, autojump_clock: MockClock
-) -> None:
-    """The watermark comes with a session, and with the hints only what begins right above it."""
-    retention = Retention(2 * HOUR_S)
-    a = await world.start("a", sync_interval_s=1e6, retention=retention)
-    await a.core.mailbox.deliver([(LOG, seq, b"%d" % seq) for seq in range(3)])
-    await trio.sleep(4 * HOUR_S)
-    b = await world.start("b", peers=(a,), sync_interval_s=1e6, retention=retention)
-    await met(a, b)
-    for seq, asked in ((3, 1), (4, 0)):
-        before = sessions(b)
-        await a.core.mailbox.deliver([(LOG, seq, b"news")])
-        await trio.sleep(2)
-        assert await held(b) == dict.fromkeys(range(3, seq + 1), b"news")
-        page = await b.core.mailbox.read({LOG.topic: {LOG.log: seq}})
-        assert [entry.missing for entry in page.entries] in ([], [[]])
-        assert sessions(b) == before + asked
-    await trio.sleep(4 * HOUR_S)
-    before = sessions(b)
-    await a.core.mailbox.deliver([(LOG, 5, b"news")])
-    await trio.sleep(2)
-    assert await held(b) == {5: b"news"}
-    assert sessions(b) == before  # nothing is held of the log, but everything was
-
-
-async def test_phones_are_not_asked_for_what_is_gone_where_it_was(
-    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    a = await world.start("a", sync_interval_s=1e6)
-    b = await world.start("b", peers=(a,), sync_interval_s=1e6)
-    await met(a, b)
-    await a.core.mailbox.deliver([(LOG, 0, b"zero")])
-    await trio.sleep(2)
-
-    async def lose(*_: object) -> None:
-        await trio.lowlevel.checkpoint()
-
-    with monkeypatch.context() as lossy:
-        lossy.setattr(a.core.transport, "publish", lose)
-        old_s = a.core.mailbox.alive_from_s() + HOUR_S
-        await a.store.put([Arrival(LOG, 1, b"one", digest_of(b"one"), old_s)])
-        await trio.sleep(2)
-    await a.store.expire(old_s + 1, messages_max=10)
-    for seq in (2, 3):
-        await a.core.mailbox.deliver([(LOG, seq, b"news")])
-        await trio.sleep(2)
-    assert await held(b) == {0: b"zero", 2: b"news", 3: b"news"}
-    page = await b.core.mailbox.read({LOG.topic: {LOG.log: 3}})
-    assert [entry.missing for entry in page.entries] in ([], [[]])
-
-
-async def test_of_those_who_were_given_the_same_mostly_one_speaks(
-    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A phone gives its message to all mailboxes that it sees."""
-    crowd = [await world.start("0", sync_interval_s=1e6)]
-    for number in range(1, 10):
-        crowd.append(await world.start(f"{number}", peers=tuple(crowd), sync_interval_s=1e6))
-    await met(*crowd)
-    said = [hint for mailbox in crowd for hint in [said_by(mailbox, monkeypatch)]]
-    before = sessions(*crowd)
-    for seq in range(20):
-        for mailbox in crowd:
-            await mailbox.core.mailbox.deliver([(LOG, seq, b"%d" % seq)])
-        await trio.sleep(1)
-    assert sum(bool(hint.messages) for hints in said for hint in hints) <= 2 * 20
-    assert sessions(*crowd) == before
-
-
-async def test_where_most_have_it_the_others_ask(
-    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A LAN of three, one of which has a neighbour elsewhere: that one is told, the others get nothing twice."""
-    a = await world.start("a", sync_interval_s=1e6)
-    b = await world.start("b", peers=(a,), sync_interval_s=1e6)
-    gate = await world.start("gate", peers=(a, b), sync_interval_s=1e6)
-    await met(a, b, gate)
-    far = await world.start("far", peers=(gate,), sync_interval_s=1e6)
-    await met(gate, far)
-    said = said_by(gate, monkeypatch)
-    await a.core.mailbox.deliver([(LOG, 0, b"news")])
-    await trio.sleep(2)
-    assert await held(far) == {0: b"news"}
-    assert [len(hint.messages) for hint in said] == [0]
-
-
-async def test_what_others_do_not_keep_is_not_sent_to_them(
-    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    a = await world.start("a", sync_interval_s=1e6)
-    picky = await world.start("picky", peers=(a,), sync_interval_s=1e6, interest=Interest.of(["wanted"]))
-    await met(a, picky)
-    said = said_by(a, monkeypatch)
-    for topic in ("wanted", "unwanted"):
-        await a.core.mailbox.deliver([(LogName(topic, "log"), 0, b"news")])
-        await trio.sleep(2)
-    assert [[one.name.topic for one in hint.messages] for hint in said] == [["wanted"], []]
-    assert await held(picky, LogName("wanted", "log")) == {0: b"news"}
-    assert await held(picky, LogName("unwanted", "log")) == {}
-
-
-# --- what is taken ---------------------------------------------------------------------------------------------------
 
 
 class Teller:
@@ -434,8 +189,15 @@ async def test_topics_that_are_not_kept_are_not_taken(
 
 async def test_what_must_be_signed(world: World, autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     teller = await teller_of(world, nursery, require_signed=True)
-    await teller.tell(teller.message(0, b"unsigned"))
-    assert await held(teller.mailbox) == {}
+    signed_only = teller.mailbox.core.mailbox.signed_only
+    assert signed_only is not None
+    name = LogName("topic", "ab" * 32)  # an author's, so that it might be
+    await teller.tell(teller.message(0, b"unsigned", name=name))
+    with trio.fail_after(1e6):
+        while not signed_only.refused:  # noqa: ASYNC110 - by a thread, for which the clock does not wait
+            await trio.sleep(1)
+    assert await held(teller.mailbox, name) == {}
+    assert signed_only.worth_asking([Span(name, 0, 0)]), "what nobody asked for keeps the true one out"
 
 
 async def test_what_was_let_go_does_not_come_back(
@@ -486,6 +248,29 @@ async def test_a_disk_that_fails_is_not_the_end(
     await teller.tell(teller.message(0, b"zero"))
     assert await held(teller.mailbox) == {0: b"zero"}
     assert teller.mailbox.core.engine.counters.synced_in == 1
+
+
+async def test_what_finds_no_room_is_left_alone_for_a_while_and_nobody_is_charged(
+    world: World, autojump_clock: MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teller = await teller_of(world, nursery)
+    budgets = teller.mailbox.core.engine.budgets
+    charged: list[object] = []
+    monkeypatch.setattr(budgets, "charge_hint", lambda *args, **_: charged.append(args))
+
+    async def refuse(*_: object, **__: object) -> PutResult:
+        await trio.lowlevel.checkpoint()
+        raise StoreFull("there is no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(teller.mailbox.store, "put", refuse)
+        await teller.tell(teller.message(0, b"zero"))
+    assert not charged
+    await teller.tell(teller.message(0, b"zero"))
+    assert await held(teller.mailbox) == {}
+    await trio.sleep(REFUSED_PAUSE_S)
+    await teller.tell(teller.message(0, b"zero"))
+    assert await held(teller.mailbox) == {0: b"zero"}
 
 
 async def test_saying_the_same_again_and_again_is_charged(
