@@ -56,22 +56,27 @@ class _Teller:
                 self._events.tell_or_again(EventKind.REFUSED, end.error, end.peer, within_s=math.inf)
             return
         moved = end.result.received or end.result.sent
-        last = self._sums.get(end.peer)
-        if not moved and (last is not None or not end.result.full):
-            return
+        if moved or (end.result.full and end.peer not in self._sums):
+            self._tell_moved(end.peer, end.result.received, end.result.sent)
+
+    def on_brought(self, mailbox_id: MailboxId, received: int) -> None:
+        """Messages have come with a hint. Whoever sends some does not know who takes them."""
+        self._tell_moved(mailbox_id, received, 0)
+
+    def _tell_moved(self, mailbox_id: MailboxId, received: int, sent: int) -> None:
+        last = self._sums.get(mailbox_id)
         now_s = self._core.mailbox.clock.now_s()
         goes_on = last is not None and now_s < last.began_s + EVENT_SUM_S
-        if last and goes_on and last.event is self._events.latest(EventKind.SYNCED, end.peer, within_s=EVENT_MERGE_S):
-            last.received += end.result.received
-            last.sent += end.result.sent
+        if last and goes_on and last.event is self._events.latest(EventKind.SYNCED, mailbox_id, within_s=EVENT_MERGE_S):
+            last.received += received
+            last.sent += sent
             self._events.tell_again(last.event, _moved(last.received, last.sent))
             return
-        text = _moved(end.result.received, end.result.sent)
-        self._sums.pop(end.peer, None)
+        self._sums.pop(mailbox_id, None)
         if len(self._sums) >= EVENT_NEIGHBOURS_MAX:
             self._sums.pop(next(iter(self._sums)))
-        event = self._events.tell(EventKind.SYNCED, text, end.peer)
-        self._sums[end.peer] = _Sum(event, now_s, end.result.received, end.result.sent)
+        event = self._events.tell(EventKind.SYNCED, _moved(received, sent), mailbox_id)
+        self._sums[mailbox_id] = _Sum(event, now_s, received, sent)
 
     def on_trouble(self, error: StoreError) -> None:
         """The store could not do something."""
@@ -83,6 +88,7 @@ def tell_of(core: Core, events: Events) -> None:
     teller = _Teller(core, events)
     core.transport.on_connection(teller.on_connection)
     core.engine.on_session(teller.on_session)
+    core.engine.brought.watch(teller.on_brought)
     core.mailbox.on_trouble(teller.on_trouble)
 
 

@@ -58,6 +58,11 @@ class Brought:
         self._heeded = heeded
         self._waiting, self._next = trio.open_memory_channel[_Waiting](HINTS_WAITING_MAX)
         self._waiting_of: Counter[MailboxId] = Counter()
+        self._watchers: list[Callable[[MailboxId, int], None]] = []
+
+    def watch(self, watcher: Callable[[MailboxId, int], None]) -> None:
+        """`watcher` is told who has brought how many new messages. It must not block or raise."""
+        self._watchers.append(watcher)
 
     def take_soon(self, publisher: MailboxId, hint: Hint, then: Callable[[], None]) -> None:
         """Has the messages of a hint taken, and calls `then` when what is taken of them is stored and the index has it;
@@ -131,6 +136,8 @@ class Brought:
         finally:
             self._claims.end(holder, in_good_order=is_over)
         self._counters.synced_in += stored
+        for watcher in self._watchers if stored else ():
+            watcher(publisher, stored)
         size = sum(len(one.blob) for one in offered)
         self._budgets.charge_hint(publisher, messages=len(offered), size=size, useful=stored)
 

@@ -107,7 +107,7 @@ class SyncEngine:
         self.budgets = Budgets(mailbox.store, has_own_share=self._has_own_share)
         self.counters = EngineCounters()
         self._watchers: list[Callable[[SessionEnd], None]] = []
-        self._brought = Brought(mailbox, index, self._claims, self.budgets, self.counters, interest, self._heeded)
+        self.brought = Brought(mailbox, index, self._claims, self.budgets, self.counters, interest, self._heeded)
         self.news = News(
             mailbox=mailbox,
             index=index,
@@ -135,7 +135,7 @@ class SyncEngine:
             self._nursery = nursery
             try:
                 nursery.start_soon(self.news.run)
-                nursery.start_soon(self._brought.run)
+                nursery.start_soon(self.brought.run)
                 self.name_peers(self._fixed_peers)
                 for peer in self.table.all():
                     self._start(peer)
@@ -202,7 +202,7 @@ class SyncEngine:
     def _on_hint(self, publisher: MailboxId, hint: Hint) -> None:
         peer = self._heeded(publisher)
         if peer is not None:  # else someone nearer will have it soon and say so
-            self._brought.take_soon(publisher, hint, partial(self._follow, peer, hint))
+            self.brought.take_soon(publisher, hint, partial(self._follow, peer, hint))
 
     def _heeded(self, mailbox_id: MailboxId) -> Peer | None:
         """A mailbox, if its news are listened to now."""
