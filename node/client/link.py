@@ -116,12 +116,13 @@ class Link:
         if not is_reused:
             await self._drop()
             self._stream = await self._open()
-        assert self._stream is not None
+        stream = self._stream  # which is another one, or none, if the link is closed meanwhile
+        assert stream is not None
         answer = _Answer()
         parser = httptools.HttpResponseParser(answer)
         try:
-            await self._send(self._stream, request)
-            await self._receive(self._stream, parser, answer)
+            await self._send(stream, request)
+            await self._receive(stream, parser, answer)
         except (trio.BrokenResourceError, trio.ClosedResourceError, _Ended):
             if is_reused and not answer.received_bytes:  # it was closed while we were silent; to ask again is no harm
                 return await self._exchange(request, is_reused=False)

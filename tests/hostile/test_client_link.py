@@ -204,3 +204,17 @@ def test_no_bytes_break_it(pieces: list[bytes], rest: bytes) -> None:
 def test_health_may_say_anything(value: object) -> None:
     found = _endpoint_id(json.dumps(value).encode())
     assert found is None or isinstance(found, str)
+
+
+async def test_a_link_that_is_closed_in_mid_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by a client that ends while it asks."""
+    async with answering(always(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")) as link:
+        send = link._send
+
+        async def send_and_close(stream: trio.abc.Stream, request: bytes) -> None:
+            await send(stream, request)
+            await link.aclose()
+
+        monkeypatch.setattr(link, "_send", send_and_close)
+        with pytest.raises(Refused, match="broke"):
+            await link.request("GET", "/health")
